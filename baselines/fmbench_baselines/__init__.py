@@ -1,0 +1,7 @@
+"""The methods that FmFormer was compared with: one paper, one file, listed here by hand."""
+
+from __future__ import annotations
+
+from torch import nn
+
+MODELS: dict[str, type[nn.Module]] = {}

@@ -1,0 +1,115 @@
+"""Models by name, from every installed catalogue.
+
+A catalogue is a `dict[str, type[nn.Module]]` behind an entry point of the group `fmbench.models`. A model is
+`Model(problem, *, <its own hyperparameters>)` with `forward(batch) -> Prediction` and two class attributes:
+`modalities`, what it reads, and `dense`, the modalities in which it draws a mask as well.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+from torch import nn
+
+from fmbench.types import Modality, Problem
+
+
+class ModelClass(Protocol):
+    """What a catalogue holds."""
+
+    modalities: frozenset[Modality]
+    dense: frozenset[Modality]
+
+    def __call__(self, problem: Problem, **net: Any) -> nn.Module: ...
+
+
+@cache
+def catalogue() -> dict[str, ModelClass]:
+    """Every installed model by name.
+
+    Raises:
+        ValueError: two catalogues give the same name.
+    """
+    found: dict[str, ModelClass] = {}
+    for entry in sorted(entry_points(group="fmbench.models"), key=lambda entry: entry.name):
+        for name, model in entry.load().items():
+            if name in found and found[name] is not model:
+                raise ValueError(
+                    f"two models are called {name!r}: {_path(found[name])} and {_path(model)};"
+                    " rename one in its catalogue"
+                )
+            found[name] = model
+    return found
+
+
+def list_models(modality: Modality | str | None = None) -> list[str]:
+    """Names of the installed models, sorted; of those that read `modality` if it is given."""
+    models = catalogue()
+    if modality is None:
+        return sorted(models)
+    wanted = _modality(modality)
+    return sorted(name for name, model in models.items() if wanted in model.modalities)
+
+
+def find_model(name: str, modality: Modality | str) -> ModelClass:
+    """The class registered as `name`.
+
+    Raises:
+        ValueError: no such model, or it does not read `modality`.
+    """
+    models = catalogue()
+    if name not in models:
+        raise ValueError(
+            f"no model is called {name!r}{nearest(name, models)}. Known: {', '.join(sorted(models))}"
+        )
+    wanted = _modality(modality)
+    model = models[name]
+    if wanted not in model.modalities:
+        reads = ", ".join(sorted(model.modalities))
+        others = ", ".join(list_models(wanted))
+        raise ValueError(f"{name} reads {reads}, not {wanted}. Models that read {wanted}: {others}")
+    return model
+
+
+def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
+    """Build the model registered as `name` for `problem`; `net` are its own hyperparameters.
+
+    Raises:
+        ValueError: no such model, a modality that it does not read, a mask that it cannot draw, or an
+            unknown hyperparameter.
+    """
+    model = find_model(name, problem.modality)
+    if problem.dense and problem.modality not in model.dense:
+        raise ValueError(f"{name} draws no mask from {problem.modality} input; set dense to false")
+    known = [key for key in inspect.signature(cast(Any, model)).parameters if key != "problem"]
+    for key in net:
+        if key not in known:
+            raise ValueError(
+                f"{name} has no option {key!r}{nearest(key, known)}. Known: {', '.join(known)}"
+            )
+    return model(problem, **net)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or nothing where nothing known is like `word`."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _modality(value: Modality | str) -> Modality:
+    try:
+        return Modality(value)
+    except ValueError:
+        allowed = [str(modality) for modality in Modality]
+        raise ValueError(
+            f"no modality is called {value!r}{nearest(str(value), allowed)}. Allowed: {', '.join(allowed)}"
+        ) from None
+
+
+def _path(model: object) -> str:
+    return f"{getattr(model, '__module__', '?')}.{getattr(model, '__qualname__', model)}"
