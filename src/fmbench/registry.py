@@ -1,21 +1,20 @@
 """Models by name, from every installed catalogue.
 
-A catalogue is a `dict[str, type[nn.Module]]` behind an entry point of the group `fmbench.models`. A model is
-`Model(problem, *, <its own hyperparameters>)` with `forward(batch) -> Prediction` and two class attributes:
-`modalities`, what it reads, and `dense`, the modalities in which it draws a mask as well.
+A catalogue is a `dict[str, type[nn.Module]]` behind an entry point of the group `fmbench.models`.
+A model is `Model(problem, *, <its own hyperparameters>)` with `forward(batch) -> Prediction` and
+two class attributes: `modalities`, what it reads, and `dense`, where it draws a mask as well.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
 from torch import nn
 
+from fmbench.errors import nearest
 from fmbench.types import Modality, Problem
 
 
@@ -65,7 +64,8 @@ def find_model(name: str, modality: Modality | str) -> ModelClass:
     models = catalogue()
     if name not in models:
         raise ValueError(
-            f"no model is called {name!r}{nearest(name, models)}. Known: {', '.join(sorted(models))}"
+            f"no model is called {name!r}{nearest(name, models)}. "
+            f"Known: {', '.join(sorted(models))}"
         )
     wanted = _modality(modality)
     model = models[name]
@@ -80,8 +80,8 @@ def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
     """Build the model registered as `name` for `problem`; `net` are its own hyperparameters.
 
     Raises:
-        ValueError: no such model, a modality that it does not read, a mask that it cannot draw, or an
-            unknown hyperparameter.
+        ValueError: no such model, a modality that it does not read, a mask that it cannot draw, or
+            an unknown hyperparameter.
     """
     model = find_model(name, problem.modality)
     if problem.dense and problem.modality not in model.dense:
@@ -95,19 +95,14 @@ def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
     return model(problem, **net)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or nothing where nothing known is like `word`."""
-    close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def _modality(value: Modality | str) -> Modality:
     try:
         return Modality(value)
     except ValueError:
         allowed = [str(modality) for modality in Modality]
         raise ValueError(
-            f"no modality is called {value!r}{nearest(str(value), allowed)}. Allowed: {', '.join(allowed)}"
+            f"no modality is called {value!r}{nearest(str(value), allowed)}. "
+            f"Allowed: {', '.join(allowed)}"
         ) from None
 
 
