@@ -1,0 +1,69 @@
+"""Physical units to standard scores, inside the model, so that a checkpoint is complete."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardize(nn.Module):
+    """(x - mean) / std for each channel, with statistics of the training part.
+
+    Make one with `Standardize.video()` or `Standardize.current(channels)`. Until a fit measures the
+    training part, amperes pass as they are and grey levels are divided by 255.
+
+    Args:
+        source: the input that the statistics are of.
+        mean: (C,) in the input's own unit.
+        std: (C,) in the input's own unit.
+        axis: where the channels stand.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, source: Literal["video", "current"], mean: Tensor, std: Tensor, axis: int
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.axis = axis
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", std.float())
+
+    @classmethod
+    def video(cls, channels: int = 3) -> Self:
+        """For (B, C, T, H, W), 0-255."""
+        return cls("video", torch.zeros(channels), torch.full((channels,), 255.0), axis=1)
+
+    @classmethod
+    def current(cls, channels: int = 3) -> Self:
+        """For (B, L, C), amperes."""
+        return cls("current", torch.zeros(channels), torch.ones(channels), axis=2)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the statistics of the training part, each (C,).
+
+        Raises:
+            ValueError: another number of channels, or a deviation that is not positive.
+        """
+        if mean.shape != self.mean.shape or std.shape != self.std.shape:
+            raise ValueError(
+                f"statistics for {len(mean)} channels of {self.source}; "
+                f"the model was built for {len(self.mean)}"
+            )
+        if not bool((std > 0).all()):
+            raise ValueError(
+                f"a channel of {self.source} is constant over the training part (deviation "
+                f"{std.tolist()}); check the recordings"
+            )
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape, float32."""
+        shape = [1] * x.ndim
+        shape[self.axis] = -1
+        return (x - self.mean.view(shape)) / self.std.view(shape)

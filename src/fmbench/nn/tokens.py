@@ -1,0 +1,59 @@
+"""Video to patch vectors."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor
+
+Tube = tuple[int, int, int]
+"""Frames, rows, columns of a patch."""
+
+
+def tube_grid(
+    frames: int, image_size: tuple[int, int], tube: Tube, dilation: int = 1
+) -> tuple[int, int, int]:
+    """(n_t, n_h, n_w): how many patches fit, Sec. III-A.
+
+    A dilated patch spans (h-1)·d + 1 pixels; neighbours start h·d pixels apart, so that together
+    they take every d-th pixel of the image once. For 64 pixels, h = 8, d = 2 this is the paper's
+    ⌊64/15⌋ = 4.
+
+    Raises:
+        ValueError: frames or image are not multiples of the patch, or no dilated patch fits.
+    """
+    count, height, width = tube
+    if frames % count:
+        raise ValueError(
+            f"{frames} frames are not a multiple of the patch's {count}; "
+            f"use {frames // count * count or count} or {(frames // count + 1) * count} frames"
+        )
+    for name, size, patch in (("height", image_size[0], height), ("width", image_size[1], width)):
+        if size % patch:
+            raise ValueError(
+                f"the image's {name}, {size}, is not a multiple of the patch's {patch}"
+            )
+        if -(-size // dilation) < patch:
+            raise ValueError(
+                f"no patch of {patch} pixels at dilation {dilation} fits in the image's {name}, "
+                f"{size}"
+            )
+    rows, columns = (-(-size // dilation) for size in image_size)
+    return frames // count, rows // height, columns // width
+
+
+def tube_patches(video: Tensor, tube: Tube, dilation: int = 1) -> Tensor:
+    """Flattened patches: (B, C, T, H, W) -> (B, n_t, n_h, n_w, h·w·t·C).
+
+    A patch vector runs over (row, column, frame, channel), the last fastest. Pixels beyond the
+    last whole dilated patch are left out.
+    """
+    count, height, width = tube
+    sparse = video[..., ::dilation, ::dilation]
+    rows, columns = (sparse.shape[-2] // height, sparse.shape[-1] // width)
+    return rearrange(
+        sparse[..., : rows * height, : columns * width],
+        "b c (n t) (y h) (x w) -> b n y x (h w t c)",
+        t=count,
+        h=height,
+        w=width,
+    )
