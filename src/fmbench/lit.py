@@ -1,0 +1,169 @@
+"""The one LightningModule: any model from Batch to Prediction, its losses, metrics, optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from fmbench.metrics import DetectionMetrics, abnormal_probability
+from fmbench.types import Batch, Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW and its schedule; the defaults are Sec. IV-C's.
+
+    Attributes:
+        lr: learning rate at its highest.
+        weight_decay: of AdamW (not stated in the paper; PyTorch's default).
+        schedule: "step" (times `gamma` after epoch `milestone`), "cosine" (to 0 at the end of
+            training) or "constant".
+        milestone: epoch after which the rate drops.
+        gamma: factor by which it drops.
+        warmup_steps: optimiser steps over which the rate first rises from 0.
+    """
+
+    lr: float = 5e-4
+    weight_decay: float = 0.01
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    milestone: int = 20
+    gamma: float = 0.1
+    warmup_steps: int = 0
+
+    def factor(self, step: int, *, total: int, epoch: int) -> float:
+        """What the rate is multiplied by at optimiser step `step` of `total`, in `epoch`."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "step":
+            return self.gamma if epoch >= self.milestone else 1.0
+        if self.schedule == "cosine":
+            done = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """pixel_weight · L_pix + alpha · L_cls (Sec. IV-B); the defaults give the plain joint loss.
+
+    Attributes:
+        alpha: weight of the classification loss (the paper's α, no value given).
+        pixel_weight: weight of the per-pixel loss.
+        positive_weight: weight of abnormal pixels within the per-pixel loss.
+    """
+
+    alpha: float = 1.0
+    pixel_weight: float = 1.0
+    positive_weight: float = 1.0
+
+    def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Weighted losses by name, each a scalar; their sum is the loss.
+
+        Without mask logits or without masks (the class-level set) only the classification loss
+        trains.
+        """
+        terms = {"class": self.alpha * F.cross_entropy(prediction.logits, batch.label)}
+        if prediction.mask_logits is not None and batch.mask is not None:
+            weight = prediction.mask_logits.new_ones(prediction.mask_logits.shape[1])
+            weight[1:] = self.positive_weight
+            pixels = F.cross_entropy(
+                prediction.mask_logits, batch.mask.long(), weight, reduction="none"
+            )
+            terms["pixel"] = self.pixel_weight * pixels.mean()  # over B·H·W
+        return terms | dict(prediction.aux)
+
+
+class Detector(L.LightningModule):
+    """A model in training or on trial.
+
+    Args:
+        model: from Batch to Prediction.
+        dense: whether masks are judged.
+        loss: how the losses are weighed.
+        optim: optimiser and schedule.
+        stamp: plain values written into every checkpoint, so that it is complete in itself.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        dense: bool,
+        loss: Loss | None = None,
+        optim: Optim | None = None,
+        stamp: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss or Loss()
+        self.optim = optim or Optim()
+        self.stamp = dict(stamp or {})
+        self.metrics = nn.ModuleDict({part: DetectionMetrics(dense) for part in ("val", "test")})
+        self.scores: list[Tensor] = []
+
+    def forward(self, batch: Batch) -> Prediction:
+        prediction: Prediction = self.model(batch)
+        return prediction
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        terms = self.loss.terms(self(batch), batch)
+        loss = torch.stack(list(terms.values())).sum()
+        values = {f"train/{name}_loss": term.detach() for name, term in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch.label))
+        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._judge("val", batch)
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self.scores.append(abnormal_probability(self._judge("test", batch).logits).cpu())
+
+    def predict_step(self, batch: Batch, index: int) -> Prediction:
+        return self.forward(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def _judge(self, part: str, batch: Batch) -> Prediction:
+        prediction = self.forward(batch)
+        self.metrics[part].update(prediction, batch)  # type: ignore[operator]
+        loss = torch.stack(list(self.loss.terms(prediction, batch).values())).sum()
+        self.log(f"{part}/loss", loss, batch_size=len(batch.label), sync_dist=True)
+        return prediction
+
+    def _report(self, part: str) -> None:
+        metrics = self.metrics[part]
+        rates: dict[str, float] = metrics.compute()  # type: ignore[operator]
+        metrics.reset()  # type: ignore[operator]
+        self.log_dict({f"{part}/{name}": value for name, value in rates.items()})
+
+    def configure_optimizers(self) -> Any:
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = AdamW(trained, lr=self.optim.lr, weight_decay=self.optim.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = max(1, self.trainer.max_epochs or 1)
+        per_epoch = max(1, total // epochs)
+        schedule = LambdaLR(
+            optimizer,
+            lambda step: self.optim.factor(step, total=total, epoch=step // per_epoch),
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fmbench"] = self.stamp

@@ -1,0 +1,114 @@
+"""The paper's rates (Sec. V-A): abnormal is the positive class.
+
+Pure functions on counts, and a shell of torchmetrics that gathers the counts over a whole set.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, BinaryConfusionMatrix
+
+from fmbench.types import Batch, Prediction
+
+
+class Counts(NamedTuple):
+    """Windows (or pixels) by truth and decision."""
+
+    tn: float
+    fp: float
+    fn: float
+    tp: float
+
+
+def accuracy(counts: Counts) -> float:
+    """(TP + TN) / all; NaN of nothing."""
+    return _ratio(counts.tp + counts.tn, sum(counts))
+
+
+def f1(counts: Counts) -> float:
+    """2PR / (P + R) = 2TP / (2TP + FP + FN); NaN where nothing is or is called abnormal."""
+    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def fdr(counts: Counts) -> float:
+    """FP / (TN + FP): the paper's "false detection rate" is the false-positive rate, not the
+    statistical false discovery rate. NaN without a normal window."""
+    return _ratio(counts.fp, counts.tn + counts.fp)
+
+
+def mdr(counts: Counts) -> float:
+    """FN / (TP + FN), the missed detection rate. NaN without an abnormal window."""
+    return _ratio(counts.fn, counts.tp + counts.fn)
+
+
+def miou(counts: Counts) -> float:
+    """Mean over the two classes of TP / (TP + FN + FP), pixels pooled over the set.
+
+    A class that is neither there nor called is left out.
+    """
+    errors = counts.fp + counts.fn
+    both = [_ratio(counts.tn, counts.tn + errors), _ratio(counts.tp, counts.tp + errors)]
+    known = [iou for iou in both if not math.isnan(iou)]
+    return _ratio(sum(known), len(known))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+class DetectionMetrics(nn.Module):
+    """Gathers a whole set, over all processes, then gives the rates.
+
+    Args:
+        dense: whether there are masks to judge as well.
+    """
+
+    def __init__(self, dense: bool) -> None:
+        super().__init__()
+        self.windows = BinaryConfusionMatrix()
+        self.auroc = BinaryAUROC()
+        self.aupr = BinaryAveragePrecision()
+        self.pixels = BinaryConfusionMatrix() if dense else None
+
+    def update(self, prediction: Prediction, batch: Batch) -> None:
+        """Take in one batch; the decision is the larger logit, for windows and for pixels."""
+        score = abnormal_probability(prediction.logits)
+        self.windows.update(prediction.logits.argmax(1), batch.label)
+        self.auroc.update(score, batch.label)
+        self.aupr.update(score, batch.label)
+        if self.pixels is not None:
+            if prediction.mask_logits is None or batch.mask is None:
+                raise ValueError("masks are to be judged, but the model or the data has none")
+            self.pixels.update(prediction.mask_logits.argmax(1).flatten(), batch.mask.flatten())
+
+    def compute(self) -> dict[str, float]:
+        """Rates as fractions: acc, f1, fdr, mdr, auroc, aupr, with masks miou; and the counts."""
+        windows = _counts(self.windows)
+        result = {
+            "acc": accuracy(windows),
+            "f1": f1(windows),
+            "fdr": fdr(windows),
+            "mdr": mdr(windows),
+            "auroc": self.auroc.compute().item() if windows.tn + windows.fp else math.nan,
+            "aupr": self.aupr.compute().item() if windows.tp + windows.fn else math.nan,
+        }
+        if self.pixels is not None:
+            result["miou"] = miou(_counts(self.pixels))
+        return result | {name: float(count) for name, count in windows._asdict().items()}
+
+    def reset(self) -> None:
+        """Forget what was taken in."""
+        for metric in self.children():
+            metric.reset()  # type: ignore[operator]
+
+
+def abnormal_probability(logits: Tensor) -> Tensor:
+    """(B, K) logits -> (B,) probability that the window is not normal, in [0, 1]."""
+    return 1 - logits.softmax(1)[:, 0]
+
+
+def _counts(confusion: BinaryConfusionMatrix) -> Counts:
+    return Counts(*confusion.compute().flatten().tolist())
