@@ -1,0 +1,115 @@
+"""`fmbench data simulate`, `fmbench data check`, `fmbench data stats`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmbench.config import Parser
+from fmbench.errors import nearest
+from fmbench.simulator import PRESETS, write_dataset
+
+DEFAULT_ROOT = "data/sim"
+
+
+def simulate(argv: list[str]) -> int:
+    """Write a simulated data set in the benchmark's format."""
+    parser = Parser("data simulate", "Write a simulated data set in the benchmark's format.")
+    parser.option("preset", str, "small", f"how much: {', '.join(PRESETS)}")
+    parser.option("seed", int, 0, "of every draw")
+    parser.option("out", str, DEFAULT_ROOT, "the folder to make", metavar="DIR")
+    parser.option("split", str | None, None, "how test is parted off (default: by preset)")
+    parser.flag("lazy", "write no frames: draw them when they are read")
+    parser.repeated("set", "change the simulator, e.g. process.beta=0", metavar="NAME=VALUE")
+    values, _ = parser.values(argv)
+    preset = values["preset"]
+    if preset not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise ValueError(f"--preset is {preset!r}{nearest(preset, PRESETS)}\nPresets: {known}")
+    root = Path(values["out"])
+    write(
+        root,
+        preset=preset,
+        seed=values["seed"],
+        split=values["split"],
+        lazy=values["lazy"],
+        overrides=dict(_assignment(text) for text in values["set"] or []),
+    )
+    print(f"{root}: synthetic, preset {preset}, seed {values['seed']}")
+    return 0
+
+
+def check(argv: list[str]) -> int:
+    """Every fault of a data set, with file and row; the status is 1 if there is one."""
+    root = _root("data check", "Every fault of a data set, with file and row.", argv)
+    from fmbench.data import check_root
+
+    faults = check_root(root)
+    for fault in faults:
+        place = fault.file if fault.row is None else f"{fault.file}:{fault.row}"
+        print(f"{place}: {fault.message}")
+    number = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "no faults"
+    print(f"{root}: {number}")
+    return int(bool(faults))
+
+
+def stats(argv: list[str]) -> int:
+    """The paper's Table I for a data set."""
+    root = _root("data stats", "The paper's Table I for a data set.", argv)
+    from fmbench.data import table_one
+
+    print(table_one(root).to_string())
+    return 0
+
+
+def write(root: Path, **settings: Any) -> None:
+    """`write_dataset` with a progress bar on a terminal and plain lines elsewhere."""
+    with _progress() as show:
+        write_dataset(root, progress=show, **settings)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A function of (done, total, what) that shows how far the work is."""
+    if sys.stdout.isatty():
+        from rich.progress import Progress
+
+        with Progress() as bar:
+            task = bar.add_task("simulating", total=None)
+            yield lambda done, total, what: bar.update(
+                task, completed=done, total=total, description=what
+            )
+        return
+    shown = -1
+
+    def line(done: int, total: int, what: str) -> None:
+        nonlocal shown
+        tenth = 10 * done // max(total, 1)
+        if tenth > shown:
+            shown = tenth
+            print(f"simulating: {done} of {total} ({what})", flush=True)
+
+    yield line
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """`process.beta=0` as a name and a value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: write NAME=VALUE, such as process.beta=0")
+    return name, yaml.safe_load(value)
+
+
+def _root(command: str, description: str, argv: list[str]) -> Path:
+    """The one argument of a command that reads a data set."""
+    parser = Parser(command, description)
+    parser.add_argument("root", help="the data set's folder")
+    root = Path(parser.values(argv)[0]["root"])
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    return root

@@ -1,0 +1,49 @@
+"""`fmbench models` and `fmbench import-official`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fmbench.config import Parser
+from fmbench.registry import create_model, find_model, list_models
+from fmbench.types import Modality, Problem
+
+
+def models(argv: list[str]) -> int:
+    """Name, modality, parameters at the paper's size, and whether a mask is drawn."""
+    parser = Parser("models", "The installed models, at the paper's size.")
+    parser.option("modality", str | None, None, "only the models that read it", metavar="M")
+    only = parser.values(argv)[0]["modality"]
+    names = list_models(only)
+    print(f"{'model':<22}{'modality':<10}{'parameters':>12}  dense")
+    for name in names:
+        for modality in [Modality(only)] if only else Modality:
+            if name in list_models(modality):
+                dense = modality in find_model(name, modality).dense
+                count = _count(name, Problem(modality=modality, dense=dense))
+                print(f"{name:<22}{modality:<10}{count:>12,}  {'yes' if dense else 'no'}")
+    return 0
+
+
+def import_official(argv: list[str]) -> int:
+    """The released weights as a checkpoint that `test` and `load` read."""
+    parser = Parser("import-official", "The released weights as a checkpoint of ours.")
+    parser.add_argument("source", help="the released file, such as state_dict_vicu_cls.pth")
+    parser.add_argument("target", help="the checkpoint to write")
+    values, _ = parser.values(argv)
+    from fmbench import run
+
+    source = Path(values["source"])
+    if not source.is_file():
+        raise ValueError(f"{source}: no such file")
+    print(run.import_official(source, Path(values["target"])))
+    return 0
+
+
+def _count(name: str, problem: Problem) -> int:
+    """Parameters of a model, without giving them memory."""
+    with torch.device("meta"):
+        model = create_model(name, problem)
+    return sum(parameter.numel() for parameter in model.parameters())
