@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fmbench.checkpoint import load
     from fmbench.registry import create_model, list_models
-    from fmbench.run import load
 
 __all__ = ["create_model", "list_models", "load"]
 
-_HOME = {"create_model": "registry", "list_models": "registry", "load": "run"}
+_HOME = {"create_model": "registry", "list_models": "registry", "load": "checkpoint"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from fmbench.metrics import DetectionMetrics, abnormal_probability
-from fmbench.types import Batch, Prediction
+from fmbench.types import Batch, Prediction, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Detector(L.LightningModule):
 
     Args:
         model: from Batch to Prediction.
-        dense: whether masks are judged.
+        problem: what the model was built for.
         loss: how the losses are weighed.
         optim: optimiser and schedule.
         stamp: plain values written into every checkpoint, so that it is complete in itself.
@@ -97,18 +97,22 @@ class Detector(L.LightningModule):
         self,
         model: nn.Module,
         *,
-        dense: bool,
+        problem: Problem,
         loss: Loss | None = None,
         optim: Optim | None = None,
         stamp: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.problem = problem
         self.loss = loss or Loss()
         self.optim = optim or Optim()
         self.stamp = dict(stamp or {})
-        self.metrics = nn.ModuleDict({part: DetectionMetrics(dense) for part in ("val", "test")})
+        self.metrics = nn.ModuleDict(
+            {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
+        )
         self.scores: list[Tensor] = []
+        self.labels: list[Tensor] = []
 
     def forward(self, batch: Batch) -> Prediction:
         prediction: Prediction = self.model(batch)
@@ -125,8 +129,12 @@ class Detector(L.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         self._judge("val", batch)
 
+    def on_test_start(self) -> None:
+        self.scores, self.labels = [], []
+
     def test_step(self, batch: Batch, index: int) -> None:
         self.scores.append(abnormal_probability(self._judge("test", batch).logits).cpu())
+        self.labels.append(batch.label.cpu())
 
     def predict_step(self, batch: Batch, index: int) -> Prediction:
         return self.forward(batch)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -247,6 +247,19 @@ def infer_problem(state: Mapping[str, Tensor]) -> Problem:
     )
 
 
+def infer_net(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The network's own hyperparameters, read off the sizes of a released state dict."""
+    dim = next(state[key].shape[-1] for key in ("cls_token1", "cls_token") if key in state)
+    hidden = next(value for key, value in state.items() if key.endswith("net.1.weight")).shape[0]
+    return {
+        "dim": dim,
+        "depth": len({key.split(".")[2] for key in state if key.startswith("transformer.layers.")}),
+        "heads": dim // _WIDTH,
+        "mlp_ratio": hidden / dim,
+        "dilated": any(key.startswith("get_additional_tokens.") for key in state),
+    }
+
+
 def from_state_dict(
     state: Mapping[str, Tensor], problem: Problem | None = None
 ) -> OfficialFmFormer:
@@ -269,17 +282,7 @@ def from_state_dict(
             f"the file holds a network for {_task(modality, dense)}, "
             f"the problem asks for {_task(problem.modality, problem.dense)}"
         )
-    layers = {key.split(".")[2] for key in state if key.startswith("transformer.layers.")}
-    dim = next(state[key].shape[-1] for key in ("cls_token1", "cls_token") if key in state)
-    ups = (key for key in state if key.endswith(("ff1.net.1.weight", "1.net.1.weight")))
-    model = OfficialFmFormer(
-        problem,
-        dim=dim,
-        depth=len(layers),
-        heads=dim // _WIDTH,
-        mlp_ratio=state[next(ups)].shape[0] / dim,
-        dilated=any(key.startswith("get_additional_tokens.") for key in state),
-    )
+    model = OfficialFmFormer(problem, **infer_net(state))
     renamed = {}
     for key, value in state.items():
         if problem.modality is Modality.VISUAL and key.startswith(_UNUSED):

@@ -1,0 +1,56 @@
+"""Progress of a run: a bar on a terminal, plain lines where the output goes to a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from fmbench.lit import Detector
+
+
+class PlainProgress(Callback):
+    """A line an epoch, and one every `seconds` within a long epoch."""
+
+    def __init__(self, seconds: float = 30) -> None:
+        self.seconds = seconds
+        self.started = self.spoken = time.monotonic()
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = self.spoken = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+        now = time.monotonic()
+        if now - self.spoken < self.seconds:
+            return
+        self.spoken = now
+        epoch, step = trainer.current_epoch + 1, trainer.global_step
+        total = trainer.estimated_stepping_batches
+        self._say(f"epoch {epoch}, step {step} of {total:.0f}", trainer, ("train/loss_step",))
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        names = ("train/loss_epoch", "val/acc", "val/f1", "val/fdr", "val/mdr", "val/miou")
+        self.spoken = time.monotonic()
+        self._say(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer, names)
+
+    def _say(self, head: str, trainer: L.Trainer, names: tuple[str, ...]) -> None:
+        if not trainer.is_global_zero:
+            return
+        known = trainer.callback_metrics
+        values = "  ".join(f"{name} {known[name].item():.4f}" for name in names if name in known)
+        print(f"[{time.monotonic() - self.started:6.0f} s] {head}  {values}", flush=True)
+
+
+def progress() -> Callback:
+    """What suits where standard output goes."""
+    return RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress()
+
+
+def describe(detector: Detector) -> str:
+    """`1,920,932 parameters`, those that are trained."""
+    count = sum(p.numel() for p in detector.model.parameters() if p.requires_grad)
+    return f"{count:,} parameters"

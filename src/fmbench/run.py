@@ -1,0 +1,275 @@
+"""One resolved config -> fit, test, predict.
+
+A run has its own folder: config.yaml, log/version_N/metrics.csv, checkpoints/{best,last}.ckpt,
+val.json after `fit`, test.json and test-predictions.csv after `test`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from fmbench import checkpoint as checkpoints
+from fmbench.checkpoint import load
+from fmbench.data import FurnaceData
+from fmbench.lit import Detector, Loss, Optim
+from fmbench.nn import Standardize
+from fmbench.progress import describe, progress
+from fmbench.provenance import git_commit, versions
+from fmbench.registry import create_model, find_model
+from fmbench.types import Modality
+
+__all__ = ["Config", "fit", "load", "predict", "test"]
+
+LOWER_IS_BETTER = ("loss", "fdr", "mdr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training, resolved.
+
+    Attributes:
+        model: registered name.
+        modality: current, visual or cross.
+        dense: whether a mask is asked for; where not said, if model and data both have masks.
+        seed: of weights, data order and augmentation.
+        select: validation metric that picks the best checkpoint.
+        logger: csv (needs nothing), or wandb as well (works offline with WANDB_MODE=offline).
+        net: options of the model.
+        data: options of `FurnaceData`.
+        optim: options of `Optim`.
+        loss: options of `Loss`.
+        trainer: options of Lightning's Trainer.
+    """
+
+    model: str = "fmformer"
+    modality: str = "cross"
+    dense: bool | None = None
+    seed: int = 0
+    select: str = "val/f1"
+    logger: Literal["csv", "wandb"] = "csv"
+    net: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    optim: Mapping[str, Any] = field(default_factory=dict)
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
+    """Train; returns the best checkpoint by validation.
+
+    Args:
+        config: what to train, on what, how.
+        run: folder of the run, made if missing.
+        resume: a checkpoint to go on from, or "auto" for the run's last one if there is one.
+
+    Raises:
+        ValueError: options or data that do not fit together, or a checkpoint of another model.
+        KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
+    """
+    modality = Modality(config.modality)
+    model_class = find_model(config.model, modality)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    data = FurnaceData(**config.data, modality=modality, seed=config.seed)
+    can = modality in model_class.dense and data.has_masks
+    problem = data.problem(can if config.dense is None else config.dense)
+    model = create_model(config.model, problem, **config.net)
+    standardize(model, data)
+    about = checkpoints.stamp(config.model, config.net, problem, config.data, data.description)
+    loss, optim = Loss(**config.loss), Optim(**config.optim)
+    detector = Detector(model, problem=problem, loss=loss, optim=optim, stamp=about)
+    start = _resume_from(resume, run, detector)
+
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    lower = config.select.endswith(LOWER_IS_BETTER)
+    keep = ModelCheckpoint(
+        run / "checkpoints",
+        filename="best",
+        monitor=config.select,
+        mode="min" if lower else "max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = L.Trainer(
+        **{"log_every_n_steps": 10, "num_sanity_val_steps": 0} | dict(config.trainer),
+        default_root_dir=run,
+        logger=_loggers(config, run),
+        callbacks=[keep, LearningRateMonitor("step"), progress()],
+        enable_model_summary=False,
+    )
+    print(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
+    began = time.monotonic()
+    with interruptible():
+        trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
+    best = Path(keep.best_model_path or keep.last_model_path)
+    extra = {
+        "fit_seconds": round(time.monotonic() - began, 1),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "config": _plain(asdict(config)),
+    }
+    here = {
+        key: config.trainer[key] for key in ("accelerator", "precision") if key in config.trainer
+    }
+    test(best, data=config.data, split="val", out=run, trainer=here, extra=extra)
+    return best
+
+
+def test(
+    checkpoint: str | Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    split: Literal["val", "test"] = "test",
+    out: Path | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Measure a checkpoint on recordings; returns metrics by name.
+
+    Writes `<split>.json` and `<split>-predictions.csv` (recording, frame, time, label, score) into
+    `out`, by default the run's folder.
+
+    Args:
+        checkpoint: a file that `fit` or `import_official` wrote.
+        data: options of `FurnaceData` that differ from those of the training.
+        split: the part to measure on.
+        out: folder of the results.
+        trainer: options of Lightning's Trainer (devices, precision, …).
+        extra: further entries for the results.
+
+    Raises:
+        ValueError: not a checkpoint of ours, or data that it cannot read.
+    """
+    detector = load(checkpoint)
+    about = detector.stamp
+    part = open_data(detector, data)
+    engine = L.Trainer(
+        **(trainer or {}),
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    loader = part.test_dataloader if split == "test" else part.val_dataloader
+    part.setup(split)
+    with interruptible():
+        engine.test(detector, dataloaders=loader(), verbose=False)
+    metrics = {
+        name.removeprefix("test/"): value.item() for name, value in engine.callback_metrics.items()
+    }
+    folder = out or run_folder(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = part.table(split).assign(
+        label=torch.cat(detector.labels), score=torch.cat(detector.scores)
+    )
+    table.to_csv(folder / f"{split}-predictions.csv", index=False, float_format="%.6g")
+    result = {
+        "model": about["model"],
+        "problem": about["problem"],
+        "split": split,
+        "data": part.description,
+        "synthetic": part.synthetic,
+        "trained_on": about["trained_on"],
+        "metrics": metrics,
+        **(extra or {}),
+        "checkpoint": str(checkpoint),
+        "data_fingerprint": part.fingerprint(),
+        "git_commit": git_commit(),
+        "versions": versions(),
+    }
+    (folder / f"{split}.json").write_text(json.dumps(result, indent=2) + "\n")
+    return metrics
+
+
+def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceData:
+    """The data module for a loaded detector: as in its training, save for `options`.
+
+    Raises:
+        ValueError: recordings that the detector cannot read.
+    """
+    chosen = {**detector.stamp["data"], **(options or {})}
+    data = FurnaceData(**chosen, modality=detector.problem.modality)
+    found = data.problem(detector.problem.dense and data.has_masks)
+    if found.current_channels != detector.problem.current_channels:
+        raise ValueError(
+            f"the recordings have {found.current_channels} phases of current, "
+            f"the checkpoint was trained on {detector.problem.current_channels}"
+        )
+    return data
+
+
+def standardize(model: torch.nn.Module, data: FurnaceData) -> None:
+    """Give the model's `Standardize` modules the statistics of the training part."""
+    statistics = data.statistics()
+    measured = {
+        "video": (statistics.video_mean, statistics.video_std),
+        "current": (statistics.current_mean, statistics.current_std),
+    }
+    for module in model.modules():
+        if isinstance(module, Standardize):
+            mean, std = measured[module.source]
+            assert mean is not None, f"no statistics of {module.source}"
+            assert std is not None
+            module.set_statistics(mean, std)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Lightning turns Ctrl-C into exit status 1; hand it on as what it was."""
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+
+
+def run_folder(checkpoint: str | Path) -> Path:
+    """The run that a checkpoint belongs to, or the folder that it stands in."""
+    folder = Path(checkpoint).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def _resume_from(resume: str | Path | None, run: Path, detector: Detector) -> Path | None:
+    """The checkpoint to go on from, seen to be of the same model."""
+    if resume is None:
+        return None
+    path = run / "checkpoints" / "last.ckpt" if str(resume) == "auto" else Path(resume)
+    if str(resume) == "auto" and not path.is_file():
+        print(f"nothing to resume in {run}; starting anew")
+        return None
+    content = checkpoints.read(path)
+    for key in ("model", "problem"):
+        was, now = content["fmbench"][key], detector.stamp[key]
+        if was != now:
+            raise ValueError(f"{path}: its {key} is {was}, this run's is {now}; nothing resumed")
+    checkpoints.load_weights(detector, content["state_dict"], path)
+    return path
+
+
+def _loggers(config: Config, run: Path) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(run, name="log")]
+    if config.logger == "wandb":
+        wandb = WandbLogger(name=run.name, save_dir=run, project="fmbench")
+        wandb.log_hyperparams(_plain(asdict(config)))
+        loggers.append(wandb)
+    return loggers
+
+
+def _plain(value: Any) -> Any:
+    """Only what YAML and JSON know."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
