@@ -1,0 +1,3 @@
+"""The benchmark's files on disk to Batches: windows, the LightningDataModule, checks."""
+
+from __future__ import annotations

@@ -1,0 +1,359 @@
+"""FurnaceData: the one LightningDataModule. Its signature is the configuration of `--data.*`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from fmbench.data.dataset import TrainOrder, WindowDataset, WindowLoader, as_it_is
+from fmbench.data.moments import Statistics, measure
+from fmbench.data.recording import MatRecording, Recording
+from fmbench.data.root import Part, Root, open_root, part_folder
+from fmbench.data.series import format_seconds
+from fmbench.data.splits import Lists, split_lists
+from fmbench.data.windows import Early, Gaps, History, WindowSpec
+from fmbench.errors import nearest
+from fmbench.types import Batch, Modality, Problem
+
+Axes = Literal["image", "official"]
+Split = Literal["train", "val", "test"]
+
+
+class FurnaceData(LightningDataModule):
+    """Windows of furnace recordings as Batches, for every modality and both parts.
+
+    Args:
+        root: folder with pixel-level/ (and class-level/), or one of these folders itself.
+        modality: cross, visual or current: which inputs a batch carries.
+        part: pixel-level, with masks; class-level, where only the class is labelled.
+        frames: T, frames of a clip.
+        stride: frames from one frame of the clip to the next; 10 frames at stride 4 span 1.44 s,
+            nearest to the 1.5 s that the paper chose (official-format, row 25).
+        current_samples: L, two a second; 240 are 120 s.
+        batch_size: windows of a batch (paper IV-C: 64).
+        axes: image hands out upright (H, W) frames; official the transposed frames, and the
+            vertical flip, that the released network was trained on (rows 27, 28).
+        causal: never show a sample of current after the frame; the released loader shows up to 1 s.
+        history: windows at the start of a recording that lack current: stretch what there is (as
+            released), pad with the first sample, or drop the window.
+        early: clips at the start of a recording: clamp repeats frame 0; drop leaves them out.
+        gaps: seconds that lack current: positional takes the last L rows whatever their time (as
+            released); hold repeats the last sample known; drop leaves such windows out.
+        val_fraction: share of each recording's train frames, at the end, to validate on, where the
+            root has no val.json; 0 for no validation.
+        guard_seconds: frames left out between train and validation; by default the longest clip
+            plus the longest current window.
+        epoch_windows: training windows drawn anew for each epoch; all of them if None.
+        val_windows: validation windows, evenly spaced; all of them if None.
+        test_windows: test windows, evenly spaced; all of them if None.
+        flip: mirror half of the training clips and masks (row 28).
+        num_workers: processes that load batches; 0 loads in the training process.
+        seed: of the order of training windows and of the flips.
+
+    Raises:
+        ValueError: a value that is not allowed, no such folder, or recordings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path = "data/sim",
+        modality: Modality | str = Modality.CROSS,
+        part: Part = "pixel-level",
+        frames: int = 10,
+        stride: int = 4,
+        current_samples: int = 240,
+        batch_size: int = 64,
+        axes: Axes = "image",
+        causal: bool = False,
+        history: History = "stretch",
+        early: Early = "clamp",
+        gaps: Gaps = "positional",
+        val_fraction: float = 0.1,
+        guard_seconds: float | None = None,
+        epoch_windows: int | None = None,
+        val_windows: int | None = None,
+        test_windows: int | None = None,
+        flip: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_choice("modality", modality, [str(m) for m in Modality])
+        for option, choice, allowed in (
+            ("axes", axes, Axes),
+            ("history", history, History),
+            ("early", early, Early),
+            ("gaps", gaps, Gaps),
+        ):
+            _check_choice(option, choice, get_args(allowed))
+        for option, number in {
+            "frames": frames,
+            "stride": stride,
+            "current_samples": current_samples,
+            "batch_size": batch_size,
+            "epoch_windows": epoch_windows,
+            "val_windows": val_windows,
+            "test_windows": test_windows,
+        }.items():
+            if number is not None and number < 1:
+                raise ValueError(f"{option} is {number}; it must be at least 1")
+        if num_workers < 0 or seed < 0:
+            raise ValueError("num_workers and seed must be at least 0")
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"val_fraction is {val_fraction}; it must be in [0, 1)")
+        if guard_seconds is not None and not 0 <= guard_seconds < math.inf:
+            raise ValueError(f"guard_seconds is {guard_seconds}; it must be at least 0")
+        part_folder(root, part)
+        self.root = root
+        self.modality = Modality(modality)
+        self.part = part
+        self.spec = WindowSpec(
+            frames=frames,
+            stride=stride,
+            current_samples=current_samples,
+            early=early,
+            history=history,
+            gaps=gaps,
+            causal=causal,
+        )
+        self.batch_size = batch_size
+        self.axes = axes
+        self.val_fraction = val_fraction
+        self.guard_seconds = self.spec.seconds if guard_seconds is None else guard_seconds
+        self.epoch_windows = epoch_windows
+        self.val_windows = val_windows
+        self.test_windows = test_windows
+        self.flip = flip
+        self.num_workers = num_workers
+        self.seed = seed
+        self._datasets: dict[str, WindowDataset] = {}
+
+    @cached_property
+    def opened(self) -> Root:
+        """Recordings and lists, opened on first use.
+
+        Raises:
+            ValueError: recordings that differ in frame size, masks or phases.
+        """
+        opened = open_root(self.root, self.part)
+        first = opened.recordings[0]
+        for recording in opened.recordings:
+            for fact in ("size", "has_masks", "has_labels"):
+                mine, other = getattr(recording, fact), getattr(first, fact)
+                if mine != other:
+                    raise ValueError(
+                        f"{recording.source}: {fact} is {mine}, but {other} in {first.source}; "
+                        "recordings of one root must agree"
+                    )
+        return opened
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the labels are masks of pixels, as in pixel-level."""
+        return self.opened.recordings[0].has_masks
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a simulator made the recordings."""
+        return self.opened.synthetic
+
+    @property
+    def description(self) -> str:
+        """What data this is, in one line."""
+        recordings = self.opened.recordings
+        frames = sum(recording.num_frames for recording in recordings)
+        size = f"{len(recordings)} recordings, {frames} frames"
+        if not self.synthetic:
+            return f"{Path(self.root).resolve().name}, {self.part}: {size}"
+        facts = self.opened.manifest
+        return (
+            f"synthetic data (simulator v{facts.get('sim_version', '?')}, "
+            f"seed {facts.get('seed', '?')}, preset {facts.get('preset', '?')}), "
+            f"{self.part}: {size}"
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, sizes, lists, CSV files and manifest."""
+        return self.opened.fingerprint
+
+    def problem(self, dense: bool) -> Problem:
+        """What a model is fed and asked.
+
+        Raises:
+            ValueError: a mask is asked for, but the labels are classes.
+        """
+        first = self.opened.recordings[0]
+        if dense and not self.has_masks:
+            raise ValueError(
+                f"{self.opened.folder} has class labels only; set dense to false, or choose "
+                "a root with masks"
+            )
+        height, width = first.size
+        channels = first.currents.values.shape[1] if self.modality.has_current else 3
+        return Problem(
+            modality=self.modality,
+            dense=dense,
+            frames=self.spec.frames,
+            image_size=(height, width) if self.axes == "image" else (width, height),
+            current_samples=self.spec.current_samples,
+            current_channels=channels,
+        )
+
+    def dataset(self, split: Split) -> WindowDataset:
+        """The windows of a split; of val and test those that are evaluated.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if split not in self._datasets:
+            every = {"train": None, "val": self.val_windows, "test": self.test_windows}
+            windows = self._windows(self._lists[split])
+            if not len(windows):
+                raise ValueError(self._why_empty(split))
+            self._datasets[split] = windows.evenly(every[split])
+        return self._datasets[split]
+
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation of the inputs of the training part, per channel."""
+        return measure(self.dataset("train"))
+
+    def table(self, split: Split) -> pd.DataFrame:
+        """Recording, frame and time of each window, in the order of the val and test loaders."""
+        return _table(self.dataset(split))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches in random order; where a fit is resumed, from where it had stopped."""
+        train = self.dataset("train")
+        shared = distributed.is_available() and distributed.is_initialized()
+        order = TrainOrder(
+            train,
+            windows=self.epoch_windows,
+            flip=self.flip and self.modality.has_video,
+            seed=self.seed,
+            num_replicas=distributed.get_world_size() if shared else 1,
+            rank=distributed.get_rank() if shared else 0,
+        )
+        # A last batch of one or two windows would upset batch normalisation.
+        drop_last = len(order) >= self.batch_size
+        loader = self._loader(train, sampler=order, drop_last=drop_last)
+        if self.trainer is not None and self.trainer.fit_loop.restarting:
+            loop: Any = self.trainer.fit_loop
+            done = loop.epoch_loop.batch_progress.current.processed
+            epoch = loop.epoch_progress.current.processed
+            whole = done >= len(loader)
+            order.resume(epoch + whole, 0 if whole else done * self.batch_size)
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Validation windows, by recording and frame; no loader where nothing is validated."""
+        if self.val_fraction == 0 and "val" not in self.opened.splits:
+            return []
+        return self._loader(self.dataset("val"))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test windows, by recording and frame."""
+        return self._loader(self.dataset("test"))
+
+    def windows_of(
+        self, recording: str | Path, every: int = 1
+    ) -> tuple[DataLoader[Batch], pd.DataFrame]:
+        """All windows of one recording, for prediction, and the table of them.
+
+        Args:
+            recording: a name in this root, or the path of a `.mat` file in the benchmark's layout.
+            every: keep every n-th frame.
+
+        Raises:
+            ValueError: no such recording, or no window.
+        """
+        if every < 1:
+            raise ValueError(f"every is {every}; it must be at least 1")
+        found = self._find(recording)
+        windows = WindowDataset(
+            [found],
+            [np.arange(0, found.num_frames, every)],
+            self.spec,
+            self.modality,
+            upright=self.axes == "image",
+        )
+        if not len(windows):
+            raise ValueError(f"{found.name} has no usable window of this length")
+        return self._loader(windows), _table(windows)
+
+    def _find(self, recording: str | Path) -> Recording:
+        path = Path(recording)
+        if path.suffix == ".mat" and path.is_file():
+            return MatRecording(path, path.resolve().parent.parent)
+        names = {each.name: each for each in self.opened.recordings}
+        if str(recording) not in names:
+            raise ValueError(
+                f"no recording is called {str(recording)!r}{nearest(str(recording), names)}. "
+                f"{self.opened.folder} has {', '.join(names)}"
+            )
+        return names[str(recording)]
+
+    @cached_property
+    def _lists(self) -> Mapping[str, Lists]:
+        return split_lists(self.opened, self.val_fraction, self.guard_seconds)
+
+    def _windows(self, lists: Lists) -> WindowDataset:
+        recordings = self.opened.recordings
+        frames = [lists.get(recording.name, np.empty(0, np.int64)) for recording in recordings]
+        return WindowDataset(
+            recordings, frames, self.spec, self.modality, upright=self.axes == "image"
+        )
+
+    def _loader(self, windows: WindowDataset, **order: Any) -> DataLoader[Batch]:
+        return WindowLoader(
+            windows,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=as_it_is,
+            **order,
+        )
+
+    def _why_empty(self, split: str) -> str:
+        listed = sum(len(frames) for frames in self._lists[split].values())
+        if not listed:
+            return f"{self.opened.folder} lists no {split} frames ({split}.json)"
+        return (
+            f"{self.opened.folder}: none of {listed} {split} frames has a usable window; lower "
+            "frames, stride or current_samples, or set early to clamp, history to stretch, "
+            "gaps to hold"
+        )
+
+
+def _check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{option} is {str(value)!r}{nearest(str(value), allowed)}. "
+            f"Allowed: {', '.join(allowed)}"
+        )
+
+
+def _table(windows: WindowDataset) -> pd.DataFrame:
+    names = np.array([recording.name for recording in windows.recordings])
+    seconds = np.empty(len(windows), np.int64)
+    for k, recording in enumerate(windows.recordings):
+        mine = windows.which == k
+        seconds[mine] = recording.seconds[windows.frame[mine]]
+    return pd.DataFrame(
+        {
+            "recording": names[windows.which],
+            "frame": windows.frame.astype(np.int64),
+            "time": format_seconds(seconds),
+        }
+    )

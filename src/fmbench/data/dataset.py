@@ -1,0 +1,237 @@
+"""Windows gathered a whole batch at a time, and the order in which training visits them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from fmbench.data.recording import Recording
+from fmbench.data.windows import Ints, Track, WindowSpec, align, clip_index, current_index
+from fmbench.types import Batch, Modality
+
+
+class WindowDataset(Dataset[Batch]):
+    """Windows of some recordings; an item is asked for by its position i, or by ~i to have its
+    picture flipped.
+
+    Args:
+        recordings: all of one frame size and one number of phases.
+        frames: for each recording, (n,) label frames, in the order of delivery.
+        spec: what a window is.
+        modality: which inputs a batch carries.
+        upright: hand out (H, W); otherwise (W, H), as the released network saw the frames.
+
+    Raises:
+        ValueError: a frame's second has no current, and `spec.gaps` is positional.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        frames: Sequence[Ints],
+        spec: WindowSpec,
+        modality: Modality,
+        *,
+        upright: bool = True,
+    ) -> None:
+        self.recordings = recordings
+        self.spec = spec
+        self.modality = modality
+        self.masked = modality.has_video and all(r.has_masks for r in recordings)
+        # Swap the last two axes of what the file holds? Frames are stored (W, H) in the benchmark.
+        self.swapped = recordings[0].transposed == upright
+        tracks = [align(r.currents, r.seconds, spec) for r in recordings if modality.has_current]
+        kept = []
+        for k, recording in enumerate(recordings):
+            track = tracks[k] if tracks else None
+            kept.append(_usable(recording, frames[k], spec, track, modality.has_video))
+            recording.prepare(video=modality.has_video, labels=True)
+        self.which = np.repeat(np.arange(len(kept), dtype=np.int32), [len(part) for part in kept])
+        self.frame = np.concatenate(kept).astype(np.int32)
+        if tracks:
+            lengths = [len(track.values) for track in tracks]
+            self.base = np.cumsum([0, *lengths[:-1]], dtype=np.int64)
+            self.amperes = np.concatenate([track.values for track in tracks])
+            self.end = np.concatenate(
+                [
+                    track.end[part] + base
+                    for track, part, base in zip(tracks, kept, self.base, strict=True)
+                ]
+            )
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Row k is window `indices[k]`."""
+        asked = np.asarray(indices, dtype=np.int64)
+        flipped = asked < 0
+        index = np.where(flipped, ~asked, asked)
+        which, frame = self.which[index], self.frame[index]
+        video = self._clips(which, frame, flipped) if self.modality.has_video else None
+        current = self._currents(index, which) if self.modality.has_current else None
+        if self.masked:
+            mask = self._masks(which, frame, flipped)
+            label = mask.flatten(1).any(1).long()  # Eq. (13): the sum exceeds 0.5
+            return Batch(video, current, label, mask)
+        return Batch(video, current, self._labels(which, frame))
+
+    def evenly(self, count: int | None) -> Self:
+        """The same windows, or `count` of them at even distances."""
+        if count is None or count >= len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, count).astype(np.int64)
+        fewer = copy.copy(self)
+        fewer.which, fewer.frame = self.which[chosen], self.frame[chosen]
+        if self.modality.has_current:
+            fewer.end = self.end[chosen]
+        return fewer
+
+    def _clips(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> Tensor:
+        """(B, 3, T, H, W) uint8, a view of memory in the order of the file."""
+        clip = clip_index(frame, self.spec.frames, self.spec.stride)
+        shape = self.stored_size
+        memory = np.empty((*clip.shape, 3, *shape), np.uint8)
+        for recording, rows in self.runs(which):
+            recording.read_frames(clip[rows].ravel(), memory[rows].reshape(-1, 3, *shape))
+        return self._turned(memory, flipped).transpose(1, 2)
+
+    def _masks(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> Tensor:
+        """(B, H, W) uint8, 0 or 1: any value above 0 counts as abnormal (official-format 4.1)."""
+        memory = np.empty((len(frame), *self.stored_size), np.uint8)
+        for recording, rows in self.runs(which):
+            recording.read_masks(frame[rows], memory[rows])
+        return self._turned(np.minimum(memory, 1, out=memory), flipped)
+
+    def _labels(self, which: Any, frame: Any) -> Tensor:
+        """(B,) int64; -1 where the recording has no labels."""
+        label = np.full(len(frame), -1, np.int64)
+        for recording, rows in self.runs(which):
+            if recording.has_labels:
+                label[rows] = recording.labels(frame[rows])
+        return torch.from_numpy(label)
+
+    def _currents(self, index: Ints, which: Any) -> Tensor:
+        """(B, L, C) float32."""
+        samples, history = self.spec.current_samples, self.spec.history
+        rows = current_index(self.end[index], self.base[which], samples, history)
+        return torch.from_numpy(self.amperes[rows])
+
+    def runs(self, which: NDArray[np.int32]) -> Iterator[tuple[Recording, slice]]:
+        """Stretches of `which`, (B,) positions in `recordings`, that are one recording's."""
+        starts = np.flatnonzero(np.diff(which, prepend=-1)).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(which)], strict=True):
+            yield self.recordings[which[start]], slice(start, stop)
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        height, width = self.recordings[0].size
+        return (width, height) if self.recordings[0].transposed else (height, width)
+
+    def _turned(self, memory: NDArray[np.uint8], flipped: NDArray[np.bool_]) -> Tensor:
+        """Flip the last axis as handed out where asked for, then put the axes in order.
+
+        Upright, that is a true horizontal flip; otherwise it is the flip of the released loader,
+        which reverses H (official-format, row 28).
+        """
+        if flipped.any():
+            axis = -2 if self.swapped else -1
+            memory[flipped] = np.flip(memory[flipped], axis)
+        turned = torch.from_numpy(memory)
+        return turned.transpose(-1, -2) if self.swapped else turned
+
+
+def _usable(
+    recording: Recording, frames: Ints, spec: WindowSpec, track: Track | None, video: bool
+) -> Ints:
+    """The label frames that have a window."""
+    keep = np.ones(len(frames), np.bool_)
+    if video and spec.early == "drop":
+        keep &= frames >= (spec.frames - 1) * spec.stride
+    if track is not None:
+        lost = frames[~track.whole[frames]]
+        if lost.size and spec.gaps == "positional":
+            raise ValueError(
+                f"{recording.name}: frame {lost[0]} and {lost.size - 1} more have a second without "
+                "current; set gaps to hold or drop, or repair the files (`fmbench data check`)"
+            )
+        keep &= track.whole[frames]
+        if spec.history == "drop":
+            keep &= track.end[frames] >= spec.current_samples
+    return frames[keep]
+
+
+class TrainOrder(DistributedSampler[int]):
+    """A fresh random order, or a fresh random choice, of training windows for every epoch.
+
+    Order, choice and flips follow from (seed, epoch) alone. Each of `num_replicas` processes takes
+    its own share; being a DistributedSampler, it is left in place by Lightning.
+
+    Args:
+        dataset: the windows.
+        windows: how many to draw an epoch, none twice; all of them if None or if there are fewer.
+        flip: ask for every second window, at random, to be flipped.
+        seed: see above.
+        num_replicas: processes that share the epoch.
+        rank: which of them this one is.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowDataset,
+        *,
+        windows: int | None = None,
+        flip: bool = False,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, seed=seed, drop_last=True)
+        self.drawn = min(windows or len(dataset), len(dataset))
+        self.flip = flip
+        self._resumed = (-1, 0)
+
+    def resume(self, epoch: int, windows: int) -> None:
+        """Go on in `epoch` after `windows` windows of this process' share."""
+        self.epoch = epoch
+        self._resumed = (epoch, windows)
+
+    def __len__(self) -> int:
+        return self.drawn // self.num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.choice(len(self.dataset), self.drawn, replace=False)  # type: ignore[arg-type]
+        if self.flip:
+            order = np.where(rng.random(self.drawn) < 0.5, ~order, order)
+        share = order[self.rank :: self.num_replicas][: len(self)]
+        epoch, start = self._resumed
+        return iter(share[start if epoch == self.epoch else 0 :].tolist())
+
+
+class WindowLoader(DataLoader[Batch]):
+    """A DataLoader that Lightning takes to be resumable, because it is: the trainer's own progress
+    tells `TrainOrder` where to go on, so that there is no second count that could differ.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def as_it_is(batch: Any) -> Any:
+    """The collate function: `__getitems__` has made the batch already."""
+    return batch

@@ -1,0 +1,158 @@
+"""Frames stay on disk: rows of an HDF5 dataset through a memory map, within a budget of pages.
+
+A contiguous dataset is mapped where it lies. Any other (MATLAB's -v7.3 default is chunked and
+compressed) is unpacked once into a cache folder and mapped there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+# Mapped pages count as resident memory. A fault maps the 64 KiB around it (Linux's
+# fault_around_bytes), so a row counts as at least that much.
+PAGE_BUDGET = 192 * 2**20
+_FAULT = 64 * 2**10
+
+
+class MappedArray:
+    """(N, ...) uint8 in a file, read by rows. Opened on first use, in the process that uses it.
+
+    Args:
+        path: the file.
+        offset: where row 0 begins, in bytes.
+        shape: (N, ...).
+    """
+
+    _open: ClassVar[WeakSet[MappedArray]] = WeakSet()
+    _touched: ClassVar[int] = 0
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.offset = offset
+        self.shape = shape
+        self._map: mmap.mmap | None = None
+        self._rows: NDArray[np.uint8] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_map": None, "_rows": None}
+
+    def take(self, index: NDArray[np.integer[Any]], out: NDArray[np.uint8]) -> None:
+        """Copy the rows at `index` (n,), each in [0, N), into the contiguous `out` (n, ...)."""
+        rows = self._rows if self._rows is not None else self._open_rows()
+        np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would go through a buffer
+        MappedArray._touched += len(index) * max(out[0].nbytes, _FAULT) if len(index) else 0
+        if MappedArray._touched > PAGE_BUDGET:
+            MappedArray._drop_pages()
+
+    def _open_rows(self) -> NDArray[np.uint8]:
+        try:
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path} cannot be read: {error}") from None
+        count = int(np.prod(self.shape))
+        if len(self._map) < self.offset + count:
+            raise ValueError(f"{self.path} is truncated: it ends before its last frame")
+        flat = np.frombuffer(self._map, np.uint8, count, self.offset)
+        self._rows = flat.reshape(self.shape)
+        MappedArray._open.add(self)
+        return self._rows
+
+    @classmethod
+    def _drop_pages(cls) -> None:
+        for array in cls._open:
+            if array._map is not None:
+                array._map.madvise(mmap.MADV_DONTNEED)
+        cls._touched = 0
+
+
+def map_dataset(path: Path, dataset: h5py.Dataset) -> MappedArray:
+    """Map an (N, ...) HDF5 dataset of 8-bit numbers, unpacking it first where it must be."""
+    offset = dataset.id.get_offset()
+    if offset is not None and dataset.dtype in (np.uint8, np.bool_) and not dataset.external:
+        return MappedArray(path, int(offset), tuple(dataset.shape))
+    return MappedArray(_unpack(path, dataset), 0, tuple(dataset.shape))
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("FMBENCH_CACHE") or "~/.cache/fmbench").expanduser()
+
+
+def _unpack(path: Path, dataset: h5py.Dataset) -> Path:
+    """Raw uint8 rows of `dataset` in the cache folder, whole or not at all.
+
+    Raises:
+        ValueError: the folder cannot be written or is too small, or the dataset is damaged.
+    """
+    key = dataset.name.strip("/")
+    stat = path.stat()
+    identity = f"{path.resolve()}\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    target = _cache_folder() / f"{path.stem}-{key}-{digest}.raw"
+    if target.exists():
+        return target
+    size = int(np.prod(dataset.shape))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(target.parent).free < size:
+            raise OSError(f"{size / 1e9:.2f} GB are needed there")
+        handle, half = tempfile.mkstemp(dir=target.parent, prefix=target.stem, suffix=".part")
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {key!r} is compressed and cannot be unpacked into {target.parent}: {error}; "
+            "let FMBENCH_CACHE name a folder with room"
+        ) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _copy_rows(path, dataset, file, f"{path.name}: {key} ({size / 1e9:.2f} GB)")
+        Path(half).replace(target)
+    except OSError as error:
+        raise ValueError(f"{path}: {key!r} could not be unpacked to {target}: {error}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            Path(half).unlink()
+    return target
+
+
+def _copy_rows(path: Path, dataset: h5py.Dataset, file: Any, what: str) -> None:
+    """Write all rows to `file` as uint8, some 32 MB at a time, in whole chunks, with a progress
+    line on a terminal.
+    """
+    rows = int(dataset.shape[0])
+    chunk = dataset.chunks[0] if dataset.chunks else 1
+    row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
+    step = chunk * max(1, 2**25 // (chunk * row_bytes))
+    terminal = sys.stderr.isatty()
+    print(f"unpacking {what} once into {_cache_folder()}", file=sys.stderr)
+    shown = time.monotonic()
+    for start in range(0, rows, step):
+        try:
+            block = dataset[start : start + step]
+        except OSError as error:
+            raise ValueError(
+                f"{path}: {dataset.name!r} is damaged at or after frame {start}: {error}"
+            ) from None
+        file.write(np.ascontiguousarray(_as_bytes(block)))
+        if terminal and time.monotonic() - shown > 0.2:
+            shown = time.monotonic()
+            print(f"\r  {100 * start // rows} %", end="\r", file=sys.stderr)
+
+
+def _as_bytes(block: NDArray[Any]) -> NDArray[np.uint8]:
+    if block.dtype == np.bool_:
+        return block.view(np.uint8)
+    return block.astype(np.uint8, copy=False)  # the official loaders cast likewise (4.1)

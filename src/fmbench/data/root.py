@@ -1,0 +1,208 @@
+"""A folder of recordings and its split lists.
+
+Layout: official-format section 4; the older single-file layout of 4.1; lazily simulated folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.data.recording import (
+    LazyRecording,
+    MatRecording,
+    Recording,
+    SingleFileRecording,
+    stem,
+)
+from fmbench.errors import nearest
+
+Part = Literal["pixel-level", "class-level", "unlabelled"]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Root:
+    """Recordings sorted by name, and which frames belong to which split.
+
+    Attributes:
+        folder: the part's folder, `<root>/pixel-level` or the like.
+        part: its kind.
+        recordings: sorted by name.
+        splits: for train, test and, where the root has one, val: recording name to (n,) sorted
+            frame positions. A recording may be in some splits only.
+        manifest: what the simulator wrote about itself; empty for real recordings.
+    """
+
+    folder: Path
+    part: Part
+    recordings: tuple[Recording, ...]
+    splits: Mapping[str, Mapping[str, NDArray[np.int64]]]
+    manifest: Mapping[str, Any]
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.manifest.get("synthetic")) or any(r.synthetic for r in self.recordings)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, sizes, lists, CSV files and manifest; frames count by their size."""
+        digest = hashlib.sha256(self.part.encode())
+        for recording in self.recordings:
+            size = recording.source.stat().st_size if recording.source.is_file() else 0
+            facts = (recording.name, recording.num_frames, *recording.size, size)
+            digest.update(repr(facts).encode())
+            for kind in ("timestamps", "currents"):
+                path = self.folder / kind / f"{recording.name}.csv"
+                digest.update(path.read_bytes() if path.is_file() else b"")
+        for split, lists in sorted(self.splits.items()):
+            for name, frames in sorted(lists.items()):
+                digest.update(f"{split}/{name}".encode() + frames.tobytes())
+        digest.update(json.dumps(self.manifest, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def open_root(root: str | Path, part: str = "pixel-level") -> Root:
+    """Open `root`, which holds `pixel-level/` (or another part) or is itself such a folder.
+
+    Raises:
+        ValueError: no such folder or part, no recordings in it, or a file that cannot be used.
+    """
+    folder = part_folder(root, part)
+    recordings: Sequence[Recording]
+    if (folder / "videos").is_dir():
+        recordings = [MatRecording(path, folder) for path in mat_files(folder / "videos")]
+    elif _is_lazy(folder):
+        names = sorted(stem(path) for path in (folder / "timestamps").glob("*.csv"))
+        recordings = [LazyRecording(folder, name) for name in names]
+    else:
+        recordings = [SingleFileRecording(path, folder) for path in mat_files(folder)]
+    if not recordings:
+        raise ValueError(
+            f"{folder} holds no recordings; expected videos/*.mat, or run "
+            "`fmbench data simulate --out DIR` to make a simulated set"
+        )
+    _check_names(folder, [recording.name for recording in recordings])
+    if isinstance(recordings[0], SingleFileRecording):
+        splits = _splits_of_single_files(recordings)
+    else:
+        splits = {name: lists for name in SPLITS if (lists := _read_list(folder, name, recordings))}
+    kind: Part = part  # type: ignore[assignment]  # part_folder has checked it
+    return Root(folder, kind, tuple(recordings), splits, read_manifest(folder))
+
+
+def part_folder(root: str | Path, part: str = "pixel-level") -> Path:
+    """The folder of a part below `root`, or `root` where it is that folder.
+
+    Raises:
+        ValueError: an unknown part, or no such folder.
+    """
+    known = get_args(Part)
+    if part not in known:
+        raise ValueError(
+            f"no part is called {part!r}{nearest(part, known)}. Allowed: {', '.join(known)}"
+        )
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(
+            f"no such folder: {root}. Give the benchmark's folder, or run "
+            "`fmbench data simulate --out DIR` to make a simulated set"
+        )
+    if (root / part).is_dir():
+        return root / part
+    others = [name for name in known if (root / name).is_dir()]
+    if others or (root.name in known and root.name != part):
+        raise ValueError(f"{root} has no part {part}; it has {', '.join(others) or root.name}")
+    return root
+
+
+def mat_files(folder: Path) -> list[Path]:
+    """The `.mat` files of a folder in the order of their names (the official order is the OS's)."""
+    return sorted(path for path in folder.glob("*.mat") if not path.name.startswith("."))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`manifest.json` of a simulated set, beside the part or in it; empty where there is none."""
+    for path in (folder.parent / "manifest.json", folder / "manifest.json"):
+        if path.is_file():
+            manifest = read_json(path)
+            if not isinstance(manifest, dict):
+                raise ValueError(f"{path}: expected one object")
+            return manifest
+    return {}
+
+
+def read_json(path: Path) -> Any:
+    """Raises: ValueError: the file is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON file: {error}") from None
+
+
+def _is_lazy(folder: Path) -> bool:
+    if not (folder / "timestamps").is_dir():
+        return False
+    from fmbench.simulator import is_lazy
+
+    return bool(is_lazy(folder))
+
+
+def _check_names(folder: Path, names: Sequence[str]) -> None:
+    for first, second in pairwise(names):
+        if first == second:
+            raise ValueError(f"{folder}: two recordings are called {first!r}")
+
+
+def _read_list(
+    folder: Path, split: str, recordings: Sequence[Recording]
+) -> dict[str, NDArray[np.int64]]:
+    """One JSON list: `{"<name>.mat": [frame, ...]}` (4.4)."""
+    path = folder / f"{split}.json"
+    if not path.is_file():
+        return {}
+    lists = read_json(path)
+    if not isinstance(lists, dict):
+        raise ValueError(f"{path}: expected one object, file name to list of frame positions")
+    lengths = {recording.name: recording.num_frames for recording in recordings}
+    found = {}
+    for key, value in lists.items():
+        name = key.split(".", 1)[0]
+        if name not in lengths:
+            raise ValueError(f"{path}: no recording is called {key!r}{nearest(name, lengths)}")
+        frames = frame_list(path, key, value)
+        if frames.size and (frames[0] < 0 or frames[-1] >= lengths[name]):
+            wrong = frames[0] if frames[0] < 0 else frames[-1]
+            raise ValueError(f"{path}: frame {wrong} of {key!r}; it has {lengths[name]} frames")
+        found[name] = frames
+    return found
+
+
+def frame_list(path: Path, key: str, value: Any) -> NDArray[np.int64]:
+    """The frame positions under one key, sorted, each once.
+
+    Raises:
+        ValueError: anything but a list of whole numbers.
+    """
+    if not isinstance(value, list) or any(type(frame) is not int for frame in value):
+        raise ValueError(f"{path}: {key!r} must be a list of whole numbers (frame positions)")
+    return np.unique(np.asarray(value, dtype=np.int64))
+
+
+def _splits_of_single_files(
+    recordings: Sequence[Recording],
+) -> dict[str, dict[str, NDArray[np.int64]]]:
+    single = [recording for recording in recordings if isinstance(recording, SingleFileRecording)]
+    return {
+        split: {r.name: np.flatnonzero(r.split == code) for r in single}
+        for code, split in ((0, "train"), (1, "test"))
+    }

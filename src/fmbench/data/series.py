@@ -1,0 +1,112 @@
+"""The two CSV files of a recording: a wall-clock second per frame, two samples of current a second.
+
+Layout: official-format 4.2 and 4.3. Times are kept as int64 seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+HEADER_LINES = 1
+"""Data row i stands in line i + HEADER_LINES + 1 of its file."""
+
+
+class Currents(NamedTuple):
+    """Phase currents, sorted by second; rows of one second keep the order of the file."""
+
+    seconds: NDArray[np.int64]
+    """(R,) seconds since 1970."""
+    values: NDArray[np.float32]
+    """(R, C) amperes."""
+
+
+def read_columns(path: Path) -> pd.DataFrame:
+    """Every cell of a CSV with a header, as text; an empty cell is NaN.
+
+    Raises:
+        ValueError: the file is missing, empty or no CSV.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, skipinitialspace=True, skip_blank_lines=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no CSV with a header line: {str(error).strip()}") from None
+
+
+def parse_seconds(text: pd.Series[str]) -> NDArray[np.int64]:
+    """Seconds since 1970 of `YYYY-MM-DD HH:MM:SS` strings; -1 where a string is none."""
+    codes, unique = pd.factorize(text)  # about 25 frames share a string
+    parsed = pd.to_datetime(pd.Series(unique, dtype=str), format=TIME_FORMAT, errors="coerce")
+    values = parsed.to_numpy(dtype="datetime64[s]").astype(np.int64)
+    values = np.append(np.where(parsed.isna(), -1, values), -1)  # code -1: an empty cell
+    return values[codes]
+
+
+def read_timestamps(path: Path) -> NDArray[np.int64]:
+    """(N,) seconds since 1970, one per video frame.
+
+    Raises:
+        ValueError: the file is missing or a time cannot be read; names file and line.
+    """
+    text = read_columns(path).iloc[:, 0]
+    return _checked_seconds(path, text)
+
+
+def read_currents(path: Path) -> Currents:
+    """Seconds and amperes; column 0 is the time, all further columns are phases.
+
+    Rows are grouped by their own time string (a stable sort), so that a missing or an extra row
+    does not shift the pairs after it (official-format 4.3).
+
+    Raises:
+        ValueError: the file is missing, has no phase column or no row, or a cell is no finite
+            number: a gap in the amperes is for whoever made the file to fill, not for a reader to
+            guess; names file and line.
+    """
+    table = read_columns(path)
+    if table.shape[1] < 2 or table.empty:
+        raise ValueError(
+            f"{path}: {table.shape[1]} columns, {len(table)} rows; expected a time and at least "
+            "one phase current in each row"
+        )
+    seconds = _checked_seconds(path, table.iloc[:, 0])
+    values = parse_amperes(table)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row, column = (int(place[0]) for place in np.nonzero(bad))
+        raise ValueError(
+            f"{path}, line {row + HEADER_LINES + 1}: current {table.iloc[row, column + 1]!r} is no "
+            "finite number of amperes; repair the row or delete its second"
+        )
+    order = np.argsort(seconds, kind="stable")
+    return Currents(seconds[order], values[order])
+
+
+def parse_amperes(table: pd.DataFrame) -> NDArray[np.float32]:
+    """(R, C) of every column but the first; NaN where a cell is no number."""
+    phases = [pd.to_numeric(table.iloc[:, k], errors="coerce") for k in range(1, table.shape[1])]
+    return np.stack([phase.to_numpy(dtype=np.float32) for phase in phases], axis=1)
+
+
+def format_seconds(seconds: NDArray[np.int64]) -> list[str]:
+    """The time strings of the files, of seconds since 1970."""
+    text = np.datetime_as_string(seconds.astype("datetime64[s]"))
+    return [str(time).replace("T", " ") for time in text]
+
+
+def _checked_seconds(path: Path, text: pd.Series[str]) -> NDArray[np.int64]:
+    seconds = parse_seconds(text)
+    bad = np.flatnonzero(seconds < 0)
+    if bad.size:
+        raise ValueError(
+            f"{path}, line {bad[0] + HEADER_LINES + 1}: {text.iloc[bad[0]]!r} is no time; "
+            "expected YYYY-MM-DD HH:MM:SS"
+        )
+    return seconds
