@@ -1,0 +1,267 @@
+"""Pictures of what a detector says of a recording: one PNG, or an MP4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import MultipleLocator
+from numpy.typing import NDArray
+
+# Okabe and Ito's palette, told apart with every kind of colour blindness.
+PHASES = ("#0072B2", "#E69F00", "#009E73")
+TRUTH, PREDICTED, SCORE, ABNORMAL = "#FFFFFF", "#56B4E9", "#000000", "#CC79A7"
+TINT = 0.5
+"""Opacity of the predicted region."""
+MAX_COLUMNS = 8
+"""Frames that fit in the row of a PNG."""
+TICKS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+"""Seconds between ticks of a time axis."""
+LEGEND: dict[str, Any] = {
+    "loc": "lower right",
+    "bbox_to_anchor": (1, 0.98),
+    "ncols": 4,
+    "fontsize": 9,
+    "frameon": False,
+}
+LETTER_BOX = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "0.3"}
+SHADOW = [Stroke(linewidth=4, foreground="black"), Normal()]
+SYNTHETIC = "Simulated recording: no real furnace was filmed or measured."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A recording, or a part of one, and what a detector says of it. All times in seconds.
+
+    Attributes:
+        frames: (n, H, W, 3) uint8.
+        times: (n,) instants of the frames.
+        truth: (n, H, W), 1 = abnormal; None where there is no mask.
+        predicted: (n, H, W), 1 = abnormal; None for a model that draws no mask.
+        currents: (S, 3) amperes.
+        current_times: (S,).
+        scores: (m,) probability of abnormal.
+        score_times: (m,).
+        labels: (m,), 1 = abnormal; None where they are not known.
+        threshold: score from which a window counts as abnormal.
+        title: heading.
+        synthetic: whether the recording is simulated; then the picture says so.
+
+    Raises:
+        ValueError: lengths that do not belong together, no frame, or no score.
+    """
+
+    frames: NDArray[np.uint8]
+    times: NDArray[np.floating[Any]]
+    truth: NDArray[Any] | None = None
+    predicted: NDArray[Any] | None = None
+    currents: NDArray[np.floating[Any]]
+    current_times: NDArray[np.floating[Any]]
+    scores: NDArray[np.floating[Any]]
+    score_times: NDArray[np.floating[Any]]
+    labels: NDArray[Any] | None = None
+    threshold: float = 0.5
+    title: str = ""
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        n, m, samples = len(self.times), len(self.score_times), len(self.current_times)
+        if n == 0 or m == 0:
+            raise ValueError("a picture needs at least one frame and one score")
+        lengths = {
+            "frames": (self.frames, n),
+            "truth": (self.truth, n),
+            "predicted": (self.predicted, n),
+            "currents": (self.currents, samples),
+            "scores": (self.scores, m),
+            "labels": (self.labels, m),
+        }
+        for name, (values, wanted) in lengths.items():
+            if values is not None and len(values) != wanted:
+                raise ValueError(f"{name} has {len(values)} entries for {wanted} times")
+
+
+def overlay(path: Path, scene: Scene) -> Path:
+    """Write a PNG: a row of frames, under it the three currents, under them the score.
+
+    The predicted region is tinted, the true one outlined. Of many frames a few are shown, evenly
+    spread. Returns `path`.
+    """
+    chosen = np.unique(
+        np.linspace(0, len(scene.frames) - 1, min(MAX_COLUMNS, len(scene.frames))).astype(int)
+    )
+    figure = Figure(figsize=(14, 7.4), dpi=110, layout="constrained")
+    figure.suptitle(scene.title, fontsize=13, fontweight="bold", x=0.005, ha="left")
+    top, bottom = cast(Any, figure).subfigures(2, 1, height_ratios=(1.0, 2.2))
+    cells = np.atleast_1d(top.subplots(1, len(chosen)))
+    for cell, index, letter in zip(cells, chosen, ascii_lowercase, strict=False):
+        _frame(cell, scene, int(index), letter)
+    _legend(top, scene)
+    above, below = bottom.subplots(2, 1, sharex=True)
+    _currents(above, scene)
+    _score(below, scene)
+    for time, letter in zip(scene.times[chosen], ascii_lowercase, strict=False):
+        for axes in (above, below):
+            axes.axvline(time, color="0.3", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        above.annotate(
+            letter, (time, 1), (0, -5), xycoords=("data", "axes fraction"), fontsize=9,
+            textcoords="offset points", ha="center", va="top", bbox=LETTER_BOX,
+        )  # fmt: skip
+    if scene.synthetic:
+        bottom.supxlabel(SYNTHETIC, fontsize=10, fontstyle="italic", x=0.995, ha="right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")
+    return path
+
+
+def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
+    """Write an MP4: every frame as large as 480 pixels allow, beside it the currents and the score
+    with a line at the frame's instant. Returns `path`.
+
+    Raises:
+        ValueError: OpenCV has no encoder for the file.
+    """
+    side = 480
+    panel, columns, rows = _panel(scene, width=960, height=side)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (side + panel.shape[1], side)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+    if not writer.isOpened():
+        raise ValueError(f"{path}: this OpenCV cannot write MP4 files there")
+    try:
+        for index, column in enumerate(columns):
+            picture = np.zeros((side, side, 3), np.uint8)
+            frame = painted(scene, index, side)
+            picture[: frame.shape[0], : frame.shape[1]] = frame
+            cv2.putText(
+                picture, clock(scene.times[index]), (12, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
+                (255, 255, 255), 2, cv2.LINE_AA,
+            )  # fmt: skip
+            traces = panel.copy()
+            traces[rows, max(0, column - 1) : column + 1] = 60
+            writer.write(np.hstack([picture, traces])[:, :, ::-1])
+    finally:
+        writer.release()
+    return path
+
+
+def painted(scene: Scene, index: int, side: int) -> NDArray[np.uint8]:
+    """Frame `index`, its longer side `side` pixels: predicted region tinted, true one outlined."""
+    frame = scene.frames[index]
+    height, width = frame.shape[:2]
+    size = (round(side * width / max(width, height)), round(side * height / max(width, height)))
+    picture: NDArray[np.uint8] = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
+    if scene.predicted is not None:
+        region = _region(scene.predicted[index], size)[..., None] * TINT
+        picture = (picture * (1 - region) + _rgb(PREDICTED) * region).astype(np.uint8)
+    if scene.truth is not None:
+        region = _region(scene.truth[index], size).astype(np.uint8)
+        outlines, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        stroke = max(2, side // 120)
+        cv2.drawContours(picture, outlines, -1, (0, 0, 0), stroke + 2, cv2.LINE_AA)
+        cv2.drawContours(picture, outlines, -1, _rgb(TRUTH).tolist(), stroke, cv2.LINE_AA)
+    return picture
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, `12:05`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _region(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at `size` (width, height); smoothed, so that a large picture shows no staircase."""
+    large = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return large >= 0.5
+
+
+def _rgb(colour: str) -> NDArray[np.int64]:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def _frame(axes: Axes, scene: Scene, index: int, letter: str) -> None:
+    """One frame of the row, under its time and score."""
+    axes.imshow(painted(scene, index, 320))
+    axes.set(xticks=[], yticks=[])
+    nearest = int(np.abs(scene.score_times - scene.times[index]).argmin())
+    text = f"{letter}   {clock(scene.times[index])}   score {scene.scores[nearest]:.2f}"
+    axes.set_title(text, fontsize=9)
+    abnormal = scene.labels is not None and bool(scene.labels[nearest])
+    for spine in axes.spines.values():
+        spine.set(color=ABNORMAL if abnormal else "0.6", linewidth=3 if abnormal else 1)
+
+
+def _currents(axes: Axes, scene: Scene) -> None:
+    for phase, colour in enumerate(PHASES):
+        axes.plot(
+            scene.current_times, scene.currents[:, phase] / 1000, color=colour, linewidth=0.8,
+            alpha=0.85, label=f"phase {phase + 1}",
+        )  # fmt: skip
+    axes.set_ylabel("current (kA)")
+    _truth_bands(axes, scene, label="")
+    axes.legend(**LEGEND)
+
+
+def _score(axes: Axes, scene: Scene) -> None:
+    axes.plot(scene.score_times, scene.scores, color=SCORE, linewidth=1.4, label="score")
+    axes.axhline(scene.threshold, color=SCORE, linewidth=1, linestyle="--", label="threshold")
+    _truth_bands(axes, scene)
+    axes.set(ylabel="score (abnormal)", ylim=(-0.04, 1.04), xlabel="time (min:s)")
+    axes.legend(**LEGEND)
+
+
+def _truth_bands(axes: Axes, scene: Scene, label: str = "truth: abnormal") -> None:
+    """Shade the time in which the label says abnormal, and set the time axis."""
+    times = scene.score_times
+    first, last = min(times[0], scene.times[0]), max(times[-1], scene.times[-1])
+    axes.set_xlim(first, last if last > first else first + 1)
+    step = next((step for step in TICKS if (last - first) / step <= 12), TICKS[-1])
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(lambda value, _: clock(value))
+    if scene.labels is None:
+        return
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], scene.labels.astype(int), [0]])))
+    for start, stop in edges.reshape(-1, 2):
+        end = times[min(stop, len(times) - 1)]
+        axes.axvspan(times[start], end, color=ABNORMAL, alpha=0.3, linewidth=0, label=label)
+        label = ""
+
+
+def _legend(figure: Any, scene: Scene) -> None:
+    handles: list[Any] = []
+    if scene.predicted is not None:
+        handles.append(Patch(color=PREDICTED, alpha=0.8, label="predicted region"))
+    if scene.truth is not None:
+        handles.append(
+            Line2D([], [], color=TRUTH, linewidth=2, label="true region", path_effects=SHADOW)
+        )
+    if scene.labels is not None:
+        handles.append(Patch(fill=False, edgecolor=ABNORMAL, linewidth=3, label="truth: abnormal"))
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=9, frameon=False)
+
+
+def _panel(scene: Scene, *, width: int, height: int) -> tuple[NDArray[np.uint8], list[int], slice]:
+    """Currents and score as an image; in it, each frame's instant (column) and the axes (rows)."""
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+    canvas = cast(Any, FigureCanvasAgg(figure))  # matplotlib types it in part only
+    above, below = figure.subplots(2, 1, sharex=True)
+    _currents(above, scene)
+    _score(below, scene)
+    figure.suptitle(scene.title, fontsize=9, x=0.01, ha="left")
+    if scene.synthetic:
+        figure.supxlabel(SYNTHETIC, fontsize=8, fontstyle="italic", x=0.99, ha="right")
+    canvas.draw()
+    image = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    points = np.stack([scene.times, np.zeros(len(scene.times))], axis=1)
+    columns = [round(column) for column in below.transData.transform(points)[:, 0]]
+    rows = slice(height - int(above.bbox.y1), height - int(below.bbox.y0))
+    return image, columns, rows
