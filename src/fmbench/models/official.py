@@ -236,7 +236,7 @@ def infer_problem(state: Mapping[str, Tensor]) -> Problem:
     """
     modality, dense = _task_of(state)
     rows = {name: state[key].shape[1] - 1 for name, key in POSITIONS[modality].items()}
-    frames, rest = divmod(rows.get("video", 64), 64)  # 8×8 patches of 2 frames
+    frames, rest = divmod(rows.get("video", 5 * 64), 64)  # 8×8 patches of 2 frames
     if rest or not frames:
         raise ValueError(f"{rows['video']} video tokens are not of 64×64 frames: give the problem")
     return Problem(
