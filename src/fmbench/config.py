@@ -109,7 +109,6 @@ class Parser(ArgumentParser):
         title: str,
         *,
         instead: Mapping[str, str] = types.MappingProxyType({}),
-        defaults: Mapping[str, Any] = types.MappingProxyType({}),
     ) -> None:
         """Add `--<group>.<name>` for every parameter of `source` that takes a plain value.
 
@@ -118,7 +117,6 @@ class Parser(ArgumentParser):
             source: a class or function with type hints.
             title: heading in the help.
             instead: parameters that are set elsewhere, and what to say to who tries here.
-            defaults: defaults that replace the signature's own.
         """
         section = self.add_argument_group(title)
         hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
@@ -134,7 +132,7 @@ class Parser(ArgumentParser):
             hint = plain(hints.get(name))
             if hint is None or name in instead:
                 continue
-            default = defaults.get(name, parameter.default)
+            default = parameter.default
             if isinstance(default, (Path, StrEnum)):
                 default = str(default)
             if default is inspect.Parameter.empty:

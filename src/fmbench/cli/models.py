@@ -33,12 +33,18 @@ def import_official(argv: list[str]) -> int:
     parser.add_argument("source", help="the released file, such as state_dict_vicu_cls.pth")
     parser.add_argument("target", help="the checkpoint to write")
     values, _ = parser.values(argv)
-    from fmbench import run
+    from fmbench.checkpoint import import_official as convert
 
     source = Path(values["source"])
     if not source.is_file():
         raise ValueError(f"{source}: no such file")
-    print(run.import_official(source, Path(values["target"])))
+    target = Path(values["target"])
+    problem = convert(source, target)
+    print(
+        f"{target}: fmformer-official, {problem.modality}, {problem.frames} frames,"
+        f" {problem.current_samples} current samples"
+    )
+    print(f"next: fmbench test --checkpoint {target} --data.root ROOT")
     return 0
 
 

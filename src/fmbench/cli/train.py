@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from lightning.pytorch import Trainer
 
 from fmbench import run
-from fmbench.cli.data import DEFAULT_ROOT, write
+from fmbench.cli.data import write
 from fmbench.config import Parser, find_config, nest, peek, read_yaml
 from fmbench.data import FurnaceData
 from fmbench.lit import Loss, Optim
@@ -23,31 +21,62 @@ from fmbench.run import Config
 DEFAULT_PROFILE = "cpu"
 
 
+class Request(NamedTuple):
+    """What a `fit` command line asks for."""
+
+    config: Config
+    run: Path
+    resume: str | None
+    own_root: bool
+    """Whether the user named the data's root."""
+    print_config: bool
+    notice: str
+
+
 def fit(argv: list[str]) -> int:
     """Train a model; with no configuration by profile `cpu`, with no data on simulated data."""
-    files, notice = _config_files(argv)
-    layers = [(file, read_yaml(find_config(file))) for file in files]
-    parser = _fit_parser(argv, layers)
-    values, given = parser.values(argv, layers)
-    config = _config(values, given)
-    if values["print_config"]:
-        print(as_yaml(config), end="")
+    request = resolve(argv)
+    if request.print_config:
+        print(as_yaml(request.config), end="")
         return 0
-    if notice:
-        print(notice)
-    root = Path(values["data.root"])
+    if request.notice:
+        print(request.notice)
+    root = Path(request.config.data["root"])
     if not root.is_dir():
-        if "data.root" in given:
+        if request.own_root:
             raise ValueError(f"--data.root {root}: no such folder")
         print(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
         write(root, preset="wide", seed=0, lazy=True)
-    name = f"{config.model}-{config.modality}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = Path(values["run"] or f"runs/{name}")
-    with resumable(folder):
-        best = run.fit(config, run=folder, resume=values["resume"])
+    best = train(request)
     print(f"best checkpoint: {best}")
     print(f"next: fmbench test --checkpoint {best}")
     return 0
+
+
+def resolve(argv: list[str]) -> Request:
+    """Defaults, YAML files and flags of `fit`, in this order, as one Request."""
+    files, notice = _config_files(argv)
+    layers = [(file, read_yaml(find_config(file))) for file in files]
+    values, given = _fit_parser(argv, layers).values(argv, layers)
+    config = _config(values, given)
+    name = f"{config.model}-{config.modality}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Request(
+        config=config,
+        run=Path(values["run"] or f"runs/{name}"),
+        resume=values["resume"],
+        own_root="data.root" in given,
+        print_config=values["print_config"],
+        notice=notice,
+    )
+
+
+def train(request: Request) -> Path:
+    """Run the training; the best checkpoint. On Ctrl-C the message says how to go on."""
+    try:
+        return run.fit(request.config, run=request.run, resume=request.resume)
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(f"go on with: fmbench fit --run {request.run} --resume auto")
+        raise
 
 
 def test(argv: list[str]) -> int:
@@ -104,16 +133,6 @@ def as_yaml(config: Config) -> str:
         return [lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return yaml.safe_dump(lists(asdict(config)), sort_keys=False)
-
-
-@contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """On Ctrl-C, have the message say how to go on with the run in `folder`."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        stopped.add_note(f"go on with: fmbench fit --run {folder} --resume auto")
-        raise
 
 
 def _config_files(argv: list[str]) -> tuple[list[str], str]:
@@ -175,7 +194,6 @@ def _add_data(parser: Parser, title: str) -> None:
         FurnaceData,
         title,
         instead={"modality": "use --modality", "seed": "use --seed"},
-        defaults={"root": DEFAULT_ROOT},
     )
 
 
@@ -187,6 +205,11 @@ def _add_trainer(parser: Parser) -> None:
         instead={
             "logger": "use --logger",
             "default_root_dir": "use --run",
+            "enable_checkpointing": "a run always keeps its checkpoints",
+            "enable_model_summary": "the first line of a run says how large the model is",
+            "enable_progress_bar": "a bar on a terminal, plain lines elsewhere",
+            "fast_dev_run": "it would leave no checkpoint; use --config smoke",
+            "barebones": "it would leave no checkpoint and no metrics",
             "callbacks": "a callback is an object, which no flag or file can name",
             "plugins": "a plug-in is an object, which no flag or file can name",
         },
