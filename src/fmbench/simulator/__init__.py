@@ -1,0 +1,37 @@
+"""A simulated furnace hall: three-phase currents, camera frames and true masks.
+
+`simulate` draws a recording, `Camera` renders it, `write_dataset` writes data sets in the
+benchmark's own format, `open_lazy` reads those that have no frame files. See docs/simulator.md.
+"""
+
+from __future__ import annotations
+
+from fmbench.simulator.config import SIM_VERSION, ProcessConfig, SceneConfig, SimConfig
+from fmbench.simulator.lazy import LazyRecording, is_lazy, open_lazy
+from fmbench.simulator.process import Event, Run, simulate
+from fmbench.simulator.render import FURNACE_BOX, Camera, visibility
+from fmbench.simulator.scene import Tag, tags
+from fmbench.simulator.video import write_video
+from fmbench.simulator.write import PRESETS, Preset, write_dataset
+
+__all__ = [
+    "FURNACE_BOX",
+    "PRESETS",
+    "SIM_VERSION",
+    "Camera",
+    "Event",
+    "LazyRecording",
+    "Preset",
+    "ProcessConfig",
+    "Run",
+    "SceneConfig",
+    "SimConfig",
+    "Tag",
+    "is_lazy",
+    "open_lazy",
+    "simulate",
+    "tags",
+    "visibility",
+    "write_dataset",
+    "write_video",
+]

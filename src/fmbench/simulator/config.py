@@ -1,0 +1,215 @@
+"""Every knob of the simulator, and the counter-based random streams that it draws from.
+
+What is published of the process is in docs/simulator.md; every number below is an assumption,
+set once by the calibration described there and frozen with `SIM_VERSION`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from fmbench.errors import nearest
+
+SIM_VERSION = 1
+
+
+class Stream(IntEnum):
+    """One number per purpose, so that a new draw in one stream never shifts another."""
+
+    BATCH = 0
+    EVENTS = 1
+    FEEDING = 2
+    EXHAUST = 3
+    FLUCTUATION = 4
+    COLLAPSE = 5
+    PHASE_NOISE = 6
+    COMMON_NOISE = 7
+    VOLATILITY = 8
+    GAUGE = 9
+    EXHAUST_NOISE = 10
+    LOOK = 11
+    MIST = 12
+    FLAME = 13
+    AMBIENT = 14
+    WIND = 15
+    SPATTER = 16
+    DEFECTS = 17
+    CLOCK = 18
+    START = 19
+    KEYFRAMES = 20
+    SHAKE = 21
+    CAMERA_NOISE = 22
+    MIST_EPISODES = 23
+    AMBIENT_STEPS = 24
+    FLARES = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessConfig:
+    """The furnace and its currents.
+
+    Attributes:
+        gap: pause between two anomaly events, uniform, seconds.
+        sub: probability that an event is sub-critical: it moves the current but never glows.
+        weak: probability that an event hardly couples to the current.
+        peak: peak shell temperature of an event that glows, uniform, kelvin.
+        threshold: shell temperature above which a pixel is abnormal, kelvin (dull red).
+        alpha: shift of the log resistance at full drive.
+        beta: relative growth of the current's fluctuation at full drive.
+        osc: amplitude of the slow swing of the log resistance at full drive.
+        fast: sd of a phase's own flicker (0.45 s), log resistance.
+        common: sd of the flicker that all phases share (0.5 s).
+        medium: sd of a phase's own wander (8 s).
+        slow: sd of a phase's own wander (150 s).
+        fluctuation_pause: mean pause between episodes of normal fluctuation, seconds.
+        collapse_rate: collapses of ore onto the arcs per sample of current.
+        spatial_coupling: an event acts most on the electrode nearest to it.
+        rear_events: events happen all around the shell, also where the camera does not look.
+    """
+
+    gap: tuple[float, float] = (10.0, 70.0)
+    sub: float = 0.15
+    weak: float = 0.15
+    peak: tuple[float, float] = (1010.0, 1260.0)
+    threshold: float = 973.0
+    alpha: float = 0.30
+    beta: float = 3.2
+    osc: float = 0.10
+    fast: float = 0.10
+    common: float = 0.10
+    medium: float = 0.06
+    slow: float = 0.10
+    fluctuation_pause: float = 700.0
+    collapse_rate: float = 0.01
+    spatial_coupling: bool = True
+    rear_events: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """What stands between the shell and the picture. No knob here moves a label.
+
+    Attributes:
+        mist: median optical depth of the ordinary mist.
+        mist_pause: mean pause between episodes of heavy mist, seconds.
+        mist_amplitude: optical depth that such an episode adds, uniform.
+        flare_pause: mean pause between flares of the flame, seconds.
+        flare_amplitude: what a flare adds to the flame, uniform.
+        ambient_pause: mean pause between steps of the hall's light, seconds.
+        spatter_pause: mean pause between showers of hot drops, seconds.
+        noise: sd of the camera noise, grey levels of 255.
+        defects: seconds with 24 or 26 frames, and stalls that have currents but no frames.
+    """
+
+    mist: float = 0.35
+    mist_pause: float = 200.0
+    mist_amplitude: tuple[float, float] = (1.2, 4.0)
+    flare_pause: float = 70.0
+    flare_amplitude: tuple[float, float] = (0.6, 2.6)
+    ambient_pause: float = 160.0
+    spatter_pause: float = 60.0
+    noise: float = 2.2
+    defects: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimConfig:
+    """One furnace hall; recordings are numbered within it.
+
+    Raises:
+        ValueError: `sim_version` is not the one implemented here, or `seed` is negative.
+    """
+
+    seed: int = 0
+    sim_version: int = SIM_VERSION
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    scene: SceneConfig = field(default_factory=SceneConfig)
+
+    def __post_init__(self) -> None:
+        if self.sim_version != SIM_VERSION:
+            raise ValueError(
+                f"the data are of simulator version {self.sim_version}; this fmbench has version "
+                f"{SIM_VERSION}. Simulate them again, or install the fmbench that made them"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+
+    def stream(self, recording: int, purpose: Stream) -> np.random.Generator:
+        """The generator of one purpose in one recording: counter-based, the same everywhere."""
+        key = np.random.SeedSequence((self.seed, self.sim_version, recording, int(purpose)))
+        return np.random.Generator(np.random.Philox(key))
+
+    def with_overrides(self, overrides: Mapping[str, object]) -> SimConfig:
+        """A copy with dotted knobs set, for instance `{"process.beta": 0}`.
+
+        Raises:
+            ValueError: no such knob, or a value of the wrong kind.
+        """
+        changes: dict[str, dict[str, Any]] = {"process": {}, "scene": {}}
+        known = self.knobs()
+        for name, value in overrides.items():
+            if name not in known:
+                raise ValueError(
+                    f"the simulator has no knob {name!r}{nearest(name, known)}. "
+                    f"Known: {', '.join(known)}"
+                )
+            part, knob = name.split(".")
+            changes[part][knob] = _like(name, value, known[name])
+        return replace(
+            self,
+            process=replace(self.process, **changes["process"]),
+            scene=replace(self.scene, **changes["scene"]),
+        )
+
+    def knobs(self) -> dict[str, object]:
+        """Every dotted knob and its value."""
+        parts: dict[str, ProcessConfig | SceneConfig] = {
+            "process": self.process,
+            "scene": self.scene,
+        }
+        return {
+            f"{part}.{knob.name}": getattr(values, knob.name)
+            for part, values in parts.items()
+            for knob in fields(values)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SimConfig:
+        """The inverse of `to_dict`, also after a trip through JSON.
+
+        Raises:
+            ValueError: another simulator version, or an unknown knob.
+        """
+        knobs = {
+            f"{part}.{name}": value
+            for part in ("process", "scene")
+            for name, value in values[part].items()
+        }
+        bare = cls(seed=int(values["seed"]), sim_version=int(values["sim_version"]))
+        return bare.with_overrides(knobs)
+
+
+def _like(name: str, value: Any, default: object) -> object:
+    """`value` as the kind of thing `default` is."""
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ValueError(f"{name} is {value!r}; it must be true or false")
+    numbers = list(value) if isinstance(value, (list, tuple)) else [value]
+    wanted = 2 if isinstance(default, tuple) else 1
+    if len(numbers) != wanted or any(
+        isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers
+    ):
+        kind = "two numbers, low and high" if wanted == 2 else "a number"
+        raise ValueError(f"{name} is {value!r}; it must be {kind}")
+    if min(numbers) < 0 or numbers != sorted(numbers):
+        raise ValueError(f"{name} is {value!r}; it must not be negative, and low before high")
+    return tuple(map(float, numbers)) if wanted == 2 else float(numbers[0])

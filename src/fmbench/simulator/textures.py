@@ -1,0 +1,145 @@
+"""Smooth random fields in scene units, shared by every camera of a process, and the noise bank.
+
+A field is a fixed set of Fourier coefficients, so it is the same field at every resolution and
+tiles without a seam. Its period is `PERIOD` frame widths. A recording draws which of the variants
+it uses and where it reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.fft import irfft2
+
+from fmbench.simulator.config import SIM_VERSION
+
+PERIOD = 3  # frame widths
+VARIANTS = 3
+NOISE_LENGTH = 1 << 21
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A kind of field: power spectrum k^slope up to `cutoff` cycles a period.
+
+    `log_sd` > 0 makes it lognormal with mean 1; 0 leaves it Gaussian with unit variance.
+    """
+
+    number: int
+    slope: float
+    cutoff: int
+    log_sd: float = 0.0
+
+
+MIST_NEAR = Layer(0, -3.4, 60, 0.55)
+MIST_FAR = Layer(1, -3.0, 60, 0.6)
+FLAME = Layer(2, -2.6, 60, 0.5)
+OUTLINE = Layer(3, -3.4, 60)
+RUST = Layer(4, -2.4, 90)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The pixels of a view: `size` (H, W) of them, `density` (y, x) pixels a frame width."""
+
+    size: tuple[int, int]
+    density: tuple[float, float]
+
+    @property
+    def phases(self) -> int:
+        """Sub-pixel positions kept per axis, so that a step is at most 1/256 frame width."""
+        return max(1, round(256 / min(self.density)))
+
+    @property
+    def period(self) -> tuple[int, int]:
+        """Pixels after which a field repeats."""
+        return round(PERIOD * self.density[0]), round(PERIOD * self.density[1])
+
+
+def read(
+    layer: Layer, variant: int, grid: Grid, y: NDArray[np.floating], x: NDArray[np.floating]
+) -> Image:
+    """(n, H, W): the field seen through the grid's window at `y`, `x` (n,) frame widths."""
+    views = _views(layer, variant, grid)
+    phases, (rows, columns) = grid.phases, grid.period
+    down = np.rint(y * (phases * grid.density[0])).astype(np.intp) % (phases * rows)
+    right = np.rint(x * (phases * grid.density[1])).astype(np.intp) % (phases * columns)
+    image: Image = views[down % phases, right % phases, down // phases, right // phases]
+    return image
+
+
+def noise(
+    key: np.uint64, index: NDArray[np.intp], shape: tuple[int, int, int], sd: float
+) -> NDArray[np.int16]:
+    """(n, *shape) grey levels of camera noise, from places in the bank hashed of key and frame."""
+    count = int(np.prod(shape))
+    bank, places = _noise_bank(sd), _hash(key, index)
+    if count > NOISE_LENGTH // 2:
+        return np.stack([np.resize(np.roll(bank, -at), shape) for at in places])
+    rows: NDArray[np.int16] = sliding_window_view(bank, count)[places % (NOISE_LENGTH - count)]
+    return rows.reshape(len(index), *shape)
+
+
+@lru_cache(maxsize=48)
+def _views(layer: Layer, variant: int, grid: Grid) -> Image:
+    """(phase y, phase x, y, x, H, W) windows over one wrapped copy of the field per phase."""
+    phases, (height, width) = grid.phases, grid.size
+    field = _synthesise(layer, variant, (grid.period[0] * phases, grid.period[1] * phases))
+    tiles = np.stack(
+        [
+            [
+                np.pad(field[i::phases, j::phases], ((0, height), (0, width)), mode="wrap")
+                for j in range(phases)
+            ]
+            for i in range(phases)
+        ]
+    )
+    views: Image = sliding_window_view(tiles, (height, width), axis=(2, 3))
+    return views
+
+
+def _synthesise(layer: Layer, variant: int, shape: tuple[int, int]) -> Image:
+    """The field on one period of `shape` samples."""
+    k = layer.cutoff
+    key = np.random.SeedSequence((SIM_VERSION, 0x7E87, layer.number, variant))
+    rng = np.random.Generator(np.random.Philox(key))
+    down, right = np.arange(-k, k + 1)[:, None], np.arange(k + 1)
+    radius = np.hypot(down, right)
+    amplitude = np.where(
+        (radius > 0) & (radius <= k), np.maximum(radius, 1) ** (layer.slope / 2), 0
+    )
+    waves = amplitude * (rng.standard_normal(radius.shape) + 1j * rng.standard_normal(radius.shape))
+    # Parseval: columns other than the first stand for two waves; of the first only the even part.
+    first = (waves[:, 0] + waves[::-1, 0].conj()) / 2
+    variance = 2 * (np.abs(waves[:, 1:]) ** 2).sum() + (np.abs(first) ** 2).sum()
+    spectrum = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
+    spectrum[down[:, 0], : k + 1] = waves * (shape[0] * shape[1] / np.sqrt(variance))
+    field = irfft2(spectrum, s=shape)
+    if layer.log_sd:
+        field = np.exp(layer.log_sd * field - layer.log_sd**2 / 2)
+    image: Image = field.astype(np.float32)
+    return image
+
+
+def _hash(key: np.uint64, index: NDArray[np.intp]) -> NDArray[np.intp]:
+    """splitmix64."""
+    x = key + index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    places: NDArray[np.intp] = (x >> np.uint64(33)).astype(np.intp)
+    return places
+
+
+@lru_cache(maxsize=4)
+def _noise_bank(sd: float) -> NDArray[np.int16]:
+    key = np.random.SeedSequence((SIM_VERSION, 0x9015E))
+    rng = np.random.Generator(np.random.Philox(key))
+    bank: NDArray[np.int16] = np.rint(sd * rng.standard_normal(NOISE_LENGTH, np.float32)).astype(
+        np.int16
+    )
+    return bank
