@@ -122,8 +122,9 @@ class Detector(L.LightningModule):
         terms = self.loss.terms(self(batch), batch)
         loss = torch.stack(list(terms.values())).sum()
         values = {f"train/{name}_loss": term.detach() for name, term in terms.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch.label))
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True)
+        size = len(batch.label)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/loss", loss.detach(), True, on_step=True, on_epoch=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:

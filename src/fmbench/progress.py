@@ -6,7 +6,7 @@ import sys
 import time
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 
 from fmbench.lit import Detector
 
@@ -45,9 +45,14 @@ class PlainProgress(Callback):
         print(f"[{time.monotonic() - self.started:6.0f} s] {head}  {values}", flush=True)
 
 
-def progress() -> Callback:
-    """What suits where standard output goes."""
-    return RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress()
+def on_terminal() -> bool:
+    """Whether somebody is watching, so that Lightning's bar is of use."""
+    return sys.stdout.isatty()
+
+
+def progress() -> list[Callback]:
+    """What stands in for the bar where standard output goes to a file."""
+    return [] if on_terminal() else [PlainProgress()]
 
 
 def describe(detector: Detector) -> str:

@@ -1,4 +1,4 @@
-"""One resolved config -> fit, test, predict.
+"""One resolved config -> fit and test.
 
 A run has its own folder: config.yaml, log/version_N/metrics.csv, checkpoints/{best,last}.ckpt,
 val.json after `fit`, test.json and test-predictions.csv after `test`.
@@ -7,7 +7,9 @@ val.json after `fit`, test.json and test-predictions.csv after `test`.
 from __future__ import annotations
 
 import json
+import logging
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,12 +27,19 @@ from fmbench.checkpoint import load
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
-from fmbench.progress import describe, progress
+from fmbench.progress import describe, on_terminal, progress
 from fmbench.provenance import git_commit, versions
 from fmbench.registry import create_model, find_model
 from fmbench.types import Modality
 
-__all__ = ["Config", "fit", "load", "predict", "test"]
+__all__ = ["Config", "fit", "load", "test"]
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for noise in (
+    r".*does not have many workers.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch >= 2.13
+):
+    warnings.filterwarnings("ignore", noise)
 
 LOWER_IS_BETTER = ("loss", "fdr", "mdr")
 
@@ -106,7 +115,8 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
         **{"log_every_n_steps": 10, "num_sanity_val_steps": 0} | dict(config.trainer),
         default_root_dir=run,
         logger=_loggers(config, run),
-        callbacks=[keep, LearningRateMonitor("step"), progress()],
+        callbacks=[keep, LearningRateMonitor("step"), *progress()],
+        enable_progress_bar=on_terminal(),
         enable_model_summary=False,
     )
     print(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
@@ -172,7 +182,7 @@ def test(
     folder = out or run_folder(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     table = part.table(split).assign(
-        label=torch.cat(detector.labels), score=torch.cat(detector.scores)
+        label=torch.cat(detector.labels).numpy(), score=torch.cat(detector.scores).float().numpy()
     )
     table.to_csv(folder / f"{split}-predictions.csv", index=False, float_format="%.6g")
     result = {

@@ -11,6 +11,7 @@ from fmbench import run
 from fmbench.cli.data import write
 from fmbench.cli.train import resolve, train
 from fmbench.config import Parser
+from fmbench.predict import predict
 
 PRESET = "small"
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU"}
@@ -33,7 +34,7 @@ def demo(argv: list[str]) -> int:
     rates = run.test(best)
     print("4 of 4: drawing one of them", flush=True)
     recording = _most_mixed(fitted / "test-predictions.csv")
-    written = run.predict(best, recording, out=fitted / "predictions", every=25)
+    written = predict(best, recording, out=fitted / "predictions", every=25)
 
     print()
     print(f"{'metric':<8}{'test':>8}")

@@ -15,6 +15,7 @@ from fmbench.cli.data import write
 from fmbench.config import Parser, find_config, nest, peek, read_yaml
 from fmbench.data import FurnaceData
 from fmbench.lit import Loss, Optim
+from fmbench.predict import predict as predict_recording
 from fmbench.registry import find_model
 from fmbench.run import Config
 
@@ -112,7 +113,7 @@ def predict(argv: list[str]) -> int:
     values, given = parser.values(argv)
     if values["every"] < 1:
         raise ValueError(f"--every is {values['every']}; it must be at least 1")
-    written = run.predict(
+    written = predict_recording(
         _checkpoint(values),
         values["recording"],
         out=Path(values["out"]),
