@@ -247,12 +247,13 @@ class FurnaceData(LightningDataModule):
         # A last batch of one or two windows would upset batch normalisation.
         drop_last = len(order) >= self.batch_size
         loader = self._loader(train, sampler=order, drop_last=drop_last)
-        if self.trainer is not None and self.trainer.fit_loop.restarting:
+        if self.trainer is not None:  # Lightning tells the epoch only after workers have begun
             loop: Any = self.trainer.fit_loop
-            done = loop.epoch_loop.batch_progress.current.processed
-            epoch = loop.epoch_progress.current.processed
-            whole = done >= len(loader)
-            order.resume(epoch + whole, 0 if whole else done * self.batch_size)
+            done, epochs = loop.epoch_loop.batch_progress.current, loop.epoch_progress.current
+            if done.processed < len(loader):
+                order.resume(epochs.processed, done.processed * self.batch_size)
+            else:
+                order.resume(epochs.ready, 0)
         return loader
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

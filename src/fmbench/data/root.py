@@ -81,7 +81,7 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
     recordings: Sequence[Recording]
     if (folder / "videos").is_dir():
         recordings = [MatRecording(path, folder) for path in mat_files(folder / "videos")]
-    elif _is_lazy(folder):
+    elif is_lazy(folder):
         names = sorted(stem(path) for path in (folder / "timestamps").glob("*.csv"))
         recordings = [LazyRecording(folder, name) for name in names]
     else:
@@ -149,7 +149,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is no JSON file: {error}") from None
 
 
-def _is_lazy(folder: Path) -> bool:
+def is_lazy(folder: Path) -> bool:
+    """Whether a part's frames are rendered on demand."""
     if not (folder / "timestamps").is_dir():
         return False
     from fmbench.simulator import is_lazy
