@@ -138,6 +138,7 @@ def test_image_whose_scales_do_not_nest_still_gets_a_full_mask() -> None:
         ("visual", {"interaction": "sa_ca"}, "interaction and fusion join two modalities"),
         ("current", {"fusion": "sum"}, "interaction and fusion join two modalities"),
         ("current", {"dilated": False}, "dilated concerns video tokens"),
+        ("cross", {"interaction": "sa_sa", "fusion": "video_only"}, "the current has no effect"),
     ],
 )
 def test_a_switch_without_effect_is_refused(
@@ -151,3 +152,13 @@ def test_a_missing_modality_is_named() -> None:
     p = problem("cross")
     with pytest.raises(ValueError, match="reads current, and the batch has none"):
         FmFormer(p, **SMALL)(batch(p)._replace(current=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interaction", ["sa_ca", "ca_ca"])
+def test_without_fusion_no_parameter_in_training_is_left_without_gradient(interaction: str) -> None:
+    p = problem("cross")
+    model = FmFormer(p, fusion="video_only", interaction=interaction, **SMALL)  # type: ignore[arg-type]
+    prediction = model(batch(p))
+    assert prediction.mask_logits is not None
+    (prediction.logits.sum() + prediction.mask_logits.sum()).backward()
+    assert not [n for n, x in model.named_parameters() if x.requires_grad and x.grad is None]

@@ -87,13 +87,14 @@ class DetectionMetrics(nn.Module):
     def compute(self) -> dict[str, float]:
         """Rates as fractions: acc, f1, fdr, mdr, auroc, aupr, with masks miou; and the counts."""
         windows = _counts(self.windows)
+        normal, abnormal = windows.tn + windows.fp, windows.fn + windows.tp
         result = {
             "acc": accuracy(windows),
             "f1": f1(windows),
             "fdr": fdr(windows),
             "mdr": mdr(windows),
-            "auroc": self.auroc.compute().item() if windows.tn + windows.fp else math.nan,
-            "aupr": self.aupr.compute().item() if windows.tp + windows.fn else math.nan,
+            "auroc": self.auroc.compute().item() if normal and abnormal else math.nan,
+            "aupr": self.aupr.compute().item() if abnormal else math.nan,
         }
         if self.pixels is not None:
             result["miou"] = miou(_counts(self.pixels))

@@ -133,6 +133,10 @@ class FmFormer(nn.Module):
             )
         if not dilated and not problem.modality.has_video:
             raise ValueError("dilated concerns video tokens; current input has none")
+        if (interaction, fusion) == ("sa_sa", "video_only"):
+            raise ValueError(
+                "with interaction sa_sa and fusion video_only the current has no effect"
+            )
         tube = (tube[0], tube[1], tube[2])
         kinds = (interaction or ("sa_ca" if cross else "sa_sa")).split("_") * depth
         self.cross_layers = [kind == "ca" for kind in kinds]
@@ -150,7 +154,11 @@ class FmFormer(nn.Module):
         if problem.modality.has_current:
             self.current_tokens = CurrentTokens(problem, dim, init_std)
             self.current_blocks = blocks()
-            if fusion != "video_only":
+            if fusion == "video_only":  # the last current tokens reach no head: they cannot learn
+                last = cast(Block, self.current_blocks[-1])
+                last.attention.to_out.requires_grad_(False)
+                last.mlp.requires_grad_(False)
+            else:
                 self.current_head = class_head(dim, problem.num_classes)
         if problem.dense:
             self.dense_head = DenseHead(

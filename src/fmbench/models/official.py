@@ -157,6 +157,10 @@ class OfficialFmFormer(nn.Module):
         self.layers = nn.ModuleList(Layer(streams, dim, heads, mlp_ratio) for _ in range(depth))
         if problem.dense:
             self.mask_head = MaskHead(dim, grid[0], tube[1], self.dilated, problem.num_classes)
+            if "current" in streams:  # the last current tokens reach no head: they cannot learn
+                last = cast(Layer, self.layers[-1])
+                cast(Attention, last.cross_attention["current"]).to_out.requires_grad_(False)
+                last.mlp["current"].requires_grad_(False)
         else:
             classify: dict[str, nn.Module] = {
                 name: nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, problem.num_classes))
