@@ -61,7 +61,7 @@ def words(hint: Any) -> str:
     origin, members = get_origin(hint), get_args(hint)
     if origin is Literal:
         return f"one of {', '.join(_choices(hint))}"
-    if origin is Union:
+    if origin in (Union, types.UnionType):
         choices = [f"one of {', '.join(_choices(hint))}"] if _choices(hint) else []
         others = [words(member) for member in members if get_origin(member) is not Literal]
         return " or ".join(choices + others)

@@ -34,13 +34,6 @@ from fmbench.types import Modality
 
 __all__ = ["Config", "fit", "load", "test"]
 
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for noise in (
-    r".*does not have many workers.*",
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch >= 2.13
-):
-    warnings.filterwarnings("ignore", noise)
-
 LOWER_IS_BETTER = ("loss", "fdr", "mdr")
 
 
@@ -99,6 +92,8 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     loss, optim = Loss(**config.loss), Optim(**config.optim)
     detector = Detector(model, problem=problem, loss=loss, optim=optim, stamp=about)
     start = _resume_from(resume, run, detector)
+    if start is None and (run / "checkpoints").is_dir():
+        raise ValueError(f"{run} holds a run already; go on with --resume auto, or choose another")
 
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
@@ -111,17 +106,17 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
         save_last=True,
         enable_version_counter=False,
     )
-    trainer = L.Trainer(
-        **{"log_every_n_steps": 10, "num_sanity_val_steps": 0} | dict(config.trainer),
-        default_root_dir=run,
-        logger=_loggers(config, run),
-        callbacks=[keep, LearningRateMonitor("step"), *progress()],
-        enable_progress_bar=on_terminal(),
-        enable_model_summary=False,
-    )
     print(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
     began = time.monotonic()
-    with interruptible():
+    with quiet(), interruptible():
+        trainer = L.Trainer(
+            **{"log_every_n_steps": 10, "num_sanity_val_steps": 0} | dict(config.trainer),
+            default_root_dir=run,
+            logger=_loggers(config, run),
+            callbacks=[keep, LearningRateMonitor("step"), *progress()],
+            enable_progress_bar=on_terminal(),
+            enable_model_summary=False,
+        )
         trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
     best = Path(keep.best_model_path or keep.last_model_path)
     extra = {
@@ -165,16 +160,15 @@ def test(
     detector = load(checkpoint)
     about = detector.stamp
     part = open_data(detector, data)
-    engine = L.Trainer(
-        **(trainer or {}),
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
     loader = part.test_dataloader if split == "test" else part.val_dataloader
-    part.setup(split)
-    with interruptible():
+    with quiet(), interruptible():
+        engine = L.Trainer(
+            **(trainer or {}),
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
         engine.test(detector, dataloaders=loader(), verbose=False)
     metrics = {
         name.removeprefix("test/"): value.item() for name, value in engine.callback_metrics.items()
@@ -233,6 +227,25 @@ def standardize(model: torch.nn.Module, data: FurnaceData) -> None:
             assert mean is not None, f"no statistics of {module.source}"
             assert std is not None
             module.set_statistics(mean, std)
+
+
+NOISE = (
+    r".*does not have many workers.*",  # data.num_workers is the user's to choose
+    r".*smaller than the logging interval.*",  # losses are logged for every epoch besides
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning 2.6 with torch 2.14
+    r".*Checkpoint directory .* exists and is not empty.*",  # so it is where a run goes on
+)
+"""Warnings of Lightning that tell a user of fmbench nothing."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's tips and the warnings in NOISE."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in NOISE:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 @contextmanager
