@@ -18,7 +18,7 @@ from fmbench.data.dataset import WindowDataset
 from fmbench.data.recording import CURRENT_RATE, FRAME_RATE
 from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
-from fmbench.run import interruptible, open_data
+from fmbench.run import interruptible, open_data, quiet
 from fmbench.types import Prediction
 
 
@@ -52,8 +52,8 @@ def predict(
     detector = load(checkpoint)
     part = open_data(detector, options)
     loader, table = part.windows_of(recording, every)
-    engine = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    with interruptible():
+    with quiet(), interruptible():
+        engine = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
         predictions = cast(list[Prediction], engine.predict(detector, dataloaders=loader))
     logits = torch.cat([prediction.logits for prediction in predictions])
     masks = None

@@ -30,9 +30,7 @@ class PlainProgress(Callback):
         total = trainer.estimated_stepping_batches
         self._say(f"epoch {epoch}, step {step} of {total:.0f}", trainer, ("train/loss_step",))
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         names = ("train/loss_epoch", "val/acc", "val/f1", "val/fdr", "val/mdr", "val/miou")
         self.spoken = time.monotonic()
         self._say(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer, names)

@@ -20,7 +20,7 @@ from fmbench.data.moments import Statistics, measure
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.series import format_seconds
-from fmbench.data.splits import Lists, split_lists
+from fmbench.data.splits import Lists, check_disjoint, split_lists
 from fmbench.data.windows import Early, Gaps, History, WindowSpec
 from fmbench.errors import nearest
 from fmbench.types import Batch, Modality, Problem
@@ -144,7 +144,7 @@ class FurnaceData(LightningDataModule):
         """Recordings and lists, opened on first use.
 
         Raises:
-            ValueError: recordings that differ in frame size, masks or phases.
+            ValueError: recordings that differ in frame size or labels, or lists that overlap.
         """
         opened = open_root(self.root, self.part)
         first = opened.recordings[0]
@@ -156,6 +156,7 @@ class FurnaceData(LightningDataModule):
                         f"{recording.source}: {fact} is {mine}, but {other} in {first.source}; "
                         "recordings of one root must agree"
                     )
+        check_disjoint(opened)
         return opened
 
     @property
@@ -218,7 +219,7 @@ class FurnaceData(LightningDataModule):
         """
         if split not in self._datasets:
             every = {"train": None, "val": self.val_windows, "test": self.test_windows}
-            windows = self._windows(self._lists[split])
+            windows = self._windows(self._lists_of(split))
             if not len(windows):
                 raise ValueError(self._why_empty(split))
             self._datasets[split] = windows.evenly(every[split])
@@ -304,6 +305,10 @@ class FurnaceData(LightningDataModule):
             )
         return names[str(recording)]
 
+    def _lists_of(self, split: str) -> Lists:
+        # A recording too short to be cut for validation can be tested all the same.
+        return self.opened.splits.get("test", {}) if split == "test" else self._lists[split]
+
     @cached_property
     def _lists(self) -> Mapping[str, Lists]:
         return split_lists(self.opened, self.val_fraction, self.guard_seconds)
@@ -327,7 +332,7 @@ class FurnaceData(LightningDataModule):
         )
 
     def _why_empty(self, split: str) -> str:
-        listed = sum(len(frames) for frames in self._lists[split].values())
+        listed = sum(len(frames) for frames in self._lists_of(split).values())
         if not listed:
             return f"{self.opened.folder} lists no {split} frames ({split}.json)"
         return (

@@ -16,6 +16,23 @@ Lists = Mapping[str, Ints]
 """Recording name to (n,) sorted label frames."""
 
 
+def check_disjoint(root: Root) -> None:
+    """No frame stands in two lists.
+
+    Raises:
+        ValueError: one does; names recording and lists.
+    """
+    for first, second in combinations(root.splits, 2):
+        lists = root.splits
+        for name in lists[first].keys() & lists[second].keys():
+            both = np.intersect1d(lists[first][name], lists[second][name])
+            if both.size:
+                raise ValueError(
+                    f"{root.folder}: frame {both[0]} of {name} and {both.size - 1} more are in "
+                    f"both {first} and {second}"
+                )
+
+
 def split_lists(root: Root, val_fraction: float, guard_seconds: float) -> Mapping[str, Lists]:
     """Label frames of train, val and test.
 
@@ -23,7 +40,7 @@ def split_lists(root: Root, val_fraction: float, guard_seconds: float) -> Mappin
     lies within `guard_seconds` before it. Test frames never validate.
 
     Raises:
-        ValueError: nothing is left to train on, or a frame is in two lists.
+        ValueError: nothing is left to train on.
     """
     lists: dict[str, Lists] = {split: root.splits.get(split, {}) for split in SPLITS}
     if "val" not in root.splits and val_fraction > 0:
@@ -35,14 +52,6 @@ def split_lists(root: Root, val_fraction: float, guard_seconds: float) -> Mappin
         }
         lists["train"] = {name: kept for name, (kept, _) in cut.items()}
         lists["val"] = {name: val for name, (_, val) in cut.items()}
-    for first, second in combinations(SPLITS, 2):
-        for name in lists[first].keys() & lists[second].keys():
-            both = np.intersect1d(lists[first][name], lists[second][name])
-            if both.size:
-                raise ValueError(
-                    f"{root.folder}: frame {both[0]} of {name} and {both.size - 1} more are in "
-                    f"both {first} and {second}"
-                )
     return lists
 
 
