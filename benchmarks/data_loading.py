@@ -1,0 +1,145 @@
+"""Windows a second on one core: FurnaceData beside a loader that works as the released one does.
+
+    python benchmarks/data_loading.py
+
+Both read the same recording (64x64, 10 frames, 240 samples of current, batches of 64) in random
+order, in one process, with one thread, from a warm cache. The released way: everything in memory,
+one window at a time, float32 on the host, the second of a frame looked up by a linear search
+(official-format 4.6, 4.7), the default collate. It neither flips nor returns masks here;
+FurnaceData always returns masks, and flips in the row that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fmbench.data import FurnaceData
+
+BATCH, FRAMES, SAMPLES = 64, 10, 240
+TARGET = 20_000  # windows a second and core
+TARGET_RATIO = 1.5
+
+
+class ReleasedWay(Dataset[tuple[np.ndarray, np.ndarray, int]]):
+    """Everything in memory, one window at a time."""
+
+    def __init__(self, part: Path, stride: int) -> None:
+        [name] = (path.stem for path in (part / "videos").glob("*.mat"))
+        with h5py.File(part / "videos" / f"{name}.mat", "r") as file:
+            self.video = np.asarray(file["data"], dtype=np.uint8)
+            self.labels = np.asarray(file["label"], dtype=np.uint8).max((1, 2)) > 0
+        self.times = (part / "timestamps" / f"{name}.csv").read_text().split("\n")[1:-1]
+        rows = [r.split(",") for r in (part / "currents" / f"{name}.csv").read_text().split("\n")]
+        pairs = zip(rows[1:-1:2], rows[2:-1:2], strict=True)
+        self.current = {a[0]: [[float(x) for x in row[1:]] for row in (a, b)] for a, b in pairs}
+        self.seconds = list(self.current)
+        self.frames = json.loads((part / "train.json").read_text())[f"{name}.mat"]
+        self.steps = np.arange(1 - FRAMES, 1) * stride
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, item: int) -> tuple[np.ndarray, np.ndarray, int]:
+        frame = self.frames[item]
+        clip = self.video[np.maximum(frame + self.steps, 0)].transpose(1, 0, 2, 3)
+        last = self.seconds.index(self.times[frame])
+        seconds = self.seconds[max(last + 1 - SAMPLES // 2, 0) : last + 1]
+        current = np.array([row for s in seconds for row in self.current[s]], dtype=np.float32)
+        if len(current) < SAMPLES:
+            current = current[np.linspace(0, len(current) - 1, SAMPLES).astype(np.int32)]
+        return clip.astype(np.float32), current, int(self.labels[frame])
+
+
+def write_recording(root: Path, frames: int) -> Path:
+    """One recording of noise; the last quarter of it abnormal."""
+    part = root / "pixel-level"
+    for kind in ("videos", "currents", "timestamps"):
+        (part / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with h5py.File(part / "videos" / "noise.mat", "w") as file:
+        data = file.create_dataset("data", (frames, 3, 64, 64), np.uint8)
+        for start in range(0, frames, 1000):
+            count = min(1000, frames - start)
+            data[start : start + count] = rng.integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)
+        label = file.create_dataset("label", (frames, 64, 64), np.uint8)
+        label[3 * frames // 4 :, 8:16, 8:16] = 1
+    seconds = np.datetime64("2030-01-01T00:00:00") + np.arange(frames // 25 + 1)
+    clock = [str(second).replace("T", " ") for second in seconds]
+    stamps = "".join(f"{clock[k // 25]}\n" for k in range(frames))
+    (part / "timestamps" / "noise.csv").write_text("time\n" + stamps)
+    rows = (
+        f"{s},{','.join(f'{x:.6g}' for x in rng.normal(9000, 900, 3))}\n"
+        for s in clock
+        for _ in range(2)
+    )
+    (part / "currents" / "noise.csv").write_text("time,A,B,C\n" + "".join(rows))
+    for split, listed in (("train", frames), ("test", 0)):
+        (part / f"{split}.json").write_text(json.dumps({"noise.mat": list(range(listed))}))
+    return part
+
+
+def windows_a_second(loader: Iterable[object], seconds: float) -> float:
+    """Windows delivered in about `seconds`, whole batches."""
+    count, begin = 0, time.perf_counter()
+    while True:
+        for _ in loader:
+            count += BATCH
+            if (spent := time.perf_counter() - begin) > seconds:
+                return count / spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=30_000)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        part = write_recording(Path(folder), options.frames)
+        print("| stride | loader | windows/s/core | beside the released way |")
+        print("| --- | --- | --- | --- |")
+        for stride in (1, 4):
+            compare(part, stride, options.seconds, options.repeats)
+
+
+def compare(part: Path, stride: int, seconds: float, repeats: int) -> None:
+    """Print the median of `repeats` measurements, taken in turn so that all meet the same noise."""
+
+    def ours(flip: bool) -> Iterable[object]:
+        data = FurnaceData(
+            root=part, stride=stride, current_samples=SAMPLES, val_fraction=0, flip=flip
+        )
+        return data.train_dataloader()
+
+    released = ReleasedWay(part, stride)
+    loaders: dict[str, Iterable[object]] = {
+        "released way": DataLoader(released, BATCH, shuffle=True, drop_last=True),
+        "FurnaceData": ours(flip=False),
+        "FurnaceData, flipping": ours(flip=True),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    for _ in range(repeats):
+        for name, loader in loaders.items():
+            rates[name].append(windows_a_second(loader, seconds))
+    base = statistics.median(rates["released way"])
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        short = name != "released way" and rate < max(TARGET, TARGET_RATIO * base)
+        note = " (below target)" if short else ""
+        print(f"| {stride} | {name} | {rate:,.0f}{note} | {rate / base:.1f} x |")
+
+
+if __name__ == "__main__":
+    main()
