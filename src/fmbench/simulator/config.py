@@ -107,7 +107,7 @@ class SceneConfig:
     """
 
     mist: float = 0.35
-    mist_pause: float = 200.0
+    mist_pause: float = 240.0
     mist_amplitude: tuple[float, float] = (1.2, 4.0)
     flare_pause: float = 70.0
     flare_amplitude: tuple[float, float] = (0.6, 2.6)

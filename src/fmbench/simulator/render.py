@@ -6,6 +6,7 @@ nothing is defined in pixels. Light is linear until the last step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -65,8 +66,9 @@ class Camera:
         height, width = self.size
         top, left, tall, wide = FURNACE_BOX if roi == "full" else (0.0, 0.0, 1.0, 1.0)
         self._look = scene.look(run)
-        self._grid = Grid(self.size, (tall * height, wide * width))
-        self._view = self._view_of(self._grid, (-top / tall, -left / wide))
+        origin = (-top / tall, -left / wide)
+        self._grid = Grid(self.size, (tall * height, wide * width), origin)
+        self._view = self._view_of(self._grid)
         self._index = scene.grid_index(run)
         self._drives = np.stack(scene.drives(run))
         self._drops = scene.drops(run)
@@ -139,8 +141,8 @@ class Camera:
         limit: Image = (reach * _spread(excess / spot.peak)).astype(np.float32)
         return limit
 
-    def _view_of(self, grid: Grid, origin: tuple[float, float] = (0.0, 0.0)) -> shell.View:
-        return shell.View(grid, origin, self._look.shift, self._look.zoom)
+    def _view_of(self, grid: Grid) -> shell.View:
+        return shell.View(grid, self._look.shift, self._look.zoom)
 
     def _paint(self) -> None:
         """Static maps, area-averaged: albedo, albedo under flame light, flame body, bloom."""
@@ -158,6 +160,7 @@ class Camera:
         self._bloom = 0.10 * shell.shrink(bloom, fine) * colour
         flame = shell.shrink(body, fine)
         self._flame_rows = int(np.flatnonzero(flame.max(1) > 1e-3).max(initial=-1)) + 1
+        self._flame_grid = replace(self._grid, size=(self._flame_rows, self.size[1]))
         self._flame = flame[: self._flame_rows] * colour
 
     def _find_spots(self) -> tuple[Spot, ...]:
@@ -233,8 +236,9 @@ class Camera:
         """(n, 3, rows, W): the flame's body, rising 1.1 frame heights a second."""
         rise = self._look.offsets[2, 0] + np.multiply(grid, 1.1 / FPS)
         sway = np.full(len(grid), self._look.offsets[2, 1])
-        window = Grid((self._flame_rows, self.size[1]), self._grid.density)
-        tongues = textures.read(textures.FLAME, self._look.variants[2], window, rise, sway)
+        tongues = textures.read(
+            textures.FLAME, self._look.variants[2], self._flame_grid, rise, sway
+        )
         flames: Image = tongues[:, None] * (self._flame * fire)
         return flames
 

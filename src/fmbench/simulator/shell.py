@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from fmbench.simulator import textures
 from fmbench.simulator.process import Event
@@ -23,20 +24,18 @@ class View:
 
     Attributes:
         grid: the pixels.
-        origin: (y, x) of the view's corner, frame widths.
         shift, zoom: of the furnace within the region of interest.
     """
 
     grid: Grid
-    origin: tuple[float, float]
     shift: tuple[float, float]
     zoom: float
 
     def points(self, fine: int = 1) -> tuple[Image, Image]:
         """u (1, fW) and v (fH, 1) of the centres of pixels split `fine` times."""
         (height, width), (down, right) = self.grid.size, self.grid.density
-        y = (np.arange(height * fine) + 0.5) / (fine * down) + self.origin[0]
-        x = (np.arange(width * fine) + 0.5) / (fine * right) + self.origin[1]
+        y = (np.arange(height * fine) + 0.5) / (fine * down) + self.grid.origin[0]
+        x = (np.arange(width * fine) + 0.5) / (fine * right) + self.grid.origin[1]
         u = 2 * (x - 0.5 - self.shift[1]) / self.zoom
         v = (y - 0.5 - self.shift[0]) / self.zoom + 0.5
         return u[None].astype(np.float32), v[:, None].astype(np.float32)
@@ -93,9 +92,7 @@ def paint(u: Image, v: Image) -> tuple[Image, Image, Image, Image]:
     lit = np.where(mouth, 2.0, lit)
     reach = np.maximum(rim - v, 0)
     width = 0.62 * np.exp(-reach / 0.6)
-    body = (
-        np.exp(-((u / width) ** 2)) * np.exp(-reach / 0.35) / (1 + np.exp((v - rim + 0.02) / 0.012))
-    )
+    body = np.exp(-((u / width) ** 2) - reach / 0.35) * expit((rim - v - 0.02) / 0.012)
     bloom = np.exp(-(u**2) / 1.2 - (v - 0.08) ** 2 / 0.16)
     return albedo, lit, body, bloom
 

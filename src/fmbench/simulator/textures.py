@@ -45,10 +45,17 @@ RUST = Layer(4, -2.4, 90)
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels of a view: `size` (H, W) of them, `density` (y, x) pixels a frame width."""
+    """The pixels of a view.
+
+    Attributes:
+        size: (H, W) pixels.
+        density: (y, x) pixels a frame width.
+        origin: (y, x) of the view's corner, frame widths.
+    """
 
     size: tuple[int, int]
     density: tuple[float, float]
+    origin: tuple[float, float] = (0.0, 0.0)
 
     @property
     def phases(self) -> int:
@@ -67,8 +74,12 @@ def read(
     """(n, H, W): the field seen through the grid's window at `y`, `x` (n,) frame widths."""
     views = _views(layer, variant, grid)
     phases, (rows, columns) = grid.phases, grid.period
-    down = np.rint(y * (phases * grid.density[0])).astype(np.intp) % (phases * rows)
-    right = np.rint(x * (phases * grid.density[1])).astype(np.intp) % (phases * columns)
+    down = np.rint((y + grid.origin[0]) * (phases * grid.density[0])).astype(np.intp) % (
+        phases * rows
+    )
+    right = np.rint((x + grid.origin[1]) * (phases * grid.density[1])).astype(np.intp) % (
+        phases * columns
+    )
     image: Image = views[down % phases, right % phases, down // phases, right // phases]
     return image
 
