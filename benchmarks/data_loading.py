@@ -1,9 +1,10 @@
-"""Windows a second on one core: FurnaceData beside a loader that works as the released one does.
+"""Windows a second of one core: FurnaceData beside a loader that works as the released one does.
 
     python benchmarks/data_loading.py
 
 Both read the same recording (64x64, 10 frames, 240 samples of current, batches of 64) in random
-order, in one process, with one thread, from a warm cache. The released way: everything in memory,
+order, in one process, with one thread, from a warm cache; the time is the processor's, so that
+other work on the machine does not count. The released way: everything in memory,
 one window at a time, float32 on the host, the second of a frame looked up by a linear search
 (official-format 4.6, 4.7), the default collate. It neither flips nor returns masks here;
 FurnaceData always returns masks, and flips in the row that says so.
@@ -90,12 +91,12 @@ def write_recording(root: Path, frames: int) -> Path:
 
 
 def windows_a_second(loader: Iterable[object], seconds: float) -> float:
-    """Windows delivered in about `seconds`, whole batches."""
-    count, begin = 0, time.perf_counter()
+    """Windows delivered in `seconds` of processor time, whole batches."""
+    count, begin = 0, time.process_time()
     while True:
         for _ in loader:
             count += BATCH
-            if (spent := time.perf_counter() - begin) > seconds:
+            if (spent := time.process_time() - begin) > seconds:
                 return count / spent
 
 

@@ -145,10 +145,10 @@ class WindowDataset(Dataset[Batch]):
         Upright, that is a true horizontal flip; otherwise it is the flip of the released loader,
         which reverses H (official-format, row 28).
         """
-        if flipped.any():
-            axis = -2 if self.swapped else -1
-            memory[flipped] = np.flip(memory[flipped], axis)
         turned = torch.from_numpy(memory)
+        last = -2 if self.swapped else -1
+        for row in np.flatnonzero(flipped).tolist():
+            turned[row] = turned[row].flip(last)  # a window fits the cache; the batch does not
         return turned.transpose(-1, -2) if self.swapped else turned
 
 
