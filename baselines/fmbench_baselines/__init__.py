@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-MODELS: dict[str, type[nn.Module]] = {}
+from fmbench_baselines.informer import Informer
+
+MODELS: dict[str, type[nn.Module]] = {"informer": Informer}

@@ -1,0 +1,358 @@
+"""Informer against loops, torch's own encoder layer, and the cost that it promises."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fmbench.types import Batch, Modality, Problem
+from fmbench_baselines.informer import (
+    EncoderLayer,
+    Informer,
+    ProbSparseAttention,
+    distilling,
+    draw_keys,
+    embedding,
+    num_active,
+    prob_sparse_attention,
+    sinusoids,
+    sparsity,
+)
+
+
+def problem(**changes: Any) -> Problem:
+    return Problem(modality=Modality.CURRENT, **changes)
+
+
+def batch(size: int, samples: int = 240, channels: int = 3) -> Batch:
+    draw = torch.Generator().manual_seed(1)
+    current = torch.randn(size, samples, channels, generator=draw)
+    return Batch(None, current, torch.arange(size) % 2)
+
+
+def heads(size: int, count: int, length: int, dim: int = 8, seed: int = 0) -> Tensor:
+    """Queries, keys, values, one behind the other: (3, B, h, L, d)."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(3, size, count, length, dim, generator=draw, dtype=torch.float64)
+
+
+def sparsity_by_loop(query: Tensor, key: Tensor, sample: Tensor) -> list[list[list[float]]]:
+    """Eq. (4), one query at a time."""
+    return [
+        [
+            [
+                max(products) - sum(products) / len(keys)
+                for row, chosen in zip(queries, sample.tolist(), strict=True)
+                for products in [[float(row @ keys[j]) for j in chosen]]
+            ]
+            for queries, keys in zip(query_heads, key_heads, strict=True)
+        ]
+        for query_heads, key_heads in zip(query, key, strict=True)
+    ]
+
+
+@given(
+    size=st.integers(1, 3),
+    count=st.integers(1, 3),
+    length=st.integers(2, 40),
+    factor=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_eq3_the_queries_of_largest_sparsity_attend_and_all_others_take_the_mean_of_the_values(
+    size: int, count: int, length: int, factor: int, seed: int
+) -> None:
+    query, key, value = heads(size, count, length, seed=seed)
+    active = num_active(length, factor)
+    sample = torch.randint(
+        length, (length, active), generator=torch.Generator().manual_seed(seed + 1)
+    )
+    measured = sparsity(query, key, sample)
+    expected = sparsity_by_loop(query, key, sample)
+    torch.testing.assert_close(measured, torch.tensor(expected, dtype=torch.float64))
+
+    out = prob_sparse_attention(query, key, value, sample, active)
+    full = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
+    for row in range(size):
+        for head in range(count):
+            order = sorted(range(length), key=lambda i: expected[row][head][i], reverse=True)
+            busy, lazy = order[:active], order[active:]
+            torch.testing.assert_close(out[row, head, busy], full[row, head, busy])
+            mean = value.mean(2)[row, head]
+            assert (out[row, head, lazy] == mean).all()  # bit for bit
+            assert (out[row, head, busy] != mean).any(-1).all()
+
+
+def test_at_240_samples_thirty_queries_attend_and_a_planted_one_is_among_them() -> None:
+    assert num_active(240, 5) == 30
+    query, key, value = heads(2, 3, 240, dim=32)
+    query[:, :, 117] *= 50
+    sample = draw_keys(240, 30, True, query.device)
+    out = prob_sparse_attention(query, key, value, sample, 30)
+    attends = (out != value.mean(2, keepdim=True)).any(-1)  # (B, h, L)
+    assert (attends.sum(-1) == 30).all()
+    assert attends[:, :, 117].all()
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(2, 2), (3, 3), (24, 20), (60, 25), (120, 25), (3840, 45)]
+)
+def test_number_of_active_queries_grows_with_the_logarithm(length: int, expected: int) -> None:
+    assert num_active(length, 5) == expected
+
+
+def test_with_a_factor_that_admits_all_queries_it_is_multi_head_attention() -> None:
+    ours = ProbSparseAttention(96, 3, factor=100).double()
+    theirs = nn.MultiheadAttention(96, 3, batch_first=True).double()
+    theirs.in_proj_weight.data.copy_(ours.to_qkv.weight.data)
+    theirs.in_proj_bias.data.copy_(ours.to_qkv.bias.data)
+    theirs.out_proj.load_state_dict(ours.to_out.state_dict())
+    tokens = torch.randn(2, 40, 96, dtype=torch.float64)
+    expected = theirs(tokens, tokens, tokens)[0]
+    torch.testing.assert_close(ours(tokens), expected)
+    ours.factor = 5
+    assert not torch.allclose(ours(tokens), expected)
+
+
+def test_the_encoder_layer_is_post_norm_like_torchs_own() -> None:
+    ours = EncoderLayer(96, 3, factor=100, mlp_ratio=4, dropout=0.0).double()
+    theirs = nn.TransformerEncoderLayer(
+        96, 3, 384, dropout=0.0, activation="gelu", batch_first=True, norm_first=False
+    ).double()
+    names = {
+        "self_attn.in_proj_": "attention.to_qkv.",
+        "self_attn.out_proj.": "attention.to_out.",
+        "linear1.": "mlp.0.",
+        "linear2.": "mlp.3.",
+        "norm1.": "norm_attention.",
+        "norm2.": "norm_mlp.",
+    }
+    state = ours.state_dict()
+    theirs.load_state_dict(
+        {
+            their + kind: state[our + kind]
+            for their, our in names.items()
+            for kind in ("weight", "bias")
+        }
+    )
+    tokens = torch.randn(2, 17, 96, dtype=torch.float64)
+    torch.testing.assert_close(ours(tokens), theirs(tokens))
+
+
+@pytest.mark.parametrize("length", [5, 8, 240])
+def test_eq5_distilling_is_convolution_batch_norm_elu_and_the_largest_of_three(
+    length: int,
+) -> None:
+    module = distilling(6, "circular").double().eval()
+    convolution, norm = module[1], module[2]
+    assert isinstance(convolution, nn.Conv1d)
+    assert isinstance(norm, nn.BatchNorm1d)
+    for statistic in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+        assert statistic is not None
+        statistic.data.uniform_(0.5, 2)
+    tokens = torch.randn(2, length, 6, dtype=torch.float64)
+
+    around = [tokens.roll(shift, 1) for shift in (1, 0, -1)]  # before, here, after
+    x = sum(part @ convolution.weight[:, :, tap].T for tap, part in enumerate(around))
+    assert isinstance(x, Tensor)
+    x = x + convolution.bias
+    x = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    x = torch.where(x > 0, x, x.exp() - 1)
+    expected = torch.stack(
+        [x[:, max(0, i - 1) : i + 2].amax(1) for i in range(0, length, 2)], dim=1
+    )
+    torch.testing.assert_close(module(tokens), expected)
+
+
+def test_circular_padding_shows_the_last_sample_to_the_first_and_replicate_does_not() -> None:
+    current = torch.randn(1, 9, 3)
+    changed = current.clone()
+    changed[:, -1] += 1
+    for padding, seen in (("circular", True), ("replicate", False)):
+        embed = embedding(3, 8, padding)  # type: ignore[arg-type]
+        before, after = embed(current), embed(changed)
+        assert torch.equal(before[:, 0], after[:, 0]) is not seen
+        assert torch.equal(before[:, 1:-2], after[:, 1:-2])
+        assert not torch.equal(before[:, -2:], after[:, -2:])
+
+
+@pytest.mark.parametrize("dim", [7, 96])
+def test_positions_are_sines_and_cosines_of_geometric_wavelengths(dim: int) -> None:
+    for at, column in ((0, 0), (3, 1), (11, 4), (239, dim - 1)):
+        wave = math.cos if column % 2 else math.sin
+        expected = wave(at / 10000 ** ((column - column % 2) / dim))
+        assert float(sinusoids(240, dim)[at, column]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_default_has_403970_parameters_and_halves_240_samples_twice() -> None:
+    model = Informer(problem()).eval()
+    assert sum(p.numel() for p in model.parameters()) == 403_970
+    lengths: list[int] = []
+    layers = [module for module in model.encoder if isinstance(module, EncoderLayer)]
+    for layer in layers:
+        layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
+    model(batch(2))
+    assert lengths == [240, 120, 60]
+
+
+def test_without_distilling_no_token_is_lost() -> None:
+    model = Informer(problem(), distil=False).eval()
+    assert model(batch(2)).logits.shape == (2, 2)
+    assert model.head[-1].in_features == 240 * 96
+
+
+def test_every_parameter_learns() -> None:
+    model = Informer(problem())
+    F.cross_entropy(model(batch(4)).logits, batch(4).label).backward()
+    still = {n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-7}
+    # Constants that the batch normalisation of the distilling behind them takes away again.
+    biases = {f"encoder.{layer}.norm_mlp.bias" for layer in (0, 2)}
+    assert still <= biases | {f"encoder.{distil}.1.bias" for distil in (1, 3)}
+
+
+def test_training_draws_new_keys_at_each_step_and_evaluation_always_the_same() -> None:
+    model = Informer(problem(), dropout=0.0)
+    assert not torch.equal(model(batch(4)).logits, model(batch(4)).logits)
+    model.eval()
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = model(batch(4)).logits
+    assert torch.equal(torch.get_rng_state(), state)  # not even read
+    torch.manual_seed(4)
+    assert torch.equal(model(batch(4)).logits, first)
+
+
+def test_in_evaluation_a_row_depends_neither_on_its_neighbours_nor_on_its_place() -> None:
+    model = Informer(problem()).eval()
+    rows = batch(8)
+    logits = model(rows).logits
+    for row in range(8):
+        alone = Batch(None, rows.current[row : row + 1], rows.label[row : row + 1])  # type: ignore[index]
+        torch.testing.assert_close(model(alone).logits[0], logits[row], atol=1e-5, rtol=1e-4)
+    order = torch.randperm(8)
+    turned = Batch(None, rows.current[order], rows.label[order])  # type: ignore[index]
+    torch.testing.assert_close(model(turned).logits, logits[order], atol=1e-5, rtol=1e-4)
+
+
+def test_amperes_are_standardised_by_the_training_part_and_their_level_is_kept() -> None:
+    torch.manual_seed(0)
+    model = Informer(problem()).eval()
+    plain = batch(2)
+    expected = model(plain).logits
+    mean, std = torch.tensor([9e3, 1e4, 1.1e4]), torch.tensor([400.0, 500.0, 600.0])
+    model.standardize.set_statistics(mean, std)
+    assert plain.current is not None
+    amperes = plain._replace(current=plain.current * std + mean)
+    torch.testing.assert_close(model(amperes).logits, expected, atol=1e-3, rtol=1e-3)
+    doubled = amperes._replace(current=2 * (plain.current * std + mean))
+    assert not torch.allclose(model(doubled).logits, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("samples", [5, 6, 7, 33, 241])
+@pytest.mark.parametrize("mean_pool", [False, True])
+def test_other_sizes_work_in_training_and_evaluation(samples: int, mean_pool: bool) -> None:
+    sizes = problem(current_samples=samples, current_channels=2, num_classes=5)
+    model = Informer(sizes, dim=20, heads=1, mean_pool=mean_pool)
+    for mode in (True, False):
+        assert model.train(mode)(batch(1, samples, 2)).logits.shape == (1, 5)
+
+
+def test_with_mean_pool_a_trained_model_reads_other_lengths() -> None:
+    model = Informer(problem(), mean_pool=True).eval()
+    assert model(batch(2, 5)).logits.shape == model(batch(2, 300)).logits.shape == (2, 2)
+    with pytest.raises(ValueError, match="4 samples of current; this informer needs at least 5"):
+        model(batch(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ({"heads": 5}, "dim 96 is not a multiple of heads 5"),
+        ({"depth": 0}, "depth is 0; it must be at least 1"),
+        ({"factor": 0}, "factor is 0; it must be at least 1"),
+        ({"depth": 9}, "240 samples of current are too few for informer with 9 layers.*257"),
+    ],
+)
+def test_impossible_sizes_are_refused(net: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Informer(problem(), **net)
+
+
+def test_a_batch_that_does_not_fit_is_refused() -> None:
+    model = Informer(problem())
+    with pytest.raises(ValueError, match="120 samples of current; this informer reads 240"):
+        model(batch(2, 120))
+    with pytest.raises(ValueError, match="1 channels of current; this informer reads 3"):
+        model(batch(2, 240, channels=1))
+    with pytest.raises(ValueError, match="the batch has none"):
+        model(Batch(torch.zeros(1, 3, 10, 64, 64), None, torch.zeros(1, dtype=torch.int64)))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Elements of the largest tensor that any operation inside gives back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 4)
+        return out
+
+
+def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Full attention with its map in memory."""
+    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def sparse_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    active = num_active(query.shape[2], 5)
+    sample = draw_keys(query.shape[2], active, True, query.device)
+    return prob_sparse_attention(query, key, value, sample, active)
+
+
+def test_no_tensor_outgrows_the_inputs_where_full_attention_needs_the_square() -> None:
+    for length in (240, 960, 3840):
+        qkv = heads(1, 1, length, dim=32).float()
+        with LargestTensor() as sparse:
+            sparse_attention(*qkv)
+        with LargestTensor() as full:
+            naive_attention(*qkv)
+        # L·d, or the int64 indices of the sampled keys, L·U
+        assert sparse.elements <= length * max(3 * 32, 2 * num_active(length, 5))
+        assert full.elements == length**2
+
+
+@pytest.mark.slow
+def test_time_grows_with_the_length_where_that_of_full_attention_grows_with_its_square() -> None:
+    lengths = (240, 960, 3840)
+
+    def seconds(attention: Any, length: int) -> float:
+        qkv = heads(1, 2, length, dim=32).float()
+        taken = []
+        for _ in range(5):
+            start = time.perf_counter()
+            attention(*qkv)
+            taken.append(time.perf_counter() - start)
+        return min(taken)
+
+    sparse, full = (
+        [seconds(attention, length) for length in lengths]
+        for attention in (sparse_attention, naive_attention)
+    )
+    print(f"seconds at {lengths}: sparse {sparse}, full {full}")
+    # 16 times the samples: by count of products 24 times the work here, 256 times there
+    assert sparse[-1] / sparse[0] < full[-1] / full[0] / 3
+    assert sparse[-1] < full[-1]
