@@ -193,6 +193,17 @@ def test_positions_are_sines_and_cosines_of_geometric_wavelengths(dim: int) -> N
         assert float(sinusoids(240, dim)[at, column]) == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_encoder_sees_the_positions_once() -> None:
+    model = Informer(problem()).eval()
+    seen: list[Tensor] = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(batch(2))
+    flat = batch(2)._replace(current=torch.zeros(2, 240, 3))  # a convolution without bias gives 0
+    model(flat)
+    torch.testing.assert_close(seen[1], sinusoids(240, 96).expand(2, -1, -1))
+    torch.testing.assert_close(seen[0] - seen[1], model.embed(batch(2).current), atol=1e-5, rtol=0)
+
+
 def test_default_has_403970_parameters_and_halves_240_samples_twice() -> None:
     model = Informer(problem()).eval()
     assert sum(p.numel() for p in model.parameters()) == 403_970
