@@ -72,6 +72,7 @@ class Camera:
         self._index = scene.grid_index(run)
         self._drives = np.stack(scene.drives(run))
         self._drops = scene.drops(run)
+        self._drop_times = np.array([(d.start, d.end) for d in self._drops]).reshape(-1, 2).T
         self._paint()
         self.spots = self._find_spots()
         generator = run.config.stream(run.recording, Stream.CAMERA_NOISE)
@@ -106,6 +107,11 @@ class Camera:
             if len(rows):
                 masks[rows, *spot.box] |= spot.distance < limit[rows, None, None]
         return masks
+
+    def optical_depth(self, index: NDArray[np.integer]) -> Image:
+        """(n, H, W): tau of the mist, of which exp(-tau) of the light gets through."""
+        depth, _, _, _, down, right = self._drives[:, self._index[self._check(index)]]
+        return self._mist(depth, down, right)
 
     def labels(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
         """(n,) abnormal: some pixel of the mask at 64x64 (eq. 13, more than 0.5 of one)."""
@@ -191,23 +197,9 @@ class Camera:
         mist, flame, ambient, gain, down, right = self._drives[:, grid]
         gain = gain * np.float32(LEVELS - 1)
         light, fire = (ambient * gain)[:, None, None, None], (flame * gain)[:, None, None, None]
-        view = self._look
-        haze = textures.read(
-            textures.MIST_NEAR,
-            view.variants[0],
-            self._grid,
-            view.offsets[0, 0] + down,
-            view.offsets[0, 1] - right,
-        )
-        haze *= textures.read(
-            textures.MIST_FAR,
-            view.variants[1],
-            self._grid,
-            view.offsets[1, 0] + 1.65 * down,
-            view.offsets[1, 1] - 1.4 * right,
-        )
-        haze *= -mist[:, None, None]
-        clear = np.exp(haze, out=haze)[:, None]
+        clear = self._mist(mist, down, right)
+        np.negative(clear, out=clear)
+        clear = np.exp(clear, out=clear)[:, None]
 
         glow = light * _column(0.6 * scene.MIST_COLOUR) + fire * _column(0.35 * scene.FLAME_COLOUR)
         picture = self._albedo * light
@@ -231,6 +223,17 @@ class Camera:
             levels += textures.noise(self._noise_key, index, (3, *self.size), sd)
             np.clip(levels, 0, 255, out=levels)
         out[:] = levels
+
+    def _mist(self, depth: Image, down: Image, right: Image) -> Image:
+        """(n, H, W): two clouds at different speeds, so that they evolve and do not just slide."""
+        view = self._look
+        (near, far), (y, x) = view.variants[:2], view.offsets[:2].T
+        mist = textures.read(textures.MIST_NEAR, near, self._grid, y[0] + down, x[0] - right)
+        mist *= textures.read(
+            textures.MIST_FAR, far, self._grid, y[1] + 1.65 * down, x[1] - 1.4 * right
+        )
+        mist *= depth[:, None, None]
+        return mist
 
     def _flames(self, grid: NDArray[np.int32], fire: Image) -> Image:
         """(n, 3, rows, W): the flame's body, rising 1.1 frame heights a second."""
@@ -262,10 +265,9 @@ class Camera:
             picture[slice(None) if every else rows, :, *spot.box] += emitted.swapaxes(0, 1)
 
     def _add_drops(self, picture: Image, t: NDArray[np.float64], gain: Image) -> None:
-        first, last = t.min(), t.max()
-        for drop in self._drops:
-            if drop.start > last or drop.end < first:
-                continue
+        starts, ends = self._drop_times
+        for each in np.flatnonzero((starts <= t.max()) & (ends > t.min())):
+            drop = self._drops[each]
             u, v = self._view.points()
             for row in np.flatnonzero((drop.start <= t) & (t < drop.end)):
                 age = t[row] - drop.start

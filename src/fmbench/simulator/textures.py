@@ -89,10 +89,11 @@ def noise(
 ) -> NDArray[np.int16]:
     """(n, *shape) grey levels of camera noise, from places in the bank hashed of key and frame."""
     count = int(np.prod(shape))
-    bank, places = _noise_bank(sd), _hash(key, index)
+    places = _hash(key, index)
     if count > NOISE_LENGTH // 2:
+        bank = _noise_bank(sd)
         return np.stack([np.resize(np.roll(bank, -at), shape) for at in places])
-    rows: NDArray[np.int16] = sliding_window_view(bank, count)[places % (NOISE_LENGTH - count)]
+    rows: NDArray[np.int16] = _noise_views(sd, count)[places % (NOISE_LENGTH - count)]
     return rows.reshape(len(index), *shape)
 
 
@@ -144,6 +145,11 @@ def _hash(key: np.uint64, index: NDArray[np.intp]) -> NDArray[np.intp]:
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     places: NDArray[np.intp] = (x >> np.uint64(33)).astype(np.intp)
     return places
+
+
+@lru_cache(maxsize=8)
+def _noise_views(sd: float, count: int) -> NDArray[np.int16]:
+    return sliding_window_view(_noise_bank(sd), count)
 
 
 @lru_cache(maxsize=4)
