@@ -21,11 +21,6 @@ from fmbench.cli import COMMANDS, main
 from fmbench.config import find_config, peek, plain, profiles, words
 from fmbench.types import Modality
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # told on larger machines
-    pytest.mark.filterwarnings("ignore:Checkpoint directory"),  # told where a run goes on
-]
-
 
 class Outcome(NamedTuple):
     status: int
@@ -492,7 +487,7 @@ def test_fit_leaves_a_run_that_test_and_predict_take(
 def test_a_run_is_not_overwritten_by_another(fmbench: Command, fitted: Path, tiny: Path) -> None:
     before = (fitted / "checkpoints" / "best.ckpt").read_bytes()
     asked = ("fit", "--config", "smoke", "--data.root", tiny, "--run", fitted)
-    refused(fmbench(*asked), "already holds a run", "--resume auto")
+    refused(fmbench(*asked), "holds a run already", "--resume auto")
     assert (fitted / "checkpoints" / "best.ckpt").read_bytes() == before
 
 

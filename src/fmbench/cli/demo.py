@@ -13,7 +13,6 @@ from fmbench.cli.train import resolve, train
 from fmbench.config import Parser
 from fmbench.predict import predict
 
-PRESET = "small"
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU"}
 
 
@@ -26,7 +25,7 @@ def demo(argv: list[str]) -> int:
 
     print("1 of 4: simulated recordings", flush=True)
     if not root.is_dir():
-        write(root, preset=PRESET, seed=0, lazy=True)
+        write(root, preset="wide", seed=0, lazy=True)
     print("2 of 4: training FmFormer on video and current", flush=True)
     asked = ["--model", "fmformer", "--modality", "cross", "--config", "demo"]
     best = train(resolve([*asked, "--data.root", str(root), "--run", str(fitted)]))

@@ -42,11 +42,6 @@ def fit(argv: list[str]) -> int:
         return 0
     if request.notice:
         print(request.notice)
-    if request.resume is None and (request.run / "checkpoints").is_dir():
-        raise ValueError(
-            f"--run {request.run} already holds a run; --resume auto goes on with it,"
-            " another name begins anew"
-        )
     root = Path(request.config.data["root"])
     if not root.is_dir():
         if request.own_root:
