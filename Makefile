@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: help install demo test test-fast check validate-simulator clean
+.PHONY: help install demo test test-slow check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -18,18 +18,17 @@ $(BIN)/.installed: pyproject.toml
 demo: install  ## simulate a small data set, train FmFormer on video and current, test it, draw a picture
 	$(BIN)/fmbench demo
 
-test: install  ## lint, types, import rules and every test (about 15 minutes on 2 cores)
-	$(MAKE) check
-	$(BIN)/pytest
-
-test-fast: install  ## the fast tests only (under 3 minutes on 2 cores)
+test: install check  ## lint, types, import rules and the fast tests (minutes on 2 cores)
 	$(BIN)/pytest -m "not slow"
+
+test-slow: install  ## the rest of the tests (some minutes more)
+	$(BIN)/pytest -m slow
 
 check: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 validate-simulator: install  ## the simulator's long validity tests (probes; some minutes)
-	$(BIN)/pytest tests/test_simulator_validity.py
+	$(BIN)/pytest -m slow tests/test_simulator_validity.py
 
 clean:  ## remove .venv and caches; data/ and runs/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
