@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fmbench.data.check import check_root
 from fmbench.data.datamodule import FurnaceData
 from fmbench.data.dataset import TrainOrder
 from fmbench.types import Batch, Modality
@@ -394,14 +395,22 @@ def test_an_unlabelled_recording_is_predicted_with_label_minus_one(
     assert batch.label.unique().tolist() == [-1]
 
 
-def test_a_lazily_simulated_root_gives_what_a_written_one_gives(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same simulated recordings, rendered on demand and written out."""
     from fmbench.simulator import write_dataset
 
-    lazy, files = tmp_path / "lazy", tmp_path / "files"
-    write_dataset(lazy, preset="tiny", seed=3, lazy=True)
-    write_dataset(files, preset="tiny", seed=3)
+    folder = tmp_path_factory.mktemp("simulated")
+    write_dataset(folder / "lazy", preset="tiny", seed=3, lazy=True)
+    write_dataset(folder / "files", preset="tiny", seed=3)
+    return folder / "lazy", folder / "files"
+
+
+def test_a_lazily_simulated_root_gives_what_a_written_one_gives(
+    simulated: tuple[Path, Path],
+) -> None:
     options = {**SHORT, "test_windows": 64, "epoch_windows": 64, "flip": True}
-    roots = [FurnaceData(root=root, **options) for root in (lazy, files)]
+    roots = [FurnaceData(root=root, **options) for root in simulated]
     for data in roots:
         assert data.synthetic
         assert data.description.startswith("synthetic data (simulator v1, seed 3, preset tiny)")
@@ -411,6 +420,10 @@ def test_a_lazily_simulated_root_gives_what_a_written_one_gives(tmp_path: Path) 
             assert torch.equal(one, other)
     assert roots[0].table("val").equals(roots[1].table("val"))
     assert pickle.loads(pickle.dumps(roots[0].dataset("test")))[0].video.shape == (1, 3, 4, 64, 64)
+
+
+def test_simulated_roots_have_no_fault(simulated: tuple[Path, Path]) -> None:
+    assert [check_root(root) for root in simulated] == [[], []]
 
 
 class Recorder(lightning.LightningModule):

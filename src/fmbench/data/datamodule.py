@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,9 +19,8 @@ from fmbench.data.dataset import TrainOrder, WindowDataset, WindowLoader, as_it_
 from fmbench.data.moments import Statistics, measure
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
-from fmbench.data.series import format_seconds
 from fmbench.data.splits import Lists, check_disjoint, split_lists
-from fmbench.data.windows import Early, Gaps, History, WindowSpec
+from fmbench.data.windows import Early, Gaps, History, WindowSpec, check_choice, check_positive
 from fmbench.errors import nearest
 from fmbench.types import Batch, Modality, Problem
 
@@ -89,25 +88,14 @@ class FurnaceData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_choice("modality", modality, [str(m) for m in Modality])
-        for option, choice, allowed in (
-            ("axes", axes, Axes),
-            ("history", history, History),
-            ("early", early, Early),
-            ("gaps", gaps, Gaps),
-        ):
-            _check_choice(option, choice, get_args(allowed))
-        for option, number in {
-            "frames": frames,
-            "stride": stride,
-            "current_samples": current_samples,
-            "batch_size": batch_size,
-            "epoch_windows": epoch_windows,
-            "val_windows": val_windows,
-            "test_windows": test_windows,
-        }.items():
-            if number is not None and number < 1:
-                raise ValueError(f"{option} is {number}; it must be at least 1")
+        check_choice("modality", modality, [str(each) for each in Modality])
+        check_choice("axes", axes, get_args(Axes))
+        check_positive(
+            batch_size=batch_size,
+            epoch_windows=epoch_windows,
+            val_windows=val_windows,
+            test_windows=test_windows,
+        )
         if num_workers < 0 or seed < 0:
             raise ValueError("num_workers and seed must be at least 0")
         if not 0 <= val_fraction < 1:
@@ -219,8 +207,9 @@ class FurnaceData(LightningDataModule):
         """
         if split not in self._datasets:
             every = {"train": None, "val": self.val_windows, "test": self.test_windows}
-            windows = self._windows(self._lists_of(split))
-            if not len(windows):
+            lists = self._lists_of(split)
+            windows = self._windows(lists) if any(map(len, lists.values())) else ()
+            if not windows:
                 raise ValueError(self._why_empty(split))
             self._datasets[split] = windows.evenly(every[split])
         return self._datasets[split]
@@ -231,7 +220,7 @@ class FurnaceData(LightningDataModule):
 
     def table(self, split: Split) -> pd.DataFrame:
         """Recording, frame and time of each window, in the order of the val and test loaders."""
-        return _table(self.dataset(split))
+        return self.dataset(split).table()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches in random order; where a fit is resumed, from where it had stopped."""
@@ -291,7 +280,7 @@ class FurnaceData(LightningDataModule):
         )
         if not len(windows):
             raise ValueError(f"{found.name} has no usable window of this length")
-        return self._loader(windows), _table(windows)
+        return self._loader(windows), windows.table()
 
     def _find(self, recording: str | Path) -> Recording:
         path = Path(recording)
@@ -314,8 +303,8 @@ class FurnaceData(LightningDataModule):
         return split_lists(self.opened, self.val_fraction, self.guard_seconds)
 
     def _windows(self, lists: Lists) -> WindowDataset:
-        recordings = self.opened.recordings
-        frames = [lists.get(recording.name, np.empty(0, np.int64)) for recording in recordings]
+        recordings = [each for each in self.opened.recordings if len(lists.get(each.name, ()))]
+        frames = [lists[recording.name] for recording in recordings]
         return WindowDataset(
             recordings, frames, self.spec, self.modality, upright=self.axes == "image"
         )
@@ -340,26 +329,3 @@ class FurnaceData(LightningDataModule):
             "frames, stride or current_samples, or set early to clamp, history to stretch, "
             "gaps to hold"
         )
-
-
-def _check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"{option} is {str(value)!r}{nearest(str(value), allowed)}. "
-            f"Allowed: {', '.join(allowed)}"
-        )
-
-
-def _table(windows: WindowDataset) -> pd.DataFrame:
-    names = np.array([recording.name for recording in windows.recordings])
-    seconds = np.empty(len(windows), np.int64)
-    for k, recording in enumerate(windows.recordings):
-        mine = windows.which == k
-        seconds[mine] = recording.seconds[windows.frame[mine]]
-    return pd.DataFrame(
-        {
-            "recording": names[windows.which],
-            "frame": windows.frame.astype(np.int64),
-            "time": format_seconds(seconds),
-        }
-    )

@@ -1,4 +1,8 @@
-"""Windows gathered a whole batch at a time, and the order in which training visits them."""
+"""Windows gathered a whole batch at a time, and the order in which training visits them.
+
+Gathering is numpy's alone: torch's threads, on small pieces and a busy machine, take milliseconds
+to agree on a flip.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from fmbench.data.recording import Recording
+from fmbench.data.series import format_seconds
 from fmbench.data.windows import Ints, Track, WindowSpec, align, clip_index, current_index
 from fmbench.types import Batch, Modality
 
@@ -29,7 +35,8 @@ class WindowDataset(Dataset[Batch]):
         upright: hand out (H, W); otherwise (W, H), as the released network saw the frames.
 
     Raises:
-        ValueError: a frame's second has no current, and `spec.gaps` is positional.
+        ValueError: a frame's second has no current, and `spec.gaps` is positional; or recordings
+            differ in the number of phases.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class WindowDataset(Dataset[Batch]):
         self.which = np.repeat(np.arange(len(kept), dtype=np.int32), [len(part) for part in kept])
         self.frame = np.concatenate(kept).astype(np.int32)
         if tracks:
+            _check_phases(recordings, tracks)
             lengths = [len(track.values) for track in tracks]
             self.base = np.cumsum([0, *lengths[:-1]], dtype=np.int64)
             self.amperes = np.concatenate([track.values for track in tracks])
@@ -81,11 +89,8 @@ class WindowDataset(Dataset[Batch]):
         which, frame = self.which[index], self.frame[index]
         video = self._clips(which, frame, flipped) if self.modality.has_video else None
         current = self._currents(index, which) if self.modality.has_current else None
-        if self.masked:
-            mask = self._masks(which, frame, flipped)
-            label = mask.flatten(1).any(1).long()  # Eq. (13): the sum exceeds 0.5
-            return Batch(video, current, label, mask)
-        return Batch(video, current, self._labels(which, frame))
+        label, mask = self._labels(which, frame, flipped)
+        return Batch(video, current, label, mask)
 
     def evenly(self, count: int | None) -> Self:
         """The same windows, or `count` of them at even distances."""
@@ -98,6 +103,21 @@ class WindowDataset(Dataset[Batch]):
             fewer.end = self.end[chosen]
         return fewer
 
+    def table(self) -> pd.DataFrame:
+        """Recording, frame and time of each window."""
+        names = np.array([recording.name for recording in self.recordings])
+        seconds = np.empty(len(self), np.int64)
+        for k, recording in enumerate(self.recordings):
+            mine = self.which == k
+            seconds[mine] = recording.seconds[self.frame[mine]]
+        return pd.DataFrame(
+            {
+                "recording": names[self.which],
+                "frame": self.frame.astype(np.int64),
+                "time": format_seconds(seconds),
+            }
+        )
+
     def _clips(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> Tensor:
         """(B, 3, T, H, W) uint8, a view of memory in the order of the file."""
         clip = clip_index(frame, self.spec.frames, self.spec.stride)
@@ -107,20 +127,24 @@ class WindowDataset(Dataset[Batch]):
             recording.read_frames(clip[rows].ravel(), memory[rows].reshape(-1, 3, *shape))
         return self._turned(memory, flipped).transpose(1, 2)
 
-    def _masks(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> Tensor:
-        """(B, H, W) uint8, 0 or 1: any value above 0 counts as abnormal (official-format 4.1)."""
+    def _labels(
+        self, which: Any, frame: Any, flipped: NDArray[np.bool_]
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B,) int64, -1 where a recording has no labels, and where asked for (B, H, W) uint8, 0
+        or 1: any value above 0 counts as abnormal (official-format 4.1).
+        """
+        label = np.full(len(frame), -1, np.int64)
+        if not self.masked:
+            for recording, rows in self.runs(which):
+                if recording.has_labels:
+                    label[rows] = recording.labels(frame[rows])
+            return torch.from_numpy(label), None
         memory = np.empty((len(frame), *self.stored_size), np.uint8)
         for recording, rows in self.runs(which):
             recording.read_masks(frame[rows], memory[rows])
-        return self._turned(np.minimum(memory, 1, out=memory), flipped)
-
-    def _labels(self, which: Any, frame: Any) -> Tensor:
-        """(B,) int64; -1 where the recording has no labels."""
-        label = np.full(len(frame), -1, np.int64)
-        for recording, rows in self.runs(which):
-            if recording.has_labels:
-                label[rows] = recording.labels(frame[rows])
-        return torch.from_numpy(label)
+        np.minimum(memory, 1, out=memory)
+        label[:] = memory.any(axis=(1, 2))  # Eq. (13): the sum exceeds 0.5
+        return torch.from_numpy(label), self._turned(memory, flipped)
 
     def _currents(self, index: Ints, which: Any) -> Tensor:
         """(B, L, C) float32."""
@@ -145,11 +169,22 @@ class WindowDataset(Dataset[Batch]):
         Upright, that is a true horizontal flip; otherwise it is the flip of the released loader,
         which reverses H (official-format, row 28).
         """
-        turned = torch.from_numpy(memory)
-        last = -2 if self.swapped else -1
+        upright = np.empty_like(memory[0])  # a window fits the cache; the batch does not
         for row in np.flatnonzero(flipped).tolist():
-            turned[row] = turned[row].flip(last)  # a window fits the cache; the batch does not
+            np.copyto(upright, memory[row])
+            memory[row] = np.flip(upright, -2 if self.swapped else -1)
+        turned = torch.from_numpy(memory)
         return turned.transpose(-1, -2) if self.swapped else turned
+
+
+def _check_phases(recordings: Sequence[Recording], tracks: Sequence[Track]) -> None:
+    phases = [track.values.shape[1] for track in tracks]
+    for recording, count in zip(recordings, phases, strict=True):
+        if count != phases[0]:
+            raise ValueError(
+                f"{recording.name} has {count} phases of current, {recordings[0].name} has "
+                f"{phases[0]}; recordings of one root must agree"
+            )
 
 
 def _usable(

@@ -27,13 +27,15 @@ class Currents(NamedTuple):
 
 
 def read_columns(path: Path) -> pd.DataFrame:
-    """Every cell of a CSV with a header, as text; an empty cell is NaN.
+    """The cells of a CSV with a header; the first column as text, an empty cell as NaN.
 
     Raises:
         ValueError: the file is missing, empty or no CSV.
     """
     try:
-        return pd.read_csv(path, dtype=str, skipinitialspace=True, skip_blank_lines=False)
+        return pd.read_csv(
+            path, dtype={0: str}, skipinitialspace=True, skip_blank_lines=False, low_memory=False
+        )
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -6,14 +6,16 @@ second of f (official-format 4.6). Nothing here reads a file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import CURRENT_RATE, FRAME_RATE
 from fmbench.data.series import Currents
+from fmbench.errors import nearest
 
 Ints = NDArray[np.int64]
 Early = Literal["clamp", "drop"]
@@ -44,6 +46,9 @@ class WindowSpec:
         causal: leave out the second sample of the frame's own second where the frame lies in the
             first half of it; otherwise up to a second of current after the frame is seen
             (4.6, step 3).
+
+    Raises:
+        ValueError: a number below 1, or an unknown choice.
     """
 
     frames: int = 10
@@ -54,11 +59,33 @@ class WindowSpec:
     gaps: Gaps = "positional"
     causal: bool = False
 
+    def __post_init__(self) -> None:
+        check_positive(frames=self.frames, stride=self.stride, current_samples=self.current_samples)
+        check_choice("early", self.early, get_args(Early))
+        check_choice("history", self.history, get_args(History))
+        check_choice("gaps", self.gaps, get_args(Gaps))
+
     @property
     def seconds(self) -> float:
         """How far back a window may reach: the clip plus the current window (guard of a split)."""
         clip = (self.frames - 1) * self.stride / FRAME_RATE
         return clip + self.current_samples / CURRENT_RATE
+
+
+def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Raises: ValueError: `value` is not allowed; names the nearest that is."""
+    if value not in allowed:
+        raise ValueError(
+            f"{option} is {str(value)!r}{nearest(str(value), allowed)}. "
+            f"Allowed: {', '.join(allowed)}"
+        )
+
+
+def check_positive(**numbers: int | None) -> None:
+    """Raises: ValueError: one is given and below 1."""
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{option} is {number}; it must be at least 1")
 
 
 class Track(NamedTuple):
