@@ -344,3 +344,24 @@ def test_a_camera_is_small() -> None:
     camera = Camera(simulate(SimConfig(seed=SEED), 0, 900))
     camera.frames(np.arange(3))
     assert len(pickle.dumps(camera)) < 1.5e6
+
+
+def test_version_1_is_frozen() -> None:
+    """Another platform may round differently in the last bit, hence the tolerances."""
+    run = simulate(SimConfig(seed=0), 0, 900)
+    camera = Camera(run)
+    index = np.arange(0, 22_000, 3000)
+    assert len(run) == 22_160
+    assert str(run.seconds[0]) == "2030-01-18T02:05:02"
+    starts = [event.start for event in run.events]
+    assert starts == pytest.approx([144.277443, 410.141754, 762.117367], abs=1e-6)
+    rows = [
+        [12289.625, 12342.390, 12283.117],
+        [11030.154, 10811.309, 10662.456],
+        [13297.269, 16802.601, 14106.486],
+    ]
+    assert run.currents[[0, 600, 1799]] == pytest.approx(np.array(rows), abs=0.01)
+    means = [102.805, 98.781, 122.304, 125.087, 116.063, 117.096, 107.929, 119.972]
+    assert camera.frames(index).mean((1, 2, 3)) == pytest.approx(means, abs=0.01)
+    assert camera.masks(index).sum((1, 2)) == pytest.approx([0, 0, 0, 0, 66, 143, 0, 20], abs=1)
+    assert camera.labels(np.arange(22_160)).sum() == pytest.approx(7496, abs=2)

@@ -75,7 +75,7 @@ class ProcessConfig:
     gap: tuple[float, float] = (10.0, 70.0)
     sub: float = 0.15
     weak: float = 0.15
-    peak: tuple[float, float] = (1010.0, 1260.0)
+    peak: tuple[float, float] = (1020.0, 1220.0)
     threshold: float = 973.0
     alpha: float = 0.30
     beta: float = 3.2
@@ -107,7 +107,7 @@ class SceneConfig:
     """
 
     mist: float = 0.35
-    mist_pause: float = 240.0
+    mist_pause: float = 270.0
     mist_amplitude: tuple[float, float] = (1.2, 4.0)
     flare_pause: float = 70.0
     flare_amplitude: tuple[float, float] = (0.6, 2.6)

@@ -236,7 +236,7 @@ def _event(config: SimConfig, batch: Batch, rng: np.random.Generator, start: flo
     rise, hold, fall = rng.uniform(20, 90), rng.uniform(70, 280), rng.uniform(20, 80)
     side = math.radians(180 if knobs.rear_events else 65)
     azimuth = rng.uniform(-side, side)
-    height, size, aspect = rng.uniform(0.25, 0.85), rng.uniform(0.13, 0.40), rng.uniform(0.6, 1.8)
+    height, size, aspect = rng.uniform(0.25, 0.85), rng.uniform(0.13, 0.42), rng.uniform(0.6, 1.8)
     heating, cooling = rng.uniform(15, 45), rng.uniform(20, 60)
     subcritical, weak = bool(rng.random() < knobs.sub), bool(rng.random() < knobs.weak)
     glow, dull = rng.uniform(*knobs.peak), rng.uniform(620, 860)

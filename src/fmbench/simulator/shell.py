@@ -50,8 +50,8 @@ def distance(event: Event, view: View) -> Image:
     y, x = event.offsets[:, :1], event.offsets[:, 1:]
     warp = [textures.read(textures.OUTLINE, k, view.grid, y[k], x[k])[0] for k in (0, 1)]
     across, down = event.size * RADIUS * np.cos(event.azimuth), event.size * RADIUS / 2
-    du = (u - RADIUS * np.sin(event.azimuth)) / across + 0.4 * warp[0]
-    dv = (v - event.height) / (down * event.aspect) + 0.4 * warp[1]
+    du = (u - RADIUS * np.sin(event.azimuth)) / across + 0.22 * warp[0]
+    dv = (v - event.height) / (down * event.aspect) + 0.22 * warp[1]
     squared: Image = (du * du + dv * dv).astype(np.float32)
     squared[~on_front(u, v)] = np.inf
     return squared

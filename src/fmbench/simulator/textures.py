@@ -25,7 +25,7 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layer:
-    """A kind of field: power spectrum k^slope up to `cutoff` cycles a period.
+    """A kind of field: power spectrum k^slope from `lowest` to `cutoff` cycles a period.
 
     `log_sd` > 0 makes it lognormal with mean 1; 0 leaves it Gaussian with unit variance.
     """
@@ -34,12 +34,13 @@ class Layer:
     slope: float
     cutoff: int
     log_sd: float = 0.0
+    lowest: int = 1
 
 
 MIST_NEAR = Layer(0, -3.4, 60, 0.55)
 MIST_FAR = Layer(1, -3.0, 60, 0.6)
 FLAME = Layer(2, -2.6, 60, 0.5)
-OUTLINE = Layer(3, -3.4, 60)
+OUTLINE = Layer(3, -3.4, 60, lowest=4)  # features as large as a spot bend its outline
 RUST = Layer(4, -2.4, 90)
 
 
@@ -122,9 +123,8 @@ def _synthesise(layer: Layer, variant: int, shape: tuple[int, int]) -> Image:
     rng = np.random.Generator(np.random.Philox(key))
     down, right = np.arange(-k, k + 1)[:, None], np.arange(k + 1)
     radius = np.hypot(down, right)
-    amplitude = np.where(
-        (radius > 0) & (radius <= k), np.maximum(radius, 1) ** (layer.slope / 2), 0
-    )
+    band = (radius >= layer.lowest) & (radius <= k)
+    amplitude = np.where(band, np.maximum(radius, 1) ** (layer.slope / 2), 0)
     waves = amplitude * (rng.standard_normal(radius.shape) + 1j * rng.standard_normal(radius.shape))
     # Parseval: columns other than the first stand for two waves; of the first only the even part.
     first = (waves[:, 0] + waves[::-1, 0].conj()) / 2
