@@ -72,9 +72,10 @@ def words(hint: Any) -> str:
 class Parser(ArgumentParser):
     """A command's options by dotted name, each with its plain type in `hints`."""
 
-    def __init__(self, command: str, description: str) -> None:
+    def __init__(self, command: str, description: str, arguments: str = "") -> None:
         super().__init__(
             prog=f"fmbench {command}",
+            usage=f"fmbench {command} {arguments}[--option value ...]",
             description=description,
             exit_on_error=False,
             allow_abbrev=False,

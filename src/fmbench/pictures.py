@@ -143,10 +143,11 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
             picture = np.zeros((side, side, 3), np.uint8)
             frame = painted(scene, index, side)
             picture[: frame.shape[0], : frame.shape[1]] = frame
-            cv2.putText(
-                picture, clock(scene.times[index]), (12, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
-                (255, 255, 255), 2, cv2.LINE_AA,
-            )  # fmt: skip
+            for colour, stroke in ((0, 5), (255, 2)):  # white with a dark rim
+                cv2.putText(
+                    picture, clock(scene.times[index]), (12, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
+                    (colour, colour, colour), stroke, cv2.LINE_AA,
+                )  # fmt: skip
             traces = panel.copy()
             traces[rows, max(0, column - 1) : column + 1] = 60
             writer.write(np.hstack([picture, traces])[:, :, ::-1])

@@ -107,7 +107,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _root(command: str, description: str, argv: list[str]) -> Path:
     """The one argument of a command that reads a data set."""
-    parser = Parser(command, description)
+    parser = Parser(command, description, "ROOT ")
     parser.add_argument("root", help="the data set's folder")
     root = Path(parser.values(argv)[0]["root"])
     if not root.is_dir():

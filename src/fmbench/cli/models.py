@@ -29,7 +29,9 @@ def models(argv: list[str]) -> int:
 
 def import_official(argv: list[str]) -> int:
     """The released weights as a checkpoint that `test` and `load` read."""
-    parser = Parser("import-official", "The released weights as a checkpoint of ours.")
+    parser = Parser(
+        "import-official", "The released weights as a checkpoint of ours.", "SOURCE TARGET "
+    )
     parser.add_argument("source", help="the released file, such as state_dict_vicu_cls.pth")
     parser.add_argument("target", help="the checkpoint to write")
     values, _ = parser.values(argv)

@@ -103,7 +103,9 @@ def test(argv: list[str]) -> int:
 
 def predict(argv: list[str]) -> int:
     """Scores and pictures of one recording."""
-    parser = Parser("predict", "A recording to scores (CSV) and a picture (PNG, MP4).")
+    parser = Parser(
+        "predict", "A recording to scores (CSV) and a picture (PNG, MP4).", "RECORDING "
+    )
     parser.add_argument("recording", help="a name in the data root, or the path of a .mat file")
     parser.option("checkpoint", str | None, None, "what `fit` wrote", metavar="FILE")
     parser.option("out", str, "predictions", "where the files go", metavar="DIR")
