@@ -256,6 +256,26 @@ def test_a_killed_writer_leaves_no_root_and_the_next_one_cleans_up(tmp_path: Pat
     assert is_lazy(root / "pixel-level")
 
 
+def test_writers_that_start_together_leave_one_whole_root(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fmbench.simulator import write_dataset;"
+        "write_dataset(Path(sys.argv[1]), preset='tiny', lazy=True)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "d[1]")]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [writer.communicate(timeout=60)[1] for writer in writers]
+    assert [writer.returncode for writer in writers].count(0) == 1
+    assert all("ValueError" in error for error in errors if error)
+    assert [path.name for path in tmp_path.iterdir()] == ["d[1]"]
+    assert is_lazy(tmp_path / "d[1]" / "pixel-level")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot make .*file/d"):
+        write_dataset(tmp_path / "file" / "d", preset="tiny", lazy=True)
+
+
 def test_an_interrupted_writer_removes_its_folder(tmp_path: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

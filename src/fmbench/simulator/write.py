@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +20,7 @@ from fmbench.simulator.lazy import MANIFEST, simulate_entry
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.render import Camera
 from fmbench.simulator.sidecar import write_sidecar
+from fmbench.simulator.staging import staged
 
 Progress = Callable[[int, int, str], None]
 BLOCK = 1000  # frames rendered and written at a time
@@ -116,7 +113,7 @@ def write_dataset(
     rule = split or plan.split
     splits.check(rule)
     config = SimConfig(seed=seed).with_overrides(overrides or {})
-    with _staged(Path(root)) as folder:
+    with staged(Path(root)) as folder:
         entries = {"pixel-level": _entries(config, plan, rule, 0)}
         if class_level:
             entries["class-level"] = _entries(config, plan, rule, CLASS_LEVEL_NUMBER)
@@ -260,51 +257,6 @@ def _write_mat(path: Path, camera: Camera, dense: bool, advance: Callable[[int],
             else:
                 label[at : at + BLOCK] = camera.labels(index)[:, None, None]
             advance(int(index[-1]) + 1)
-
-
-@contextmanager
-def _staged(root: Path) -> Iterator[Path]:
-    """A hidden sibling of `root` that becomes `root` when all went well and vanishes otherwise.
-
-    What a killed process left behind is removed: its lock is free, so nobody is writing there.
-    """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(
-            f"{root} already exists and is not empty; remove it, or give another folder"
-        )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    for left in root.parent.glob(f".{root.name}.*.partial"):
-        with _lock(left) as free:
-            if free:
-                shutil.rmtree(left, ignore_errors=True)
-    folder = root.parent / f".{root.name}.{os.getpid()}.partial"
-    folder.mkdir()
-    with _lock(folder):
-        try:
-            yield folder
-            try:
-                folder.replace(root)
-            except OSError as error:
-                raise ValueError(
-                    f"{root} appeared while the data were being simulated; it was left as it is"
-                ) from error
-        finally:
-            if folder.exists():
-                shutil.rmtree(folder)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Hold the folder for as long as this process lives; False where another one holds it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(handle)
 
 
 def _text(path: Path, text: str) -> None:
