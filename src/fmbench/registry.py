@@ -64,7 +64,7 @@ def find_model(name: str, modality: Modality | str) -> ModelClass:
     models = catalogue()
     if name not in models:
         raise ValueError(
-            f"no model is called {name!r}{nearest(name, models)}. "
+            f"no model is called {name!r}{nearest(name, models)}\n"
             f"Known: {', '.join(sorted(models))}"
         )
     wanted = _modality(modality)
@@ -90,7 +90,7 @@ def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
     for key in net:
         if key not in known:
             raise ValueError(
-                f"{name} has no option {key!r}{nearest(key, known)}. Known: {', '.join(known)}"
+                f"{name} has no option {key!r}{nearest(key, known)}\nKnown: {', '.join(known)}"
             )
     return model(problem, **net)
 
@@ -101,7 +101,7 @@ def _modality(value: Modality | str) -> Modality:
     except ValueError:
         allowed = [str(modality) for modality in Modality]
         raise ValueError(
-            f"no modality is called {value!r}{nearest(str(value), allowed)}. "
+            f"no modality is called {value!r}{nearest(str(value), allowed)}\n"
             f"Allowed: {', '.join(allowed)}"
         ) from None
 

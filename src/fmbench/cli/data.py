@@ -45,25 +45,32 @@ def simulate(argv: list[str]) -> int:
 
 
 def check(argv: list[str]) -> int:
-    """Every fault of a data set, with file and row; the status is 1 if there is one."""
+    """Every fault of a data set, with file and row; the status is 1 if there is one that is more
+    than a warning."""
     root = _root("data check", "Every fault of a data set, with file and row.", argv)
     from fmbench.data import check_root
 
     faults = check_root(root)
     for fault in faults:
-        place = fault.file if fault.row is None else f"{fault.file}:{fault.row}"
-        print(f"{place}: {fault.message}")
-    number = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "no faults"
-    print(f"{root}: {number}")
-    return int(bool(faults))
+        print(fault)
+    warnings = sum(fault.warning for fault in faults)
+    wrong = len(faults) - warnings
+    print(f"{root}: {wrong or 'no'} fault{'s' * (wrong != 1)}, {warnings or 'no'} warnings")
+    return int(wrong > 0)
 
 
 def stats(argv: list[str]) -> int:
-    """The paper's Table I for a data set."""
+    """The paper's Table I for a data set, then its splits and recordings."""
     root = _root("data stats", "The paper's Table I for a data set.", argv)
-    from fmbench.data import table_one
+    from fmbench.data import FurnaceData, stats
+    from fmbench.data.root import Part
 
-    print(table_one(root).to_string())
+    parts: tuple[Part, ...] = ("pixel-level", "class-level")
+    for part in parts:
+        if (root / part).is_dir() or root.name == part:
+            print(FurnaceData(root=root, part=part).description)
+    for table in (stats.table_one, stats.table_of_splits, stats.table_of_recordings):
+        print(f"\n{table(root).to_string(index=table is stats.table_one)}")
     return 0
 
 

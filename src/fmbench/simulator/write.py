@@ -61,7 +61,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(train=1, test=1, seconds=(300,)),
-    "small": Preset(train=5, test=1, seconds=(600,)),
+    "small": Preset(train=4, val=1, test=1, seconds=(600,)),
     "paper": Preset(
         train=2,
         test=1,
