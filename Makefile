@@ -19,7 +19,7 @@ demo: install  ## simulate a small data set, train FmFormer on video and current
 	$(BIN)/fmbench demo
 
 test: install check  ## lint, types, import rules and the fast tests (minutes on 2 cores)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"
 
 test-slow: install  ## the rest of the tests (some minutes more)
 	$(BIN)/pytest -m slow
