@@ -460,7 +460,9 @@ def test_fit_leaves_a_run_that_test_and_predict_take(
     best = fitted / "checkpoints" / "best.ckpt"
     outcome = fmbench("test", "--checkpoint", best, "--data.root", tiny, "--out", tmp_path / "t")
     assert outcome.status == 0, outcome.err
-    printed = dict(line.split() for line in outcome.out.splitlines())
+    first, *rows = outcome.out.splitlines()
+    assert "synthetic data (simulator v1" in first
+    printed = dict(row.split() for row in rows)
     written = json.loads((tmp_path / "t" / "test.json").read_text())["metrics"]
     assert float(printed["acc"]) == pytest.approx(written["acc"], abs=1e-4)
 

@@ -197,6 +197,16 @@ def test_class_level_recordings_train_the_class_alone(root: Path, tmp_path: Path
     assert fmbench.load(best).problem.dense is False
 
 
+def test_without_a_validation_part_the_last_weights_are_kept(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = fit(config(root, "current", data={"val_fraction": 0.0}), run=tmp_path)
+    assert "chosen by nothing" in capsys.readouterr().out
+    states = [torch.load(best.parent / f"{n}.ckpt", weights_only=True) for n in ("best", "last")]
+    for name, value in states[0]["state_dict"].items():
+        assert torch.equal(value, states[1]["state_dict"][name])
+
+
 def test_a_checkpoint_of_another_model_is_not_resumed(
     root: Path, trained: Path, tmp_path: Path
 ) -> None:

@@ -123,8 +123,16 @@ class Detector(L.LightningModule):
         loss = torch.stack(list(terms.values())).sum()
         values = {f"train/{name}_loss": term.detach() for name, term in terms.items()}
         size = len(batch.label)
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train/loss", loss.detach(), True, on_step=True, on_epoch=True, batch_size=size)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log(
+            "train/loss",
+            loss.detach(),
+            prog_bar=True,
+            on_step=True,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=True,
+        )
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -157,7 +165,7 @@ class Detector(L.LightningModule):
         metrics = self.metrics[part]
         rates: dict[str, float] = metrics.compute()  # type: ignore[operator]
         metrics.reset()  # type: ignore[operator]
-        self.log_dict({f"{part}/{name}": value for name, value in rates.items()})
+        self.log_dict({f"{part}/{name}": value for name, value in rates.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -21,6 +21,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from torch import distributed
 
 from fmbench import checkpoint as checkpoints
 from fmbench.checkpoint import load
@@ -101,7 +102,7 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     keep = ModelCheckpoint(
         run / "checkpoints",
         filename="best",
-        monitor=config.select,
+        monitor=config.select if data.validates else None,
         mode="min" if lower else "max",
         save_last=True,
         enable_version_counter=False,
@@ -118,7 +119,14 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
             enable_model_summary=False,
         )
         trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
-    best = Path(keep.best_model_path or keep.last_model_path)
+    best = Path(keep.best_model_path)
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()  # one process measures, over the whole part
+        if not trainer.is_global_zero:
+            return best
+    if not data.validates:
+        print("no part to validate on: best.ckpt holds the last weights, chosen by nothing")
+        return best
     extra = {
         "fit_seconds": round(time.monotonic() - began, 1),
         "epochs": trainer.current_epoch,
@@ -128,6 +136,7 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     here = {
         key: config.trainer[key] for key in ("accelerator", "precision") if key in config.trainer
     }
+    here |= {"devices": 1}
     test(best, data=config.data, split="val", out=run, trainer=here, extra=extra)
     return best
 
@@ -160,6 +169,7 @@ def test(
     detector = load(checkpoint)
     about = detector.stamp
     part = open_data(detector, data)
+    print(f"{about['model']} ({detector.problem.modality}), {split} part of {part.description}")
     loader = part.test_dataloader if split == "test" else part.val_dataloader
     with quiet(), interruptible():
         engine = L.Trainer(
@@ -233,6 +243,7 @@ NOISE = (
     r".*does not have many workers.*",  # data.num_workers is the user's to choose
     r".*smaller than the logging interval.*",  # losses are logged for every epoch besides
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning 2.6 with torch 2.14
+    r"Total length of `list` across ranks is zero.*",  # no validation: asked for
     r".*Checkpoint directory .* exists and is not empty.*",  # so it is where a run goes on
 )
 """Warnings of Lightning that tell a user of fmbench nothing."""

@@ -20,6 +20,7 @@ from fmbench.registry import find_model
 from fmbench.run import Config
 
 DEFAULT_PROFILE = "cpu"
+COUNTS = ("tn", "fp", "fn", "tp")
 
 
 class Request(NamedTuple):
@@ -97,7 +98,7 @@ def test(argv: list[str]) -> int:
         trainer=_given(values, given, "trainer"),
     )
     for name, value in metrics.items():
-        print(f"{name:<24}{value:.4f}" if isinstance(value, float) else f"{name:<24}{value}")
+        print(f"{name:<8}{value:>10.4f}" if name not in COUNTS else f"{name:<8}{value:>10.0f}")
     return 0
 
 

@@ -153,6 +153,11 @@ class FurnaceData(LightningDataModule):
         return self.opened.recordings[0].has_masks
 
     @property
+    def validates(self) -> bool:
+        """Whether some windows are kept for validation."""
+        return self.val_fraction > 0 or "val" in self.opened.splits
+
+    @property
     def synthetic(self) -> bool:
         """Whether a simulator made the recordings."""
         return self.opened.synthetic
@@ -248,9 +253,7 @@ class FurnaceData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Validation windows, by recording and frame; no loader where nothing is validated."""
-        if self.val_fraction == 0 and "val" not in self.opened.splits:
-            return []
-        return self._loader(self.dataset("val"))
+        return self._loader(self.dataset("val")) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Test windows, by recording and frame."""
