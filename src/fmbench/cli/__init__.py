@@ -6,6 +6,7 @@ that help answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ MAX_ERROR_LINES = 6
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status: 0, 1 faults found, 2 bad usage or input, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # Threads that spin while they wait starve each other where others use the cores as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in words
     try:
         return _dispatch([word for word in words if word != "--debug"])
