@@ -582,7 +582,13 @@ def test_ctrl_c_ends_with_130_says_how_to_go_on_and_leaves_a_whole_checkpoint(
         "fit", "--config", "smoke", *SMALL_NET, "--data.root", str(tiny), "--run", str(run),
         "--trainer.max_epochs", "10000",
     ]  # fmt: skip
-    code = f"import sys; from fmbench.cli import main; sys.exit(main({words_!r}))"
+    # A process started in the background inherits an ignored SIGINT; a user's terminal does not.
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fmbench.cli import main
+sys.exit(main({words_!r}))
+"""
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.DEVNULL,
@@ -596,7 +602,11 @@ def test_ctrl_c_ends_with_130_says_how_to_go_on_and_leaves_a_whole_checkpoint(
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 130, err
     assert "fmbench: error: interrupted" in err
     assert f"go on with: fmbench fit --run {run} --resume auto" in err
