@@ -620,7 +620,7 @@ sys.exit(main({words_!r}))
 
 @pytest.mark.slow
 def test_demo_ends_with_the_papers_metrics_and_a_picture(fmbench: Command, tmp_path: Path) -> None:
-    outcome = fmbench("demo", "--dir", "demo")
+    outcome = fmbench("demo", "--dir", "demo", "--config", "smoke")
     assert outcome.status == 0, outcome.err
     for name in ("Acc", "F1", "FDR", "MDR", "mIoU", "Synthetic", "next:"):
         assert name in outcome.out

@@ -20,14 +20,16 @@ def demo(argv: list[str]) -> int:
     """Simulate, train cross-modal FmFormer, test on held-out recordings, draw, say what next."""
     parser = Parser("demo", "Simulate, train, test and draw: the whole way in minutes.")
     parser.option("dir", str, "runs/demo", "where everything goes", metavar="DIR")
-    folder = Path(parser.values(argv)[0]["dir"])
+    parser.option("config", str, "demo", "how long to train: a YAML file or a profile")
+    values, _ = parser.values(argv)
+    folder = Path(values["dir"])
     root, fitted = folder / "data", folder / f"fit-{datetime.now():%Y%m%d-%H%M%S}"
 
     print("1 of 4: simulated recordings", flush=True)
     if not root.is_dir():
         write(root, preset="wide", seed=0, lazy=True)
     print("2 of 4: training FmFormer on video and current", flush=True)
-    asked = ["--model", "fmformer", "--modality", "cross", "--config", "demo"]
+    asked = ["--model", "fmformer", "--modality", "cross", "--config", values["config"]]
     best = train(resolve([*asked, "--data.root", str(root), "--run", str(fitted)]))
     print("3 of 4: testing on recordings that it has not seen", flush=True)
     rates = run.test(best)
