@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from fmbench.metrics import DetectionMetrics, abnormal_probability
+from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
 from fmbench.types import Batch, Prediction, Problem
 
 
@@ -91,6 +92,8 @@ class Detector(L.LightningModule):
         loss: how the losses are weighed.
         optim: optimiser and schedule.
         stamp: plain values written into every checkpoint, so that it is complete in itself.
+        clip: largest norm of a turn's gradient where turns alternate, for Lightning's Trainer clips
+            only in trainings of a single optimizer.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Detector(L.LightningModule):
         loss: Loss | None = None,
         optim: Optim | None = None,
         stamp: Mapping[str, Any] | None = None,
+        clip: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -108,9 +112,13 @@ class Detector(L.LightningModule):
         self.loss = loss or Loss()
         self.optim = optim or Optim()
         self.stamp = dict(stamp or {})
+        self.stages = stages_of(model)
+        self.stage: Stage | None = None
+        self.clip = clip
         self.metrics = nn.ModuleDict(
             {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
         )
+        self.gathered: list[dict[str, Tensor]] = []
         self.scores: list[Tensor] = []
         self.labels: list[Tensor] = []
 
@@ -118,21 +126,53 @@ class Detector(L.LightningModule):
         prediction: Prediction = self.model(batch)
         return prediction
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        terms = self.loss.terms(self(batch), batch)
+    def enter(self, stage: Stage) -> None:
+        """Make `stage` the one that trains: freeze what it does not name, choose its loop.
+
+        Before the Trainer's `fit`, for Lightning looks at both when it sets up.
+        """
+        self.stage = stage
+        turns = stage.turns if isinstance(stage, Learn) else ()
+        self.groups = [parameter_groups(turn, self.optim.lr) for turn in turns]
+        learning = learnt_in(stage)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(parameter in learning)
+        self.automatic_optimization = len(turns) == 1
+
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        assert isinstance(self.stage, Learn)
+        if self.automatic_optimization:
+            return self._descend(self.stage.turns[0].losses, batch)
+        optimizers, schedules = self.optimizers(), self.lr_schedulers()
+        for turn, optimizer, schedule in zip(self.stage.turns, optimizers, schedules, strict=True):  # type: ignore[arg-type]
+            self.toggle_optimizer(optimizer)  # so that the others' parameters gather no gradient
+            loss = self._descend(turn.losses, batch)
+            self.manual_backward(loss)
+            if self.clip is not None:
+                self.clip_gradients(optimizer, self.clip, "norm")
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            self.untoggle_optimizer(optimizer)
+        return None
+
+    def _descend(self, losses: Losses | None, batch: Batch) -> Tensor:
+        """The sum of a turn's losses; each is logged by its name."""
+        terms = losses(batch) if losses else self.loss.terms(self(batch), batch)
         loss = torch.stack(list(terms.values())).sum()
         values = {f"train/{name}_loss": term.detach() for name, term in terms.items()}
         size = len(batch.label)
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        self.log(
-            "train/loss",
-            loss.detach(),
-            prog_bar=True,
-            on_step=True,
-            on_epoch=True,
-            batch_size=size,
-            sync_dist=True,
-        )
+        if self.automatic_optimization:
+            self.log(
+                "train/loss",
+                loss.detach(),
+                prog_bar=True,
+                on_step=True,
+                on_epoch=True,
+                batch_size=size,
+                sync_dist=True,
+            )
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -145,8 +185,23 @@ class Detector(L.LightningModule):
         self.scores.append(abnormal_probability(self._judge("test", batch).logits).cpu())
         self.labels.append(batch.label.cpu())
 
-    def predict_step(self, batch: Batch, index: int) -> Prediction:
-        return self.forward(batch)
+    def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
+        if not isinstance(self.stage, Solve):
+            return self.forward(batch)
+        kept = {name: value.detach().cpu() for name, value in self.stage.gather(batch).items()}
+        self.gathered.append(kept)
+        return kept
+
+    def on_predict_epoch_end(self) -> None:
+        """What a `Solve` stage has gathered, in all processes, becomes its solution."""
+        if not isinstance(self.stage, Solve):
+            return
+        shares = [_concatenated(self.gathered)]
+        if self.trainer.world_size > 1:
+            shares *= self.trainer.world_size
+            distributed.all_gather_object(shares, shares[0])
+        self.gathered = []
+        self.stage.solve(_concatenated(shares))
 
     def on_validation_epoch_end(self) -> None:
         self._report("val")
@@ -168,19 +223,32 @@ class Detector(L.LightningModule):
         self.log_dict({f"{part}/{name}": value for name, value in rates.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = AdamW(trained, lr=self.optim.lr, weight_decay=self.optim.weight_decay)
+        if not self.groups:
+            return None
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(1, self.trainer.max_epochs or 1)
         per_epoch = max(1, total // epochs)
-        schedule = LambdaLR(
-            optimizer,
-            lambda step: self.optim.factor(step, total=total, epoch=step // per_epoch),
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+
+        def factor(step: int) -> float:
+            return self.optim.factor(step, total=total, epoch=step // per_epoch)
+
+        chosen = []
+        for groups in self.groups:
+            optimizer = AdamW(groups, lr=self.optim.lr, weight_decay=self.optim.weight_decay)
+            schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+            chosen.append({"optimizer": optimizer, "lr_scheduler": schedule})
+        return chosen[0] if self.automatic_optimization else chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fmbench"] = self.stamp
+
+
+def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:
+    """A turn's parameters as AdamW takes them, "lr_scale" turned into a learning rate."""
+    named = [dict(group) for group in turn.parameters if isinstance(group, Mapping)]
+    groups = named or [{"params": list(turn.parameters)}]
+    return [{"lr": lr * group.pop("lr_scale", 1.0), **group} for group in groups]
+
+
+def _concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

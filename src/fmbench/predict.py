@@ -18,7 +18,8 @@ from fmbench.data.dataset import WindowDataset
 from fmbench.data.recording import CURRENT_RATE, FRAME_RATE
 from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
-from fmbench.run import interruptible, open_data, quiet
+from fmbench.run import open_data
+from fmbench.train import interruptible, quiet
 from fmbench.types import Prediction
 
 

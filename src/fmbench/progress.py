@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from fmbench.lit import Detector
+from fmbench.stages import learnt_in
 
 
 class PlainProgress(Callback):
@@ -39,6 +40,8 @@ class PlainProgress(Callback):
         if not trainer.is_global_zero:
             return
         known = trainer.callback_metrics
+        if "train/loss_epoch" not in known:  # turns in alternation have no common loss
+            names = (*(name for name in known if name.startswith("train/")), *names)
         values = "  ".join(f"{name} {known[name].item():.4f}" for name in names if name in known)
         print(f"[{time.monotonic() - self.started:6.0f} s] {head}  {values}", flush=True)
 
@@ -54,6 +57,6 @@ def progress() -> list[Callback]:
 
 
 def describe(detector: Detector) -> str:
-    """`1,920,932 parameters`, those that are trained."""
-    count = sum(p.numel() for p in detector.model.parameters() if p.requires_grad)
-    return f"{count:,} parameters"
+    """`1,920,932 parameters`, those that some stage trains."""
+    learnt = {p for stage in detector.stages for p in learnt_in(stage)}
+    return f"{sum(p.numel() for p in learnt):,} parameters"

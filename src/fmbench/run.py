@@ -7,11 +7,8 @@ val.json after `fit`, test.json and test-predictions.csv after `test`.
 from __future__ import annotations
 
 import json
-import logging
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +16,6 @@ from typing import Any, Literal
 import lightning as L
 import torch
 import yaml
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import distributed
 
@@ -28,14 +24,13 @@ from fmbench.checkpoint import load
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
-from fmbench.progress import describe, on_terminal, progress
+from fmbench.progress import describe
 from fmbench.provenance import git_commit, versions
 from fmbench.registry import create_model, find_model
+from fmbench.train import interruptible, places, quiet, train
 from fmbench.types import Modality
 
 __all__ = ["Config", "fit", "load", "test"]
-
-LOWER_IS_BETTER = ("loss", "fdr", "mdr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,55 +85,50 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     model = create_model(config.model, problem, **config.net)
     standardize(model, data)
     about = checkpoints.stamp(config.model, config.net, problem, config.data, data.description)
-    loss, optim = Loss(**config.loss), Optim(**config.optim)
-    detector = Detector(model, problem=problem, loss=loss, optim=optim, stamp=about)
+    detector = Detector(
+        model,
+        problem=problem,
+        loss=Loss(**config.loss),
+        optim=Optim(**config.optim),
+        stamp=about,
+        clip=config.trainer.get("gradient_clip_val"),
+    )
     start = _resume_from(resume, run, detector)
-    if start is None and (run / "checkpoints").is_dir():
+    if start is None and any((run / name).is_dir() for name in ("checkpoints", "stages")):
         raise ValueError(f"{run} holds a run already; go on with --resume auto, or choose another")
 
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
-    lower = config.select.endswith(LOWER_IS_BETTER)
-    keep = ModelCheckpoint(
-        run / "checkpoints",
-        filename="best",
-        monitor=config.select if data.validates else None,
-        mode="min" if lower else "max",
-        save_last=True,
-        enable_version_counter=False,
-    )
     print(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
     began = time.monotonic()
-    with quiet(), interruptible():
-        trainer = L.Trainer(
-            **{"log_every_n_steps": 10, "num_sanity_val_steps": 0} | dict(config.trainer),
-            default_root_dir=run,
-            logger=_loggers(config, run),
-            callbacks=[keep, LearningRateMonitor("step"), *progress()],
-            enable_progress_bar=on_terminal(),
-            enable_model_summary=False,
-        )
-        trainer.fit(detector, datamodule=data, ckpt_path=start, weights_only=True)
-    best = Path(keep.best_model_path)
+    done = train(
+        detector,
+        data,
+        run=run,
+        select=config.select,
+        options=config.trainer,
+        loggers=_loggers(config, run),
+        resume=start,
+    )
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()  # one process measures, over the whole part
-        if not trainer.is_global_zero:
-            return best
+        if not done.is_global_zero:
+            return done.best
     if not data.validates:
         print("no part to validate on: best.ckpt holds the last weights, chosen by nothing")
-        return best
+        return done.best
     extra = {
         "fit_seconds": round(time.monotonic() - began, 1),
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
+        "epochs": done.epochs,
+        "steps": done.steps,
         "config": _plain(asdict(config)),
     }
     here = {
         key: config.trainer[key] for key in ("accelerator", "precision") if key in config.trainer
     }
     here |= {"devices": 1}
-    test(best, data=config.data, split="val", out=run, trainer=here, extra=extra)
-    return best
+    test(done.best, data=config.data, split="val", out=run, trainer=here, extra=extra)
+    return done.best
 
 
 def test(
@@ -239,35 +229,6 @@ def standardize(model: torch.nn.Module, data: FurnaceData) -> None:
             module.set_statistics(mean, std)
 
 
-NOISE = (
-    r".*does not have many workers.*",  # data.num_workers is the user's to choose
-    r".*smaller than the logging interval.*",  # losses are logged for every epoch besides
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning 2.6 with torch 2.14
-    r"Total length of `list` across ranks is zero.*",  # no validation: asked for
-    r".*Checkpoint directory .* exists and is not empty.*",  # so it is where a run goes on
-)
-"""Warnings of Lightning that tell a user of fmbench nothing."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Lightning's tips and the warnings in NOISE."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in NOISE:
-            warnings.filterwarnings("ignore", message)
-        yield
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Lightning turns Ctrl-C into exit status 1; hand it on as what it was."""
-    try:
-        yield
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-
-
 def run_folder(checkpoint: str | Path) -> Path:
     """The run that a checkpoint belongs to, or the folder that it stands in."""
     folder = Path(checkpoint).resolve().parent
@@ -278,10 +239,13 @@ def _resume_from(resume: str | Path | None, run: Path, detector: Detector) -> Pa
     """The checkpoint to go on from, seen to be of the same model."""
     if resume is None:
         return None
-    path = run / "checkpoints" / "last.ckpt" if str(resume) == "auto" else Path(resume)
-    if str(resume) == "auto" and not path.is_file():
-        print(f"nothing to resume in {run}; starting anew")
-        return None
+    path = Path(resume)
+    if str(resume) == "auto":
+        made = [each for each in places(run, detector.stages) if (each / "last.ckpt").is_file()]
+        if not made:
+            print(f"nothing to resume in {run}; starting anew")
+            return None
+        path = made[-1] / "last.ckpt"
     content = checkpoints.read(path)
     for key in ("model", "problem"):
         was, now = content["fmbench"][key], detector.stamp[key]

@@ -251,6 +251,10 @@ class FurnaceData(LightningDataModule):
                 order.resume(epochs.ready, 0)
         return loader
 
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The training windows of an epoch, for a stage that takes no steps."""
+        return self.train_dataloader()
+
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Validation windows, by recording and frame; no loader where nothing is validated."""
         return self._loader(self.dataset("val")) if self.validates else []
