@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from fmbench.data.check import check_root
 from fmbench.data.datamodule import FurnaceData
 from fmbench.data.dataset import TrainOrder
+from fmbench.data.series import parse_seconds
 from fmbench.types import Batch, Modality
 from recordings import Written, write_lists, write_mat, write_root
 
@@ -71,6 +72,18 @@ def test_every_test_window_is_what_a_plain_loop_reads(
         assert batch.label[k] == int(recording.masks[frame].sum() > 0.5)
         assert np.allclose(batch.current[k].numpy(), expected_current(recording, frame))
         assert time == recording.times[frame]
+
+
+def test_a_window_knows_its_recording_and_its_second(
+    written: tuple[Path, list[Written]],
+) -> None:
+    data = FurnaceData(root=written[0], **SHORT)
+    batch, table = together(data.test_dataloader()), data.table("test")
+    assert batch.recording is not None
+    assert batch.second is not None
+    names = table.recording.unique()
+    assert [names[k] for k in batch.recording.tolist()] == table.recording.tolist()
+    assert batch.second.tolist() == parse_seconds(table.time).tolist()
 
 
 def test_compressed_frames_are_unpacked_once_and_never_half(

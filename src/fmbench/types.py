@@ -91,6 +91,10 @@ class Batch(NamedTuple):
     """(B,) int64, 1 = abnormal."""
     mask: Tensor | None = None
     """(B, H, W) integer (the loader's is uint8), 1 = abnormal."""
+    recording: Tensor | None = None
+    """(B,) int64: which recording of its part each window is from; for training, not a feature."""
+    second: Tensor | None = None
+    """(B,) int64: the label's instant in whole seconds of one clock; for training, not a feature."""
 
 
 class Prediction(NamedTuple):

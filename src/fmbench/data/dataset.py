@@ -90,7 +90,9 @@ class WindowDataset(Dataset[Batch]):
         video = self._clips(which, frame, flipped) if self.modality.has_video else None
         current = self._currents(index, which) if self.modality.has_current else None
         label, mask = self._labels(which, frame, flipped)
-        return Batch(video, current, label, mask)
+        second = self._seconds(which, frame)
+        recording = torch.from_numpy(which.astype(np.int64))
+        return Batch(video, current, label, mask, recording, torch.from_numpy(second))
 
     def evenly(self, count: int | None) -> Self:
         """The same windows, or `count` of them at even distances."""
@@ -106,10 +108,7 @@ class WindowDataset(Dataset[Batch]):
     def table(self) -> pd.DataFrame:
         """Recording, frame and time of each window."""
         names = np.array([recording.name for recording in self.recordings])
-        seconds = np.empty(len(self), np.int64)
-        for k, recording in enumerate(self.recordings):
-            mine = self.which == k
-            seconds[mine] = recording.seconds[self.frame[mine]]
+        seconds = self._seconds(self.which, self.frame)
         return pd.DataFrame(
             {
                 "recording": names[self.which],
@@ -151,6 +150,13 @@ class WindowDataset(Dataset[Batch]):
         samples, history = self.spec.current_samples, self.spec.history
         rows = current_index(self.end[index], self.base[which], samples, history)
         return torch.from_numpy(self.amperes[rows])
+
+    def _seconds(self, which: Any, frame: Any) -> NDArray[np.int64]:
+        """(B,): the second of the day of each label frame."""
+        seconds = np.empty(len(frame), np.int64)
+        for recording, rows in self.runs(which):
+            seconds[rows] = recording.seconds[frame[rows]]
+        return seconds
 
     def runs(self, which: NDArray[np.int32]) -> Iterator[tuple[Recording, slice]]:
         """Stretches of `which`, (B,) positions in `recordings`, that are one recording's."""
