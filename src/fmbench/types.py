@@ -92,9 +92,9 @@ class Batch(NamedTuple):
     mask: Tensor | None = None
     """(B, H, W) integer (the loader's is uint8), 1 = abnormal."""
     recording: Tensor | None = None
-    """(B,) int64: which recording of its part each window is from; for training, not a feature."""
+    """(B,) int64: which recording of its part a window is from; for training, not a feature."""
     second: Tensor | None = None
-    """(B,) int64: the label's instant in whole seconds of one clock; for training, not a feature."""
+    """(B,) int64: the label's instant in whole seconds since 1970; for training, not a feature."""
 
 
 class Prediction(NamedTuple):
