@@ -29,18 +29,24 @@ class PlainProgress(Callback):
         self.spoken = now
         epoch, step = trainer.current_epoch + 1, trainer.global_step
         total = trainer.estimated_stepping_batches
-        self._say(f"epoch {epoch}, step {step} of {total:.0f}", trainer, ("train/loss_step",))
+        self._say(
+            f"epoch {epoch}, step {step} of {total:.0f}", trainer, module, ("train/loss_step",)
+        )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         names = ("train/loss_epoch", "val/acc", "val/f1", "val/fdr", "val/mdr", "val/miou")
         self.spoken = time.monotonic()
-        self._say(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer, names)
+        self._say(
+            f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer, module, names
+        )
 
-    def _say(self, head: str, trainer: L.Trainer, names: tuple[str, ...]) -> None:
+    def _say(
+        self, head: str, trainer: L.Trainer, module: L.LightningModule, names: tuple[str, ...]
+    ) -> None:
         if not trainer.is_global_zero:
             return
         known = trainer.callback_metrics
-        if "train/loss_epoch" not in known:  # turns in alternation have no common loss
+        if not module.automatic_optimization:  # turns in alternation have no common loss
             names = (*(name for name in known if name.startswith("train/")), *names)
         values = "  ".join(f"{name} {known[name].item():.4f}" for name in names if name in known)
         print(f"[{time.monotonic() - self.started:6.0f} s] {head}  {values}", flush=True)
