@@ -320,3 +320,9 @@ def test_wandb_offline_leaves_a_run_folder(
     fit(config(root, "current", epochs=1, logger="wandb"), run=tmp_path)
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert (tmp_path / "log" / "version_0" / "metrics.csv").is_file()
+
+
+def test_a_model_without_options_leaves_a_configuration_that_can_be_read_again(root: Path) -> None:
+    written = yaml.safe_load(replace(config(root), net={}).to_yaml())
+    assert "net" not in written  # the command line knows no option of that name
+    assert Config(**written) == Config(**written | {"net": {}})

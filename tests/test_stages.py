@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -269,3 +271,26 @@ def test_stages_of_one_name_are_refused() -> None:
         ValueError, match=r"Twice\.stages\(\) must give one or more, of unlike names"
     ):
         stages_of(Twice())
+
+
+@pytest.mark.slow
+def test_two_processes_go_through_the_stages_together(
+    root: Path, tmp_path: Path, staged: Path
+) -> None:
+    run = tmp_path / "run"
+    asked = tmp_path / "asked.yaml"
+    asked.write_text(config(root, devices=2, strategy="ddp").to_yaml())
+    done = subprocess.run(
+        [Path(sys.executable).with_name("fmbench"), "fit", "--config", asked, "--run", run],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(staged), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("stage 3 of 3: threshold") == 1  # only one of them speaks
+    best = weights(run / "checkpoints" / "best.ckpt")
+    assert best["model.solved_on"] == 32  # both shares of the epoch
+    assert not same(
+        weights(run / "stages" / "reconstruct" / "last.ckpt", "head"),
+        {key: value for key, value in best.items() if "head" in key},
+    )

@@ -7,9 +7,13 @@ import time
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
 from fmbench.lit import Detector
 from fmbench.stages import learnt_in
+
+say = rank_zero_only(print)
+"""`print`, in the first process of a training only."""
 
 
 class PlainProgress(Callback):

@@ -24,7 +24,7 @@ from fmbench.checkpoint import load
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
-from fmbench.progress import describe
+from fmbench.progress import describe, say
 from fmbench.provenance import git_commit, versions
 from fmbench.registry import create_model, find_model
 from fmbench.train import interruptible, places, quiet, train
@@ -63,6 +63,11 @@ class Config:
     loss: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_yaml(self) -> str:
+        """A file that `fit --config` resolves to the same Config; empty groups are left out."""
+        values = {name: value for name, value in _plain(asdict(self)).items() if value != {}}
+        return yaml.safe_dump(values, sort_keys=False)
+
 
 def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     """Train; returns the best checkpoint by validation.
@@ -98,8 +103,8 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
         raise ValueError(f"{run} holds a run already; go on with --resume auto, or choose another")
 
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
-    print(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
+    (run / "config.yaml").write_text(config.to_yaml())
+    say(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
     began = time.monotonic()
     done = train(
         detector,
@@ -115,7 +120,7 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
         if not done.is_global_zero:
             return done.best
     if not data.validates:
-        print("no part to validate on: best.ckpt holds the last weights, chosen by nothing")
+        say("no part to validate on: best.ckpt holds the last weights, chosen by nothing")
         return done.best
     extra = {
         "fit_seconds": round(time.monotonic() - began, 1),
@@ -159,7 +164,7 @@ def test(
     detector = load(checkpoint)
     about = detector.stamp
     part = open_data(detector, data)
-    print(f"{about['model']} ({detector.problem.modality}), {split} part of {part.description}")
+    say(f"{about['model']} ({detector.problem.modality}), {split} part of {part.description}")
     loader = part.test_dataloader if split == "test" else part.val_dataloader
     with quiet(), interruptible():
         engine = L.Trainer(
@@ -243,7 +248,7 @@ def _resume_from(resume: str | Path | None, run: Path, detector: Detector) -> Pa
     if str(resume) == "auto":
         made = [each for each in places(run, detector.stages) if (each / "last.ckpt").is_file()]
         if not made:
-            print(f"nothing to resume in {run}; starting anew")
+            say(f"nothing to resume in {run}; starting anew")
             return None
         path = made[-1] / "last.ckpt"
     content = checkpoints.read(path)

@@ -13,11 +13,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 
 from fmbench import checkpoint as checkpoints
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector
-from fmbench.progress import on_terminal, progress
+from fmbench.progress import on_terminal, progress, say
 from fmbench.stages import Solve, Stage, share_epochs
 
 LOWER_IS_BETTER = ("loss", "fdr", "mdr")
@@ -76,7 +77,7 @@ def train(
     for k in range(first, len(stages)):
         last = k == len(stages) - 1
         if len(stages) > 1:
-            print(f"stage {k + 1} of {len(stages)}: {stages[k].name}")
+            say(f"stage {k + 1} of {len(stages)}: {stages[k].name}")
             detector.stamp["stage"] = stages[k].name
         detector.enter(stages[k])
         engine = {"default_root_dir": run, "enable_model_summary": False, **options}
@@ -116,13 +117,18 @@ def _learn(
         save_last=True,
         enable_version_counter=False,
     )
+    options = {
+        "log_every_n_steps": 10,
+        "num_sanity_val_steps": 0,
+        "callbacks": [keep, LearningRateMonitor("step"), *progress()],
+        "enable_progress_bar": on_terminal(),
+        **options,
+    }
     if not detector.automatic_optimization:
         options.pop("gradient_clip_val", None)  # the detector clips
-    trainer = L.Trainer(
-        **{"log_every_n_steps": 10, "num_sanity_val_steps": 0} | options,
-        callbacks=[keep, LearningRateMonitor("step"), *progress()],
-        enable_progress_bar=on_terminal(),
-    )
+        if isinstance(L.Trainer(**options).strategy, DDPStrategy):  # a turn is not all parameters
+            options["strategy"] = "ddp_find_unused_parameters_true"
+    trainer = L.Trainer(**options)
     trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
     return trainer
 

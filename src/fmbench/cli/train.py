@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from lightning.pytorch import Trainer
 
 from fmbench import run
@@ -16,6 +15,7 @@ from fmbench.config import Parser, find_config, nest, peek, read_yaml
 from fmbench.data import FurnaceData
 from fmbench.lit import Loss, Optim
 from fmbench.predict import predict as predict_recording
+from fmbench.progress import say
 from fmbench.registry import find_model
 from fmbench.run import Config
 
@@ -39,19 +39,19 @@ def fit(argv: list[str]) -> int:
     """Train a model; with no configuration by profile `cpu`, with no data on simulated data."""
     request = resolve(argv)
     if request.print_config:
-        print(as_yaml(request.config), end="")
+        print(request.config.to_yaml(), end="")
         return 0
     if request.notice:
-        print(request.notice)
+        say(request.notice)
     root = Path(request.config.data["root"])
     if not root.is_dir():
         if request.own_root:
             raise ValueError(f"--data.root {root}: no such folder")
-        print(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
+        say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
         write(root, preset="wide", seed=0, lazy=True)
     best = train(request)
-    print(f"best checkpoint: {best}")
-    print(f"next: fmbench test --checkpoint {best}")
+    say(f"best checkpoint: {best}")
+    say(f"next: fmbench test --checkpoint {best}")
     return 0
 
 
@@ -126,17 +126,6 @@ def predict(argv: list[str]) -> int:
     )
     print("\n".join(str(path) for path in written))
     return 0
-
-
-def as_yaml(config: Config) -> str:
-    """A Config as YAML that resolves to the same Config."""
-
-    def lists(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: lists(item) for key, item in value.items()}
-        return [lists(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return yaml.safe_dump(lists(asdict(config)), sort_keys=False)
 
 
 def _config_files(argv: list[str]) -> tuple[list[str], str]:
