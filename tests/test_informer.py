@@ -1,8 +1,7 @@
-"""Informer against loops, torch's own encoder layer, and the cost that it promises."""
+"""Informer against loops, torch's own attention, and the cost that it promises."""
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -14,17 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fmbench.nn import MultiHead, PostNormLayer, sinusoids
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines.informer import (
-    EncoderLayer,
     Informer,
-    ProbSparseAttention,
+    ProbSparse,
     distilling,
     draw_keys,
-    embedding,
     num_active,
     prob_sparse_attention,
-    sinusoids,
     sparsity,
 )
 
@@ -111,7 +108,8 @@ def test_number_of_active_queries_grows_with_the_logarithm(length: int, expected
 
 
 def test_with_a_factor_that_admits_all_queries_it_is_multi_head_attention() -> None:
-    ours = ProbSparseAttention(96, 3, factor=100).double()
+    sparse = ProbSparse(factor=100)
+    ours = MultiHead(96, 3, sparse).double()
     theirs = nn.MultiheadAttention(96, 3, batch_first=True).double()
     theirs.in_proj_weight.data.copy_(ours.to_qkv.weight.data)
     theirs.in_proj_bias.data.copy_(ours.to_qkv.bias.data)
@@ -119,33 +117,8 @@ def test_with_a_factor_that_admits_all_queries_it_is_multi_head_attention() -> N
     tokens = torch.randn(2, 40, 96, dtype=torch.float64)
     expected = theirs(tokens, tokens, tokens)[0]
     torch.testing.assert_close(ours(tokens), expected)
-    ours.factor = 5
+    sparse.factor = 5
     assert not torch.allclose(ours(tokens), expected)
-
-
-def test_the_encoder_layer_is_post_norm_like_torchs_own() -> None:
-    ours = EncoderLayer(96, 3, factor=100, mlp_ratio=4, dropout=0.0).double()
-    theirs = nn.TransformerEncoderLayer(
-        96, 3, 384, dropout=0.0, activation="gelu", batch_first=True, norm_first=False
-    ).double()
-    names = {
-        "self_attn.in_proj_": "attention.to_qkv.",
-        "self_attn.out_proj.": "attention.to_out.",
-        "linear1.": "mlp.0.",
-        "linear2.": "mlp.3.",
-        "norm1.": "norm_attention.",
-        "norm2.": "norm_mlp.",
-    }
-    state = ours.state_dict()
-    theirs.load_state_dict(
-        {
-            their + kind: state[our + kind]
-            for their, our in names.items()
-            for kind in ("weight", "bias")
-        }
-    )
-    tokens = torch.randn(2, 17, 96, dtype=torch.float64)
-    torch.testing.assert_close(ours(tokens), theirs(tokens))
 
 
 @pytest.mark.parametrize("length", [5, 8, 240])
@@ -173,26 +146,6 @@ def test_eq5_distilling_is_convolution_batch_norm_elu_and_the_largest_of_three(
     torch.testing.assert_close(module(tokens), expected)
 
 
-def test_circular_padding_shows_the_last_sample_to_the_first_and_replicate_does_not() -> None:
-    current = torch.randn(1, 9, 3)
-    changed = current.clone()
-    changed[:, -1] += 1
-    for padding, seen in (("circular", True), ("replicate", False)):
-        embed = embedding(3, 8, padding)  # type: ignore[arg-type]
-        before, after = embed(current), embed(changed)
-        assert torch.equal(before[:, 0], after[:, 0]) is not seen
-        assert torch.equal(before[:, 1:-2], after[:, 1:-2])
-        assert not torch.equal(before[:, -2:], after[:, -2:])
-
-
-@pytest.mark.parametrize("dim", [7, 96])
-def test_positions_are_sines_and_cosines_of_geometric_wavelengths(dim: int) -> None:
-    for at, column in ((0, 0), (3, 1), (11, 4), (239, dim - 1)):
-        wave = math.cos if column % 2 else math.sin
-        expected = wave(at / 10000 ** ((column - column % 2) / dim))
-        assert float(sinusoids(240, dim)[at, column]) == pytest.approx(expected, abs=1e-4)
-
-
 def test_the_encoder_sees_the_positions_once() -> None:
     model = Informer(problem()).eval()
     seen: list[Tensor] = []
@@ -208,7 +161,7 @@ def test_default_has_403970_parameters_and_halves_240_samples_twice() -> None:
     model = Informer(problem()).eval()
     assert sum(p.numel() for p in model.parameters()) == 403_970
     lengths: list[int] = []
-    layers = [module for module in model.encoder if isinstance(module, EncoderLayer)]
+    layers = [module for module in model.encoder if isinstance(module, PostNormLayer)]
     for layer in layers:
         layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
     model(batch(2))
