@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from cost import LargestTensor, seconds
 from fmbench.nn import MultiHead, PostNormLayer, sinusoids
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines.informer import (
@@ -261,21 +260,6 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
         model(Batch(torch.zeros(1, 3, 10, 64, 64), None, torch.zeros(1, dtype=torch.int64)))
 
 
-class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that any operation inside gives back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, Tensor):
-                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 4)
-        return out
-
-
 def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Full attention with its map in memory."""
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
@@ -303,19 +287,11 @@ def test_no_tensor_outgrows_the_inputs_where_full_attention_needs_the_square() -
 def test_time_grows_with_the_length_where_that_of_full_attention_grows_with_its_square() -> None:
     lengths = (240, 960, 3840)
 
-    def seconds(attention: Any, length: int) -> float:
-        qkv = heads(1, 2, length, dim=32).float()
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            attention(*qkv)
-            taken.append(time.perf_counter() - start)
-        return min(taken)
+    def growth(attention: Any) -> list[float]:
+        inputs = [heads(1, 2, length, dim=32).float() for length in lengths]
+        return [seconds(lambda qkv=qkv: attention(*qkv)) for qkv in inputs]  # type: ignore[misc]
 
-    sparse, full = (
-        [seconds(attention, length) for length in lengths]
-        for attention in (sparse_attention, naive_attention)
-    )
+    sparse, full = growth(sparse_attention), growth(naive_attention)
     print(f"seconds at {lengths}: sparse {sparse}, full {full}")
     # 16 times the samples: by count of products 24 times the work here, 256 times there
     assert sparse[-1] / sparse[0] < full[-1] / full[0] / 3

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.flowformer import Flowformer
 from fmbench_baselines.informer import Informer
 
-MODELS: dict[str, type[nn.Module]] = {"informer": Informer}
+MODELS: dict[str, type[nn.Module]] = {
+    "flowformer": Flowformer,
+    "informer": Informer,
+}
