@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.flashformer import Flashformer
 from fmbench_baselines.flowformer import Flowformer
 from fmbench_baselines.informer import Informer
 
 MODELS: dict[str, type[nn.Module]] = {
+    "flashformer": Flashformer,
     "flowformer": Flowformer,
     "informer": Informer,
 }
