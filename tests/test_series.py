@@ -79,7 +79,7 @@ def test_the_encoder_layer_is_post_norm_like_torchs_own() -> None:
 
 
 def test_the_encoder_is_layers_of_their_own_weights_and_a_last_norm() -> None:
-    encoder = post_norm_encoder(24, 3, 2, F.scaled_dot_product_attention, mlp_ratio=2, dropout=0.0)
+    encoder = post_norm_encoder(24, 3, 2, mlp_ratio=2, dropout=0.0)
     tokens = torch.randn(2, 7, 24)
     expected = tokens
     for layer in list(encoder)[:3]:
@@ -88,9 +88,9 @@ def test_the_encoder_is_layers_of_their_own_weights_and_a_last_norm() -> None:
     per_layer = (3 * 24 + 24) * 24 + 4 * 24 + 2 * 48 * 24 + 48 + 24 + 4 * 24
     assert sum(p.numel() for p in encoder.parameters()) == 3 * per_layer + 2 * 24
     with pytest.raises(ValueError, match="depth is 0; it must be at least 1"):
-        post_norm_encoder(24, 0, 2, F.scaled_dot_product_attention, mlp_ratio=2, dropout=0.0)
+        post_norm_encoder(24, 0, 2, mlp_ratio=2, dropout=0.0)
     with pytest.raises(ValueError, match="dim 24 is not a multiple of heads 5"):
-        post_norm_encoder(24, 1, 5, F.scaled_dot_product_attention, mlp_ratio=2, dropout=0.0)
+        post_norm_encoder(24, 1, 5, mlp_ratio=2, dropout=0.0)
 
 
 def test_the_embedding_is_a_convolution_over_a_sample_and_its_neighbours() -> None:

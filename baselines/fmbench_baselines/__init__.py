@@ -7,9 +7,11 @@ from torch import nn
 from fmbench_baselines.flashformer import Flashformer
 from fmbench_baselines.flowformer import Flowformer
 from fmbench_baselines.informer import Informer
+from fmbench_baselines.itransformer import ITransformer
 
 MODELS: dict[str, type[nn.Module]] = {
     "flashformer": Flashformer,
     "flowformer": Flowformer,
     "informer": Informer,
+    "itransformer": ITransformer,
 }

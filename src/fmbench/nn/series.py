@@ -128,7 +128,13 @@ class PostNormLayer(nn.Module):
 
 
 def post_norm_encoder(
-    dim: int, depth: int, heads: int, rule: Rule, *, mlp_ratio: float, dropout: float
+    dim: int,
+    depth: int,
+    heads: int,
+    rule: Rule = F.scaled_dot_product_attention,
+    *,
+    mlp_ratio: float,
+    dropout: float,
 ) -> nn.Sequential:
     """`depth` post-norm layers of one rule, then a layer norm: (B, N, D) -> (B, N, D).
 
