@@ -1,9 +1,7 @@
-"""Informer against loops, torch's own encoder layer, and the cost that it promises."""
+"""Informer against loops, torch's own attention, and the cost that it promises."""
 
 from __future__ import annotations
 
-import math
-import time
 from typing import Any
 
 import pytest
@@ -12,19 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from cost import LargestTensor, seconds
+from fmbench.nn import MultiHead, PostNormLayer, sinusoids
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines.informer import (
-    EncoderLayer,
     Informer,
-    ProbSparseAttention,
+    ProbSparse,
     distilling,
     draw_keys,
-    embedding,
     num_active,
     prob_sparse_attention,
-    sinusoids,
     sparsity,
 )
 
@@ -111,7 +107,8 @@ def test_number_of_active_queries_grows_with_the_logarithm(length: int, expected
 
 
 def test_with_a_factor_that_admits_all_queries_it_is_multi_head_attention() -> None:
-    ours = ProbSparseAttention(96, 3, factor=100).double()
+    sparse = ProbSparse(factor=100)
+    ours = MultiHead(96, 3, sparse).double()
     theirs = nn.MultiheadAttention(96, 3, batch_first=True).double()
     theirs.in_proj_weight.data.copy_(ours.to_qkv.weight.data)
     theirs.in_proj_bias.data.copy_(ours.to_qkv.bias.data)
@@ -119,33 +116,8 @@ def test_with_a_factor_that_admits_all_queries_it_is_multi_head_attention() -> N
     tokens = torch.randn(2, 40, 96, dtype=torch.float64)
     expected = theirs(tokens, tokens, tokens)[0]
     torch.testing.assert_close(ours(tokens), expected)
-    ours.factor = 5
+    sparse.factor = 5
     assert not torch.allclose(ours(tokens), expected)
-
-
-def test_the_encoder_layer_is_post_norm_like_torchs_own() -> None:
-    ours = EncoderLayer(96, 3, factor=100, mlp_ratio=4, dropout=0.0).double()
-    theirs = nn.TransformerEncoderLayer(
-        96, 3, 384, dropout=0.0, activation="gelu", batch_first=True, norm_first=False
-    ).double()
-    names = {
-        "self_attn.in_proj_": "attention.to_qkv.",
-        "self_attn.out_proj.": "attention.to_out.",
-        "linear1.": "mlp.0.",
-        "linear2.": "mlp.3.",
-        "norm1.": "norm_attention.",
-        "norm2.": "norm_mlp.",
-    }
-    state = ours.state_dict()
-    theirs.load_state_dict(
-        {
-            their + kind: state[our + kind]
-            for their, our in names.items()
-            for kind in ("weight", "bias")
-        }
-    )
-    tokens = torch.randn(2, 17, 96, dtype=torch.float64)
-    torch.testing.assert_close(ours(tokens), theirs(tokens))
 
 
 @pytest.mark.parametrize("length", [5, 8, 240])
@@ -173,26 +145,6 @@ def test_eq5_distilling_is_convolution_batch_norm_elu_and_the_largest_of_three(
     torch.testing.assert_close(module(tokens), expected)
 
 
-def test_circular_padding_shows_the_last_sample_to_the_first_and_replicate_does_not() -> None:
-    current = torch.randn(1, 9, 3)
-    changed = current.clone()
-    changed[:, -1] += 1
-    for padding, seen in (("circular", True), ("replicate", False)):
-        embed = embedding(3, 8, padding)  # type: ignore[arg-type]
-        before, after = embed(current), embed(changed)
-        assert torch.equal(before[:, 0], after[:, 0]) is not seen
-        assert torch.equal(before[:, 1:-2], after[:, 1:-2])
-        assert not torch.equal(before[:, -2:], after[:, -2:])
-
-
-@pytest.mark.parametrize("dim", [7, 96])
-def test_positions_are_sines_and_cosines_of_geometric_wavelengths(dim: int) -> None:
-    for at, column in ((0, 0), (3, 1), (11, 4), (239, dim - 1)):
-        wave = math.cos if column % 2 else math.sin
-        expected = wave(at / 10000 ** ((column - column % 2) / dim))
-        assert float(sinusoids(240, dim)[at, column]) == pytest.approx(expected, abs=1e-4)
-
-
 def test_the_encoder_sees_the_positions_once() -> None:
     model = Informer(problem()).eval()
     seen: list[Tensor] = []
@@ -208,7 +160,7 @@ def test_default_has_403970_parameters_and_halves_240_samples_twice() -> None:
     model = Informer(problem()).eval()
     assert sum(p.numel() for p in model.parameters()) == 403_970
     lengths: list[int] = []
-    layers = [module for module in model.encoder if isinstance(module, EncoderLayer)]
+    layers = [module for module in model.encoder if isinstance(module, PostNormLayer)]
     for layer in layers:
         layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
     model(batch(2))
@@ -308,21 +260,6 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
         model(Batch(torch.zeros(1, 3, 10, 64, 64), None, torch.zeros(1, dtype=torch.int64)))
 
 
-class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that any operation inside gives back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, Tensor):
-                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 4)
-        return out
-
-
 def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Full attention with its map in memory."""
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
@@ -350,19 +287,11 @@ def test_no_tensor_outgrows_the_inputs_where_full_attention_needs_the_square() -
 def test_time_grows_with_the_length_where_that_of_full_attention_grows_with_its_square() -> None:
     lengths = (240, 960, 3840)
 
-    def seconds(attention: Any, length: int) -> float:
-        qkv = heads(1, 2, length, dim=32).float()
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            attention(*qkv)
-            taken.append(time.perf_counter() - start)
-        return min(taken)
+    def growth(attention: Any) -> list[float]:
+        inputs = [heads(1, 2, length, dim=32).float() for length in lengths]
+        return [seconds(lambda qkv=qkv: attention(*qkv)) for qkv in inputs]  # type: ignore[misc]
 
-    sparse, full = (
-        [seconds(attention, length) for length in lengths]
-        for attention in (sparse_attention, naive_attention)
-    )
+    sparse, full = growth(sparse_attention), growth(naive_attention)
     print(f"seconds at {lengths}: sparse {sparse}, full {full}")
     # 16 times the samples: by count of products 24 times the work here, 256 times there
     assert sparse[-1] / sparse[0] < full[-1] / full[0] / 3

@@ -11,18 +11,23 @@ Time-Series-Library's, which distils only when it forecasts; here distilling is 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
-from einops import rearrange
-from einops.layers.torch import Rearrange, Reduce
+from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.nn import Standardize
+from fmbench.nn import (
+    MultiHead,
+    PostNormLayer,
+    Standardize,
+    conv_embedding,
+    given_current,
+    series_head,
+    sinusoids,
+)
+from fmbench.nn.series import Padding
 from fmbench.types import Batch, Modality, Prediction, Problem
-
-Padding = Literal["circular", "replicate"]
 
 
 def num_active(length: int, factor: int) -> int:
@@ -73,59 +78,19 @@ def prob_sparse_attention(
     return value.mean(2, keepdim=True).expand_as(query).scatter(2, top, attended)
 
 
-class ProbSparseAttention(nn.Module):
-    """Multi-head ProbSparse self-attention; like the source's, without dropout of the map."""
+class ProbSparse(nn.Module):
+    """The rule of its heads; like the source's, without dropout of the map."""
 
-    def __init__(self, dim: int, heads: int, factor: int) -> None:
+    def __init__(self, factor: int) -> None:
         super().__init__()
-        self.heads = heads
         self.factor = factor
-        self.to_qkv = nn.Linear(dim, 3 * dim)
-        self.to_out = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        length = tokens.shape[1]
-        query, key, value = rearrange(
-            self.to_qkv(tokens), "b l (k h d) -> k b h l d", k=3, h=self.heads
-        )
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """3 × (B, h, L, d) -> (B, h, L, d)."""
+        length = query.shape[2]
         active = num_active(length, self.factor)
-        sample = draw_keys(length, active, self.training, tokens.device)
-        heads = prob_sparse_attention(query, key, value, sample, active)
-        out: Tensor = self.to_out(rearrange(heads, "b h l d -> b l (h d)"))
-        return out
-
-
-class EncoderLayer(nn.Module):
-    """Attention, then an MLP, each added to its input and normalised afterwards (post-norm)."""
-
-    def __init__(self, dim: int, heads: int, factor: int, mlp_ratio: float, dropout: float) -> None:
-        super().__init__()
-        hidden = int(dim * mlp_ratio)
-        self.attention = ProbSparseAttention(dim, heads, factor)
-        self.dropout = nn.Dropout(dropout)
-        self.norm_attention = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
-        )
-        self.norm_mlp = nn.LayerNorm(dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        tokens = self.norm_attention(tokens + self.dropout(self.attention(tokens)))
-        out: Tensor = self.norm_mlp(tokens + self.mlp(tokens))
-        return out
-
-
-def embedding(channels: int, dim: int, padding: Padding) -> nn.Sequential:
-    """Each sample with its two neighbours: (B, L, C) -> (B, L, D)."""
-    convolution = nn.Conv1d(channels, dim, 3, padding=1, padding_mode=padding, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
-    return nn.Sequential(Rearrange("b l c -> b c l"), convolution, Rearrange("b d l -> b l d"))
+        sample = draw_keys(length, active, self.training, query.device)
+        return prob_sparse_attention(query, key, value, sample, active)
 
 
 def distilling(dim: int, padding: Padding) -> nn.Sequential:
@@ -142,13 +107,6 @@ def distilling(dim: int, padding: Padding) -> nn.Sequential:
         nn.MaxPool1d(3, stride=2, padding=1),
         Rearrange("b d l -> b l d"),
     )
-
-
-def sinusoids(length: int, dim: int) -> Tensor:
-    """Fixed positions, sine and cosine in turn, of wavelengths 2π to 10⁴·2π samples: (L, D)."""
-    rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(1e4) / dim))
-    angle = torch.arange(length).unsqueeze(1) * rate
-    return rearrange([angle.sin(), angle.cos()], "k l f -> l (f k)")[:, :dim]
 
 
 class Informer(nn.Module):
@@ -190,8 +148,6 @@ class Informer(nn.Module):
         mean_pool: bool = False,
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
         for name, value in (("depth", depth), ("factor", factor)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -206,42 +162,29 @@ class Informer(nn.Module):
             )
 
         self.standardize = Standardize.current(self.channels)
-        self.embed = embedding(self.channels, dim, padding)
+        self.embed = conv_embedding(self.channels, dim, padding)
         self.dropout = nn.Dropout(dropout)
         stages: list[nn.Module] = []
         for layer in range(depth):
             if distil and layer > 0:
                 stages.append(distilling(dim, padding))
-            stages.append(EncoderLayer(dim, heads, factor, mlp_ratio, dropout))
+            attention = MultiHead(dim, heads, ProbSparse(factor))
+            stages.append(PostNormLayer(attention, dim, mlp_ratio, dropout))
         self.encoder = nn.Sequential(*stages, nn.LayerNorm(dim))
         tokens = math.ceil(self.samples / 2**halvings)
-        self.head = nn.Sequential(
-            nn.GELU(),
-            nn.Dropout(dropout),
-            Reduce("b l d -> b d", "mean") if mean_pool else nn.Flatten(),
-            nn.Linear(dim if mean_pool else tokens * dim, problem.num_classes),
+        self.head = series_head(
+            tokens, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
         )
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        tokens = self.embed(self.standardize(self._current(batch)))
+        current = given_current(
+            batch,
+            model="informer",
+            channels=self.channels,
+            samples=self.samples,
+            any_from=self.least_samples if self.mean_pool else None,
+        )
+        tokens = self.embed(self.standardize(current))
         tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
         return Prediction(self.head(self.encoder(tokens)))
-
-    def _current(self, batch: Batch) -> Tensor:
-        """The batch's current, if it is what the model was built for."""
-        if batch.current is None:
-            raise ValueError("informer reads current, and the batch has none")
-        length, channels = batch.current.shape[1:]
-        if channels != self.channels:
-            raise ValueError(f"{channels} channels of current; this informer reads {self.channels}")
-        if self.mean_pool and length < self.least_samples:
-            raise ValueError(
-                f"{length} samples of current; this informer needs at least {self.least_samples}"
-            )
-        if not self.mean_pool and length != self.samples:
-            raise ValueError(
-                f"{length} samples of current; this informer reads {self.samples}."
-                " Build it for that length, or with mean_pool for any"
-            )
-        return batch.current

@@ -1,0 +1,342 @@
+"""Expert system: rules on how far, how fast, how long electrode currents leave their set-point.
+
+Wu, Wu, Chai, Sun: "Data-Driven Abnormal Condition Identification and Self-Healing Control System
+for Fused Magnesium Furnace", IEEE Transactions on Industrial Electronics 62(3), 2015,
+doi 10.1109/TIE.2014.2349479.
+Reconstruction: of that paper only the abstract was at hand (rules on tracking error, rate and
+duration of current fluctuation), and what arXiv 2406.09016, Sec. V-B1, says of it (tracking error,
+rate of change, arc resistance). Rule table, thresholds, set-points and voltages are not public. The
+rules below, their levels, the nominal voltage and reactance are ours; thresholds are calibrated on
+the training part.
+Differs: the case-based correction of set-points is control, not detection, and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fmbench.nn import given_current
+from fmbench.stages import Solve
+from fmbench.types import Batch, Modality, Prediction, Problem
+
+RATE = 2
+"""Samples of current a second."""
+
+
+@dataclass(frozen=True)
+class Antecedent:
+    """A feature (see `ExpertSystem.features`) above or below a threshold, nominally `level`."""
+
+    feature: str
+    sign: str
+    level: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Abnormal where all antecedents hold; or, if it `excuses`, normal whatever other rules say."""
+
+    name: str
+    antecedents: tuple[Antecedent, ...]
+    excuses: bool = False
+
+
+RULES = (
+    Rule(  # unmelted ore raises the arc's resistance: too little current, restless, for long
+        "semi_molten",
+        (
+            Antecedent("error_mean", ">", 0.1),
+            Antecedent("swing_max", ">", 0.1),
+            Antecedent("resistance_change_mean", ">", 0.5),
+            Antecedent("duration_max", ">", 30),
+        ),
+    ),
+    Rule(  # the opposite: too much current for even longer
+        "overheating",
+        (
+            Antecedent("error_mean", "<", -0.1),
+            Antecedent("resistance_mean", "<", 5.5),
+            Antecedent("duration_max", ">", 60),
+        ),
+    ),
+    Rule(  # ore drops into the arc: large and sudden, soon over
+        "abnormal_feeding",
+        (
+            Antecedent("rate_max", ">", 6000),
+            Antecedent("fluctuation_max", ">", 0.05),
+            Antecedent("duration_max", "<", 30),
+        ),
+    ),
+    Rule(  # gas breaks through: larger still, again and again, at one electrode more than others
+        "abnormal_exhausting",
+        (
+            Antecedent("rate_max", ">", 9000),
+            Antecedent("often_mean", ">", 3000),
+            Antecedent("imbalance", ">", 0.2),
+        ),
+    ),
+    Rule(  # ordinary feeding and exhausting: a jump in a calm record, near the set-point
+        "short_transient",
+        (
+            Antecedent("rate_max", ">", 3000),
+            Antecedent("unrest", "<", 0.05),
+            Antecedent("deviation_mean", "<", 0.1),
+        ),
+        excuses=True,
+    ),
+)
+CLAUSES = [(rule, antecedent) for rule in RULES for antecedent in rule.antecedents]
+NAMES = [f"{rule.name}.{antecedent.feature}" for rule, antecedent in CLAUSES]
+SIGNS = [1.0 if antecedent.sign == ">" else -1.0 for _, antecedent in CLAUSES]
+SIZES = [len(rule.antecedents) for rule in RULES]
+EXCUSES = [rule.excuses for rule in RULES]
+ACCUSES = [not rule.excuses for rule in RULES]
+
+
+def of_rules(margins: Tensor) -> Tensor:
+    """A rule is as sure as its least sure antecedent: (N, A) -> (N, R)."""
+    return torch.stack([part.amin(1) for part in torch.split(margins, SIZES, 1)], dim=1)
+
+
+def judge(rules: Tensor) -> Tensor:
+    """(N, R) margins -> (N,): positive where a rule accuses and none excuses."""
+    return torch.minimum(rules[:, ACCUSES].amax(1), -rules[:, EXCUSES].amax(1))
+
+
+def trailing(mask: Tensor) -> Tensor:
+    """How many at the end of the second dimension are true without a gap: (B, T, C) -> (B, C)."""
+    return mask.flip(1).long().cumprod(1).sum(1)
+
+
+class ExpertSystem(nn.Module):
+    """Five crisp rules over features of the last two minutes' current, in amperes; a class.
+
+    Nothing learns by gradient. One pass over the training part measures the features' spread, and
+    moves each threshold to the quantile that most raises the balanced accuracy, in turn, until none
+    does. Logits are ±score/2 · sharpness, where the score is the surest rule's margin, or the
+    excuse against it: positive where and only where the crisp rules say abnormal.
+
+    Args:
+        problem: what is fed and asked; two classes, at least `window` seconds of current.
+        setpoint: amperes; or a band, within which the median of the record stands for it.
+        window: seconds that the features of the present look back.
+        lag: seconds over which a rate of change is taken.
+        voltage: U, of a phase, volts.
+        reactance: X, of a phase, milliohms.
+        lead: R₀, resistance of the leads, milliohms.
+        onset_error: relative tracking error from which a phase counts as disturbed.
+        onset_rate: amperes a second from which it does.
+        sharpness: of the logits; no decision depends on it.
+        calibrate: whether thresholds are searched; if not, they stay at nominal levels.
+        thresholds: some thresholds by name ("semi_molten.error_mean"), which then stay as they are.
+
+    Raises:
+        ValueError: a number out of range, an unknown threshold, a record that is too short, or a
+            problem of more than two classes.
+    """
+
+    modalities = frozenset({Modality.CURRENT})
+    dense: frozenset[Modality] = frozenset()
+    thresholds: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        setpoint: float | tuple[float, float] = (8000, 16000),
+        window: float = 10,
+        lag: float = 1,
+        voltage: float = 89,
+        reactance: float = 3.5,
+        lead: float = 0,
+        onset_error: float = 0.1,
+        onset_rate: float = 6000,
+        sharpness: float = 2,
+        calibrate: bool = True,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if problem.num_classes != 2:
+            raise ValueError(
+                f"{problem.num_classes} classes; expert_system tells abnormal from normal only"
+            )
+        band = setpoint if isinstance(setpoint, (tuple, list)) else (setpoint, setpoint)
+        self.low, self.high = band
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"setpoint is {setpoint}; it must be positive, or a band (low, high)")
+        for name, value in (("voltage", voltage), ("sharpness", sharpness)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
+        self.samples, self.channels = problem.current_samples, problem.current_channels
+        self.window, self.lag = round(window * RATE), round(lag * RATE)
+        if not 1 <= self.lag < self.window <= self.samples:
+            raise ValueError(
+                f"lag {lag} s, window {window} s, record {self.samples / RATE} s: the lag must be"
+                f" at least {1 / RATE} s, the window longer, the record as long or longer"
+            )
+        self.voltage, self.reactance, self.lead = voltage, reactance, lead
+        self.onset_error, self.onset_rate = onset_error, onset_rate
+        self.sharpness = sharpness
+        fixed = dict(thresholds or {})
+        if unknown := sorted(set(fixed) - set(NAMES)):
+            raise ValueError(f"no threshold is called {unknown[0]!r}\nKnown: {', '.join(NAMES)}")
+        self.free = [k for k, name in enumerate(NAMES) if calibrate and name not in fixed]
+        nominal = torch.tensor([float(antecedent.level) for _, antecedent in CLAUSES])
+        levels = [fixed.get(name, nominal[k].item()) for k, name in enumerate(NAMES)]
+        self.register_buffer("thresholds", torch.tensor(levels))
+        self.register_buffer("scales", nominal.abs())
+
+    def features(self, current: Tensor) -> dict[str, Tensor]:
+        """What the rules speak of: (B, L, C) amperes -> (B,) each, of the record's last instant.
+
+        error: (set-point - mean of the window) / set-point; deviation, its size.
+        rate: the window's largest change over the lag, A/s; often, what a tenth of the record's
+            changes exceed.
+        fluctuation: deviation of the window's samples over the set-point; swing, of the record's.
+        duration: seconds up to now without a moment below both onsets, of error and of rate.
+        resistance: of the arc, mΩ, by the window's mean; resistance_change, against the record's.
+        imbalance: (largest - smallest phase) / mean, in the window.
+        unrest: share of the record in which a phase is above an onset.
+
+        The first nine are of a phase, and given as mean and max over the phases.
+        """
+        setpoint = current.flatten(1).median(1).values.clamp(self.low, self.high)[:, None]  # (B, 1)
+        recent = current[:, -self.window :]
+        level = recent.mean(1)
+        means = current.unfold(1, self.window, 1).mean(-1)  # (B, L - window + 1, C), each trailing
+        rates = (current[:, self.lag :] - current[:, : -self.lag]).abs() * (RATE / self.lag)
+        errors = (setpoint[:, None] - means) / setpoint[:, None]
+        rates_now = rates[:, -errors.shape[1] :]
+        disturbed = (errors.abs() > self.onset_error) | (rates_now > self.onset_rate)
+        error = errors[:, -1]
+        resistance = self.resistance(level)
+        phases = {
+            "error": error,
+            "deviation": error.abs(),
+            "rate": rates[:, -(self.window - self.lag) :].amax(1),
+            "often": rates.quantile(0.9, dim=1),
+            "fluctuation": recent.std(1, correction=0) / setpoint,
+            "swing": current.std(1, correction=0) / setpoint,
+            "duration": trailing(disturbed) / RATE,
+            "resistance": resistance,
+            "resistance_change": resistance - self.resistance(current.mean(1)),
+        }
+        return {
+            **{f"{name}_mean": value.mean(1) for name, value in phases.items()},
+            **{f"{name}_max": value.amax(1) for name, value in phases.items()},
+            "imbalance": (level.amax(1) - level.amin(1)) / level.mean(1).clamp(min=1),
+            "unrest": disturbed.any(2).float().mean(1),
+        }
+
+    def resistance(self, current: Tensor) -> Tensor:
+        """√((U/I)² - X²) - R₀ in milliohms; beyond the short circuit's current the root is 0."""
+        impedance = 1000 * self.voltage / current.clamp(min=1)
+        return (impedance**2 - self.reactance**2).clamp(min=0).sqrt() - self.lead
+
+    def clauses(self, batch: Batch) -> Tensor:
+        """The feature of every antecedent: (B, A)."""
+        current = given_current(
+            batch, model="expert_system", channels=self.channels, samples=self.samples
+        )
+        features = self.features(current)
+        return torch.stack([features[antecedent.feature] for _, antecedent in CLAUSES], dim=1)
+
+    def margins(self, values: Tensor) -> Tensor:
+        """How clearly each antecedent holds, in standard deviations of its feature: (N, A)."""
+        return (values - self.thresholds) * values.new_tensor(SIGNS) / self.scales
+
+    def forward(self, batch: Batch) -> Prediction:
+        """See `fmbench.types` for the shapes of a Batch and a Prediction."""
+        score = judge(of_rules(self.margins(self.clauses(batch)))) * self.sharpness / 2
+        return Prediction(torch.stack([-score, score], dim=1))
+
+    def explain(self, batch: Batch) -> list[dict[str, str]]:
+        """Which rules hold for each window, and why: {"overheating": "error_mean -0.2 < -0.1, …"}.
+
+        A window is abnormal where one holds, and none that excuses.
+        """
+        values = self.clauses(batch)
+        margins = of_rules(self.margins(values))
+        excuses = torch.tensor(EXCUSES, device=margins.device)
+        held = torch.where(excuses, margins >= 0, margins > 0)  # on the edge as in `judge`
+        told = []
+        for row, rules in zip(values.tolist(), held.tolist(), strict=True):
+            reasons: dict[str, list[str]] = {
+                rule.name: [] for rule, holds in zip(RULES, rules, strict=True) if holds
+            }
+            said = zip(CLAUSES, row, self.thresholds.tolist(), strict=True)
+            for (rule, clause), value, level in said:
+                if rule.name in reasons:
+                    text = f"{clause.feature} {value:.4g} {clause.sign} {level:.4g}"
+                    reasons[rule.name].append(text)
+            told.append({name: ", ".join(texts) for name, texts in reasons.items()})
+        return told
+
+    def stages(self) -> list[Solve]:
+        """One pass over the training part, without gradients."""
+        return [Solve(name="calibrate", gather=self.gather, solve=self.solve)]
+
+    def gather(self, batch: Batch) -> dict[str, Tensor]:
+        return {"values": self.clauses(batch), "label": batch.label}
+
+    def solve(self, kept: Mapping[str, Tensor]) -> None:
+        """Measure the features' spread, then search the thresholds that are not fixed.
+
+        Raises:
+            ValueError: the training part shows only one class.
+        """
+        values, abnormal = kept["values"], kept["label"] == 1
+        if bool(abnormal.all()) or not bool(abnormal.any()):
+            raise ValueError("expert_system needs normal and abnormal windows to calibrate on")
+        spread = values.std(0, correction=0)
+        self.scales.copy_(torch.where(spread > 0, spread, 1.0))
+        start = self.thresholds.cpu()
+        self.thresholds.copy_(calibrated(values, abnormal, start, self.free))
+
+
+def candidates(values: Tensor, count: int = 64) -> Tensor:
+    """Thresholds to try: between neighbours at up to `count` quantiles, and beyond both ends."""
+    ordered = values.sort().values
+    ordered = ordered[torch.cat([ordered.new_ones(1), ordered.diff()]) > 0]  # each once
+    between = (ordered[1:] + ordered[:-1]) / 2
+    at = torch.linspace(0, len(between) - 1, min(count, len(between))).round().long()
+    return torch.cat([ordered[:1] - 1, between[at], ordered[-1:] + 1])
+
+
+def calibrated(values: Tensor, abnormal: Tensor, start: Tensor, free: list[int]) -> Tensor:
+    """Move thresholds, one at a time, to the highest balanced accuracy: -> (A,).
+
+    Args:
+        values: (N, A), the antecedents' features.
+        abnormal: (N,) bool, neither all true nor all false.
+        start: (A,), where the search begins.
+        free: the antecedents whose thresholds may move.
+    """
+    hits = 1 / abnormal.sum().double()
+    false_alarms = 1 / (~abnormal).sum().double()
+    worth = torch.where(abnormal, hits, -false_alarms)  # of calling a window abnormal
+    grids = {k: candidates(values[:, k]) for k in free}
+    levels, best, moved = start.clone(), worth[verdict(values, start)].sum(), True
+    while moved:
+        moved = False
+        for k, grid in grids.items():
+            always, never = levels.clone(), levels.clone()
+            always[k], never[k] = -SIGNS[k] * torch.inf, SIGNS[k] * torch.inf
+            with_it, without = verdict(values, always), verdict(values, never)
+            turns = with_it != without  # the windows that antecedent k decides
+            holds = (values[turns, k, None] - grid) * SIGNS[k] > 0  # (turned, G)
+            gain = worth[turns] * torch.where(with_it[turns], 1, -1)
+            reached = worth[without].sum() + gain @ holds.double()
+            if reached.max() > best + 1e-9:
+                levels[k], best, moved = grid[reached.argmax()], reached.max(), True
+    return levels
+
+
+def verdict(values: Tensor, levels: Tensor) -> Tensor:
+    """What the crisp rules say: (N, A), (A,) -> (N,) bool."""
+    return judge(of_rules((values - levels) * values.new_tensor(SIGNS))) > 0

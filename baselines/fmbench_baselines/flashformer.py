@@ -1,0 +1,162 @@
+"""Flashformer: a plain Transformer whose exact attention is computed tile by tile.
+
+Dao, Fu, Ermon, Rudra, Ré: "FlashAttention: Fast and Memory-Efficient Exact Attention with
+IO-Awareness", NeurIPS 2022, arXiv 2205.14135, Sec. 3.1. The encoder around it, and the name, are
+those of the code of Liu et al., "iTransformer", ICLR 2024, arXiv 2310.06625, where a post-norm
+Transformer with this attention is compared.
+Differs: the width is FmFormer's (96, 3 heads, 3 layers; the source has 512, 8, 2); the kernel is
+PyTorch's; no calendar features; a head of GELU, flatten, linear (the Time-Series-Library's) instead
+of a forecast. The kernel changes what attention costs, not what it says: accuracy differs from that
+of any other softmax attention only by rounding, which is to bfloat16 on a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fmbench.nn import (
+    Standardize,
+    conv_embedding,
+    given_current,
+    post_norm_encoder,
+    series_head,
+    sinusoids,
+)
+from fmbench.nn.series import Padding
+from fmbench.types import Batch, Modality, Prediction, Problem
+
+FLASH = SDPBackend.FLASH_ATTENTION
+KERNELS = {
+    "cuda": (FLASH, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH),
+    "cpu": (FLASH, SDPBackend.MATH),
+}
+"""What is tried, in this order; elsewhere PyTorch has nothing but MATH, whatever is asked of it."""
+REFUSALS = ("No available kernel", "No viable backend")
+
+
+def tiled_attention(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
+    """Algorithm 1, as a reference: (B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d).
+
+    Softmax attention that never sees more than `tile` keys at once. What was summed up is rescaled
+    whenever a larger logit appears, so that no exponential overflows.
+    """
+    query = query / math.sqrt(query.shape[-1])
+    largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
+    total = torch.zeros_like(largest)
+    out = torch.zeros_like(query)
+    tiles = zip(torch.split(key, tile, 2), torch.split(value, tile, 2), strict=True)
+    for keys, values in tiles:
+        logits = query @ keys.transpose(2, 3)
+        new = torch.maximum(largest, logits.amax(-1, keepdim=True))
+        weights, rescale = (logits - new).exp(), (largest - new).exp()
+        total = total * rescale + weights.sum(-1, keepdim=True)
+        out = out * rescale + weights @ values
+        largest = new
+    return out / total
+
+
+def flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention by the flash kernel: (B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d).
+
+    On a GPU the kernel takes half precision only, so that float32 is rounded to bfloat16 for it.
+    Where it does not run, another does, and a warning in the log names it, once.
+    """
+    device = query.device.type
+    for kernel in KERNELS.get(device, (SDPBackend.MATH,)):
+        heads = (query, key, value)
+        if kernel is FLASH and device == "cuda" and query.dtype == torch.float32:
+            heads = (query.bfloat16(), key.bfloat16(), value.bfloat16())
+        try:
+            with sdpa_kernel(kernel):
+                out = F.scaled_dot_product_attention(*heads)
+        except RuntimeError as error:
+            if not str(error).startswith(REFUSALS):
+                raise
+        else:
+            report(kernel, device, heads[0].dtype)
+            return out.to(query.dtype)
+    raise RuntimeError(f"PyTorch has no attention for {query.dtype} on {device}")
+
+
+@cache  # once a process
+def report(kernel: SDPBackend, device: str, dtype: torch.dtype) -> None:
+    """Log which kernel attends; a warning if it is not flash."""
+    log = logging.getLogger(__name__)
+    if kernel is FLASH:
+        log.info("flashformer attends by %s (%s, %s)", kernel.name, device, dtype)
+    else:
+        log.warning(
+            "flashformer attends by %s: the flash kernel does not run here (%s, %s)",
+            kernel.name,
+            device,
+            dtype,
+        )
+
+
+class Flashformer(nn.Module):
+    """Exact attention, in tiles, over every sample of the three-phase current; a class.
+
+    Args:
+        problem: what is fed and asked.
+        dim: D, width of a token (source: 512).
+        depth: encoder layers (source: 2).
+        heads: h (source: 8).
+        mlp_ratio: hidden width of the MLPs over D.
+        dropout: of embedding, attention output, MLPs and head, in training; never of the map, which
+            is nowhere whole.
+        padding: what the embedding sees beyond the ends. With the source's circular, the first
+            sample sees the last.
+        mean_pool: whether the head reads the tokens' mean, for any length of current, instead of
+            all of them, for the one length that it is built for.
+
+    Raises:
+        ValueError: a hyperparameter out of range.
+    """
+
+    modalities = frozenset({Modality.CURRENT})
+    dense: frozenset[Modality] = frozenset()
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        dim: int = 96,
+        depth: int = 3,
+        heads: int = 3,
+        mlp_ratio: float = 4,
+        dropout: float = 0.1,
+        padding: Padding = "circular",
+        mean_pool: bool = False,
+    ) -> None:
+        super().__init__()
+        self.samples, self.channels = problem.current_samples, problem.current_channels
+        self.mean_pool = mean_pool
+        self.standardize = Standardize.current(self.channels)
+        self.embed = conv_embedding(self.channels, dim, padding)
+        self.dropout = nn.Dropout(dropout)
+        self.encoder = post_norm_encoder(
+            dim, depth, heads, flash_attention, mlp_ratio=mlp_ratio, dropout=dropout
+        )
+        self.head = series_head(
+            self.samples, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
+        )
+
+    def forward(self, batch: Batch) -> Prediction:
+        """See `fmbench.types` for the shapes of a Batch and a Prediction."""
+        current = given_current(
+            batch,
+            model="flashformer",
+            channels=self.channels,
+            samples=self.samples,
+            any_from=1 if self.mean_pool else None,
+        )
+        tokens = self.embed(self.standardize(current))
+        tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
+        return Prediction(self.head(self.encoder(tokens)))

@@ -1,0 +1,138 @@
+"""Flowformer: attention as a flow network whose capacities are conserved, in linear time.
+
+Wu, Wu, Xu, Wang, Long: "Flowformer: Linearizing Transformers with Conservation Flows", ICML 2022,
+arXiv 2202.06258, Sec. 3. Where paper and code leave a choice, the authors' time-series classifier
+decides: samples through a linear map times √D, post-norm layers, a head of GELU, flatten, linear.
+Differs: the width is FmFormer's (96, 3 heads; the source has 512, 8), the MLPs' hidden width four
+times that (source: once), and positions are fixed sinusoids (source: learnt). The authors' general
+code cuts the outgoing flow to [-1, 1] before the competition, their time-series code does not; nor
+does this, unless asked to (`clamp`).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fmbench.nn import Standardize, given_current, post_norm_encoder, series_head, sinusoids
+from fmbench.types import Batch, Modality, Prediction, Problem
+
+
+def flow(tokens: Tensor, total: Tensor, eps: float) -> Tensor:
+    """Of each token to all of the other side at once: (B, h, N, d), (B, h, d) -> (B, h, N, 1)."""
+    return (tokens + eps) @ (total + eps).unsqueeze(-1)
+
+
+def conserved_flows(query: Tensor, key: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
+    """From φ(Q) (B, h, L, d) and φ(K) (B, h, S, d), positive.
+
+    Returns:
+        I, what flows into each sink (query): (B, h, L, 1).
+        Î, the same where every source gives 1; their sum is S: (B, h, L, 1).
+        Ô, what each source (key) gives where every sink takes 1; their sum is L: (B, h, S, 1).
+    """
+    incoming = flow(query, key.sum(2), eps)
+    outgoing = flow(key, query.sum(2), eps)
+    conserved_incoming = flow(query, (key / outgoing).sum(2), eps)
+    conserved_outgoing = flow(key, (query / incoming).sum(2), eps)
+    return incoming, conserved_incoming, conserved_outgoing
+
+
+def competition(conserved_outgoing: Tensor) -> Tensor:
+    """Share of each source among all, their mean 1: (B, h, S, 1) -> (B, h, S, 1)."""
+    return conserved_outgoing.softmax(2) * conserved_outgoing.shape[2]
+
+
+def flow_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, clamp: bool = False, eps: float = 1e-6
+) -> Tensor:
+    """(B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d), in O((L + S) d²) time, O((L + S) d) memory.
+
+    Sources compete for the sinks' attention, sinks take what is allocated to them; keys meet values
+    first, so that no L × S map comes to be. Sums over a whole sequence are taken in float32 at
+    least: half precision has not the digits for them, mixed precision or not.
+
+    Args:
+        query: before φ, which is a sigmoid.
+        key: likewise.
+        value: what flows.
+        clamp: whether Ô is cut to [-1, 1] before the competition. Its mean is L / S, so that for
+            L = S about half of the sources then compete alike.
+        eps: added to features and sums, against division by zero.
+    """
+    kind, sinks, sources = value.dtype, query.shape[2], key.shape[2]
+    exact = torch.promote_types(kind, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        query, key, value = query.to(exact).sigmoid(), key.to(exact).sigmoid(), value.to(exact)
+        incoming, conserved_incoming, conserved_outgoing = conserved_flows(query, key, eps)
+        if clamp:
+            conserved_outgoing = conserved_outgoing.clamp(-1, 1)
+        competing = value * competition(conserved_outgoing)
+        aggregated = query / incoming @ (key.transpose(2, 3) @ competing)  # (d × d) in between
+        allocated = torch.sigmoid(conserved_incoming * (sinks / sources)) * aggregated
+    return allocated.to(kind)
+
+
+class Flowformer(nn.Module):
+    """Flow-Attention over every sample of the three-phase current; a class.
+
+    Args:
+        problem: what is fed and asked.
+        dim: D, width of a token (source: 512).
+        depth: encoder layers.
+        heads: h (source: 8).
+        mlp_ratio: hidden width of the MLPs over D (source: 1).
+        dropout: of embedding, attention output, MLPs and head, in training.
+        clamp: whether the sources' flow is cut to [-1, 1] before they compete.
+        mean_pool: whether the head reads the tokens' mean, for any length of current, instead of
+            all of them, for the one length that it is built for.
+
+    Raises:
+        ValueError: a hyperparameter out of range.
+    """
+
+    modalities = frozenset({Modality.CURRENT})
+    dense: frozenset[Modality] = frozenset()
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        dim: int = 96,
+        depth: int = 3,
+        heads: int = 3,
+        mlp_ratio: float = 4,
+        dropout: float = 0.1,
+        clamp: bool = False,
+        mean_pool: bool = False,
+    ) -> None:
+        super().__init__()
+        self.samples, self.channels = problem.current_samples, problem.current_channels
+        self.mean_pool = mean_pool
+        self.standardize = Standardize.current(self.channels)
+        self.embed = nn.Linear(self.channels, dim)
+        self.scale = math.sqrt(dim)
+        self.dropout = nn.Dropout(dropout)
+        rule = partial(flow_attention, clamp=clamp)
+        self.encoder = post_norm_encoder(
+            dim, depth, heads, rule, mlp_ratio=mlp_ratio, dropout=dropout
+        )
+        self.head = series_head(
+            self.samples, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
+        )
+
+    def forward(self, batch: Batch) -> Prediction:
+        """See `fmbench.types` for the shapes of a Batch and a Prediction."""
+        current = given_current(
+            batch,
+            model="flowformer",
+            channels=self.channels,
+            samples=self.samples,
+            any_from=1 if self.mean_pool else None,
+        )
+        tokens = self.embed(self.standardize(current)) * self.scale
+        tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
+        return Prediction(self.head(self.encoder(tokens)))

@@ -1,0 +1,69 @@
+"""iTransformer: each phase's whole series is one token, and attention runs between the phases.
+
+Liu, Hu, Zhang, Wu, Wang, Ma, Long: "iTransformer: Inverted Transformers Are Effective for Time
+Series Forecasting", ICLR 2024, arXiv 2310.06625, Sec. 3.
+Differs: the width is FmFormer's (96, 3 heads, 3 layers; the source takes 128 to 512, 2 to 4). As in
+the Time-Series-Library's classifiers, a head of GELU, flatten, linear takes the forecast's place,
+and windows are not normalised one by one, which would take the level of the current away.
+"""
+
+from __future__ import annotations
+
+from einops.layers.torch import Rearrange
+from torch import nn
+
+from fmbench.nn import Standardize, given_current, post_norm_encoder, series_head
+from fmbench.types import Batch, Modality, Prediction, Problem
+
+
+class ITransformer(nn.Module):
+    """Softmax attention between the phases of the current, each one token; a class.
+
+    Tokens have no positions: the encoder does not know which phase is which, only the head does,
+    and with mean_pool nothing does. The order of the samples is in the embedding's weights.
+
+    Args:
+        problem: what is fed and asked.
+        dim: D, width of a token (source: 128 to 512). It carries a whole series: try 256.
+        depth: encoder layers (source: 2 to 4).
+        heads: h (source: 8).
+        mlp_ratio: hidden width of the MLPs over D (source: 1 to 4).
+        dropout: of embedding, attention output, MLPs and head, in training.
+        mean_pool: whether the head reads the mean of the phases' tokens instead of each.
+
+    Raises:
+        ValueError: a hyperparameter out of range.
+    """
+
+    modalities = frozenset({Modality.CURRENT})
+    dense: frozenset[Modality] = frozenset()
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        dim: int = 96,
+        depth: int = 3,
+        heads: int = 3,
+        mlp_ratio: float = 4,
+        dropout: float = 0.1,
+        mean_pool: bool = False,
+    ) -> None:
+        super().__init__()
+        self.samples, self.channels = problem.current_samples, problem.current_channels
+        self.standardize = Standardize.current(self.channels)
+        self.embed = nn.Sequential(
+            Rearrange("b l c -> b c l"), nn.Linear(self.samples, dim), nn.Dropout(dropout)
+        )
+        self.encoder = post_norm_encoder(dim, depth, heads, mlp_ratio=mlp_ratio, dropout=dropout)
+        self.head = series_head(
+            self.channels, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
+        )
+
+    def forward(self, batch: Batch) -> Prediction:
+        """See `fmbench.types` for the shapes of a Batch and a Prediction."""
+        current = given_current(
+            batch, model="itransformer", channels=self.channels, samples=self.samples
+        )
+        tokens = self.embed(self.standardize(current))  # (B, C, D)
+        return Prediction(self.head(self.encoder(tokens)))

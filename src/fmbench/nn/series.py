@@ -1,0 +1,164 @@
+"""What the Transformers over a series of currents share: tokens, positions, layers, a head.
+
+B batch, L samples, C channels, N tokens, D width, h heads, d = D/h width of a head, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from einops import rearrange
+from einops.layers.torch import Rearrange, Reduce
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmbench.types import Batch
+
+Padding = Literal["circular", "replicate"]
+Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Who attends to whom: queries, keys, values, each (B, h, N, d), to (B, h, N, d)."""
+
+
+def given_current(
+    batch: Batch, *, model: str, channels: int, samples: int, any_from: int | None = None
+) -> Tensor:
+    """The batch's current, (B, L, C) amperes, if it is what the model was built for.
+
+    Args:
+        batch: what was fed.
+        model: its name, for the message.
+        channels: C.
+        samples: L.
+        any_from: the least L, where the model reads others as well.
+
+    Raises:
+        ValueError: no current, other channels, or a length that the model cannot read.
+    """
+    if batch.current is None:
+        raise ValueError(f"{model} reads current, and the batch has none")
+    length, given = batch.current.shape[1:]
+    if given != channels:
+        raise ValueError(f"{given} channels of current; this {model} reads {channels}")
+    if any_from is None and length != samples:
+        raise ValueError(
+            f"{length} samples of current; this {model} reads {samples}. Build it for that length"
+        )
+    if any_from is not None and length < any_from:
+        raise ValueError(f"{length} samples of current; this {model} needs at least {any_from}")
+    return batch.current
+
+
+def conv_embedding(channels: int, dim: int, padding: Padding) -> nn.Sequential:
+    """Each sample with its two neighbours, without bias: (B, L, C) -> (B, L, D)."""
+    convolution = nn.Conv1d(channels, dim, 3, padding=1, padding_mode=padding, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
+    return nn.Sequential(Rearrange("b l c -> b c l"), convolution, Rearrange("b d l -> b l d"))
+
+
+def sinusoids(length: int, dim: int) -> Tensor:
+    """Fixed positions, sine and cosine in turn, of wavelengths 2π to 10⁴·2π samples: (L, D)."""
+    rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(1e4) / dim))
+    angle = torch.arange(length).unsqueeze(1) * rate
+    return rearrange([angle.sin(), angle.cos()], "k l f -> l (f k)")[:, :dim]
+
+
+class MultiHead(nn.Module):
+    """Multi-head self-attention by any rule, all maps with biases, as nn.MultiheadAttention.
+
+    Args:
+        dim: D, a multiple of heads.
+        heads: h.
+        rule: what each head does; softmax attention by default.
+
+    Raises:
+        ValueError: dim is not a multiple of heads.
+    """
+
+    def __init__(self, dim: int, heads: int, rule: Rule = F.scaled_dot_product_attention) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
+        self.heads = heads
+        self.rule = rule
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.to_out = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        query, key, value = rearrange(
+            self.to_qkv(tokens), "b n (k h d) -> k b h n d", k=3, h=self.heads
+        )
+        out: Tensor = self.to_out(rearrange(self.rule(query, key, value), "b h n d -> b n (h d)"))
+        return out
+
+
+class PostNormLayer(nn.Module):
+    """Attention, then an MLP, each added to its input and normalised afterwards.
+
+    Args:
+        attention: (B, N, D) -> (B, N, D), of whatever kind.
+        dim: D.
+        mlp_ratio: hidden width of the MLP over D.
+        dropout: of the attention's output and of the MLP, in training.
+    """
+
+    def __init__(self, attention: nn.Module, dim: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.attention = attention
+        self.dropout = nn.Dropout(dropout)
+        self.norm_attention = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
+        )
+        self.norm_mlp = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        tokens = self.norm_attention(tokens + self.dropout(self.attention(tokens)))
+        out: Tensor = self.norm_mlp(tokens + self.mlp(tokens))
+        return out
+
+
+def post_norm_encoder(
+    dim: int,
+    depth: int,
+    heads: int,
+    rule: Rule = F.scaled_dot_product_attention,
+    *,
+    mlp_ratio: float,
+    dropout: float,
+) -> nn.Sequential:
+    """`depth` post-norm layers of one rule, then a layer norm: (B, N, D) -> (B, N, D).
+
+    Raises:
+        ValueError: no layer, or dim is not a multiple of heads.
+    """
+    if depth < 1:
+        raise ValueError(f"depth is {depth}; it must be at least 1")
+    layers = (
+        PostNormLayer(MultiHead(dim, heads, rule), dim, mlp_ratio, dropout) for _ in range(depth)
+    )
+    return nn.Sequential(*layers, nn.LayerNorm(dim))
+
+
+def series_head(
+    tokens: int, dim: int, num_classes: int, *, mean_pool: bool, dropout: float
+) -> nn.Sequential:
+    """GELU, then one linear map of all tokens, or of their mean: (B, N, D) -> (B, K) logits.
+
+    The Time-Series-Library's head for classification. With `mean_pool` it takes any N.
+    """
+    return nn.Sequential(
+        nn.GELU(),
+        nn.Dropout(dropout),
+        Reduce("b n d -> b d", "mean") if mean_pool else nn.Flatten(),
+        nn.Linear(dim if mean_pool else tokens * dim, num_classes),
+    )
