@@ -5,5 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from fmbench_baselines.informer import Informer
+from fmbench_baselines.vit import Vit
 
-MODELS: dict[str, type[nn.Module]] = {"informer": Informer}
+MODELS: dict[str, type[nn.Module]] = {
+    "informer": Informer,
+    "vit": Vit,
+}
