@@ -20,6 +20,7 @@ SMALL = {
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
     "vit": {"dim": 24, "depth": 2},
+    "vivit": {"dim": 24, "depth": 2},
 }
 """Sizes at which a model's tests run; its own defaults where it is not named."""
 

@@ -6,8 +6,10 @@ from torch import nn
 
 from fmbench_baselines.informer import Informer
 from fmbench_baselines.vit import Vit
+from fmbench_baselines.vivit import Vivit
 
 MODELS: dict[str, type[nn.Module]] = {
     "informer": Informer,
     "vit": Vit,
+    "vivit": Vivit,
 }
