@@ -19,6 +19,7 @@ ROWS = [(name, str(modality)) for modality in Modality for name in list_models(m
 SMALL = {
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
+    "3dcrnn": {"widths": (8, 16, 24)},
     "vit": {"dim": 24, "depth": 2},
     "vivit": {"dim": 24, "depth": 2},
 }

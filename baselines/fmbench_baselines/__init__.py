@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.crnn3d import ConvLstmNet
 from fmbench_baselines.informer import Informer
 from fmbench_baselines.vit import Vit
 from fmbench_baselines.vivit import Vivit
 
 MODELS: dict[str, type[nn.Module]] = {
+    "3dcrnn": ConvLstmNet,
     "informer": Informer,
     "vit": Vit,
     "vivit": Vivit,
