@@ -38,8 +38,8 @@ Design = Literal["joint", "factorised_encoder", "factorised_attention"]
 def tubelet_embedding(dim: int, tube: Tube, central: bool) -> nn.Conv3d:
     """Sec. 3.2: a convolution whose stride is its kernel, (B, 3, T, H, W) -> (B, D, n_t, n_h, n_w).
 
-    `central`, eq. (9): at first only the tubelet's middle frame, number ⌊t/2⌋, has weight, so that
-    it embeds as an image would.
+    `central` (Sec. 3.4, central frame initialisation): at first only the tubelet's middle frame,
+    number ⌊t/2⌋, has weight, so that it embeds as an image would.
     """
     embed = nn.Conv3d(3, dim, tube, stride=tube)
     if central:
