@@ -20,6 +20,7 @@ SMALL = {
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
     "3dcrnn": {"widths": (8, 16, 24)},
+    "tubevit": {"dim": 24, "depth": 2},
     "vit": {"dim": 24, "depth": 2},
     "vivit": {"dim": 24, "depth": 2},
 }

@@ -6,12 +6,14 @@ from torch import nn
 
 from fmbench_baselines.crnn3d import ConvLstmNet
 from fmbench_baselines.informer import Informer
+from fmbench_baselines.tubevit import TubeVit
 from fmbench_baselines.vit import Vit
 from fmbench_baselines.vivit import Vivit
 
 MODELS: dict[str, type[nn.Module]] = {
     "3dcrnn": ConvLstmNet,
     "informer": Informer,
+    "tubevit": TubeVit,
     "vit": Vit,
     "vivit": Vivit,
 }
