@@ -174,6 +174,18 @@ def test_model_3_attends_over_space_then_over_time() -> None:
     torch.testing.assert_close(block(tokens), time + block.mlp(time))
 
 
+def test_model_3_adds_positions_once_and_gives_the_tokens_mean_to_the_class() -> None:
+    torch.manual_seed(0)
+    model = Vivit(problem(), design="factorised_attention", depth=2).double().eval()
+    tokens = torch.randn(2, 5, 8, 8, 96, dtype=torch.float64)
+    pooled, out = model.encoder(tokens)
+    x = tokens.flatten(1, 3) + model.encoder.positions.table
+    for block in model.encoder.blocks:
+        x = block(x.reshape(2, 5, 64, 96))
+    torch.testing.assert_close(out, x.reshape(2, 5, 8, 8, 96))
+    torch.testing.assert_close(pooled, sum(x.reshape(2, 320, 96).unbind(1)) / 320)
+
+
 def test_model_3s_spatial_attention_sees_no_other_frames_and_its_temporal_one_no_other_places() -> (
     None
 ):
