@@ -11,14 +11,17 @@ from fmbench.nn import (
     Attention,
     Block,
     DenseHead,
+    Encoder,
     Positions,
     Standardize,
     attend,
     cross_update,
     tube_grid,
     tube_patches,
+    video_of,
 )
 from fmbench.nn.positions import resize_grid
+from fmbench.types import Batch
 
 
 def test_eq4_attention_is_softmax_of_scaled_products() -> None:
@@ -214,3 +217,35 @@ def test_patches_that_no_mask_can_be_grown_from_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         DenseHead(16, steps=1, patch=patch)
+
+
+def test_the_encoder_is_a_class_token_positions_and_blocks() -> None:
+    encoder = Encoder((2, 3), 24, depth=2, heads=3).double()
+    tokens = torch.randn(4, 6, 24, dtype=torch.float64)
+    x = torch.cat([encoder.cls.expand(4, -1, -1), tokens], dim=1) + encoder.positions([(2, 3)])
+    for block in encoder.blocks:
+        x = block(x)
+    cls, rest = encoder(tokens, (2, 3))
+    torch.testing.assert_close(cls, x[:, 0])
+    torch.testing.assert_close(rest, x[:, 1:])
+    assert encoder(torch.randn(1, 20, 24).double(), (4, 5))[1].shape == (1, 20, 24)
+
+
+def test_positions_without_a_class_token_are_the_grid_alone() -> None:
+    bare, led = Positions([(2, 4)], 6, class_token=False), Positions([(2, 4)], 6)
+    led.table.data[:, 1:] = bare.table.data
+    for grid in ((2, 4), (3, 7)):
+        assert torch.equal(bare([grid]), led([grid])[:, 1:])
+
+
+def test_video_of_another_size_than_the_models_is_refused() -> None:
+    label = torch.zeros(2, dtype=torch.int64)
+    batch = Batch(torch.zeros(2, 3, 4, 16, 24), None, label)
+    assert video_of(batch) is batch.video
+    assert video_of(batch, frames=4, image_size=(16, 24)) is batch.video
+    with pytest.raises(ValueError, match="4 frames; this model was built for 10"):
+        video_of(batch, frames=10)
+    with pytest.raises(ValueError, match="images of 16x24; this model was built for 24x16"):
+        video_of(batch, image_size=(24, 16))
+    with pytest.raises(ValueError, match="reads video, and the batch has none"):
+        video_of(Batch(None, torch.zeros(2, 240, 3), label))

@@ -1,6 +1,7 @@
 """What two models share: attention, blocks, tokens, positions, series, heads, standardisation."""
 
 from fmbench.nn.attention import Attention, Block, attend, cross_update, mlp
+from fmbench.nn.encoder import Encoder
 from fmbench.nn.heads import DenseHead, class_head
 from fmbench.nn.positions import Positions
 from fmbench.nn.series import (
@@ -13,12 +14,13 @@ from fmbench.nn.series import (
     sinusoids,
 )
 from fmbench.nn.standardize import Standardize
-from fmbench.nn.tokens import tube_grid, tube_patches
+from fmbench.nn.tokens import tube_grid, tube_patches, video_of
 
 __all__ = [
     "Attention",
     "Block",
     "DenseHead",
+    "Encoder",
     "MultiHead",
     "Positions",
     "PostNormLayer",
@@ -34,4 +36,5 @@ __all__ = [
     "sinusoids",
     "tube_grid",
     "tube_patches",
+    "video_of",
 ]

@@ -35,21 +35,25 @@ class Positions(nn.Module):
         grids: extents for which the table is trained, in token order.
         dim: D.
         std: standard deviation of the initial rows.
+        class_token: whether there is a row for one.
     """
 
-    def __init__(self, grids: Sequence[Grid], dim: int, std: float = 0.02) -> None:
+    def __init__(
+        self, grids: Sequence[Grid], dim: int, std: float = 0.02, class_token: bool = True
+    ) -> None:
         super().__init__()
         self.grids = [tuple(grid) for grid in grids]
-        rows = 1 + sum(math.prod(grid) for grid in self.grids)
+        self.lead = int(class_token)
+        rows = self.lead + sum(math.prod(grid) for grid in self.grids)
         self.table = nn.Parameter(torch.empty(1, rows, dim))
         nn.init.trunc_normal_(self.table, std=std)
 
     def forward(self, grids: Sequence[Grid]) -> Tensor:
         """The table for these extents: -> (1, 1 + tokens, D), interpolated where they differ
-        (footnote 1; Fig. 6). The class token's row is never touched."""
+        (footnote 1; Fig. 6). The class token's row, if there is one, is never touched."""
         if [tuple(grid) for grid in grids] == self.grids:
             return self.table
-        parts = torch.split(self.table, [1, *(math.prod(grid) for grid in self.grids)], dim=1)
+        parts = torch.split(self.table, [self.lead, *map(math.prod, self.grids)], dim=1)
         resized = [parts[0]]
         for part, old, new in zip(parts[1:], self.grids, grids, strict=True):
             field = part.transpose(1, 2).reshape(1, -1, *old)  # (1, D, *old)

@@ -1,12 +1,39 @@
-"""Video to patch vectors."""
+"""A batch's video, and its patch vectors."""
 
 from __future__ import annotations
 
 from einops import rearrange
 from torch import Tensor
 
+from fmbench.types import Batch
+
 Tube = tuple[int, int, int]
 """Frames, rows, columns of a patch."""
+
+
+def video_of(
+    batch: Batch, *, frames: int | None = None, image_size: tuple[int, int] | None = None
+) -> Tensor:
+    """The batch's video, (B, 3, T, H, W), if it is what a model was built for.
+
+    Args:
+        batch: what the model is given.
+        frames: the only T that it can read; any if None.
+        image_size: the only (H, W) that it can read; any if None.
+
+    Raises:
+        ValueError: no video, or another T, H or W.
+    """
+    if batch.video is None:
+        raise ValueError("this model reads video, and the batch has none")
+    count, height, width = batch.video.shape[2:]
+    if frames is not None and count != frames:
+        raise ValueError(f"{count} frames; this model was built for {frames}")
+    if image_size is not None and (height, width) != image_size:
+        raise ValueError(
+            f"images of {height}x{width}; this model was built for {image_size[0]}x{image_size[1]}"
+        )
+    return batch.video
 
 
 def tube_grid(

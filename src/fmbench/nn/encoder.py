@@ -1,0 +1,56 @@
+"""The Transformer encoder that reads a class token and the tokens of a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fmbench.nn.attention import Block
+from fmbench.nn.positions import Grid, Positions
+
+
+class Encoder(nn.Module):
+    """{class token, tokens} + learnable positions, then pre-norm blocks (arXiv 2010.11929, Sec. 3).
+
+    The last normalisation is left to the heads, which begin with one.
+
+    Args:
+        grid: extent of the tokens that it is trained for.
+        dim: D.
+        depth: blocks.
+        heads: h.
+        mlp_ratio: hidden width of the MLPs over D.
+        dropout: of attention, MLPs and the sum of tokens and positions, in training.
+
+    Raises:
+        ValueError: no block, or dim not a multiple of heads.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; it must be at least 1")
+        self.cls = nn.Parameter(torch.empty(1, 1, dim))
+        self.positions = Positions([grid], dim)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential(*(Block(dim, heads, mlp_ratio, dropout) for _ in range(depth)))
+        nn.init.trunc_normal_(self.cls, std=0.02)
+
+    def forward(self, tokens: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(B, N, D) and their grid -> the class token, (B, D), and the tokens, (B, N, D).
+
+        Another grid than the one that it was built for interpolates the positions.
+        """
+        tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = self.blocks(self.dropout(tokens + self.positions([tuple(grid)])))
+        return tokens[:, 0], tokens[:, 1:]
