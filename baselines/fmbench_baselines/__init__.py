@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.dcnn_svm import DcnnSvm
 from fmbench_baselines.informer import Informer
 
-MODELS: dict[str, type[nn.Module]] = {"informer": Informer}
+MODELS: dict[str, type[nn.Module]] = {
+    "dcnn_svm": DcnnSvm,
+    "informer": Informer,
+}
