@@ -56,7 +56,8 @@ class Solve:
 
     Attributes:
         name: in progress, logs and folders.
-        gather: from a batch to what is kept of it, each (B, ...). The model is in eval mode.
+        gather: from a batch to what is kept of it, each (b, ...) with b from 0 to B. The model is
+            in eval mode.
         solve: given everything kept, (N, ...) on the CPU, in no particular order, writes what it
             finds into the model's buffers. It must draw no random numbers but from a seed of its
             own: every process of a distributed training solves for itself.

@@ -1,6 +1,7 @@
-"""What two models share: attention, blocks, tokens, positions, series, heads, standardisation."""
+"""What two models share: attention, blocks, tokens, positions, heads, features, normalisation."""
 
 from fmbench.nn.attention import Attention, Block, attend, cross_update, mlp
+from fmbench.nn.current_features import current_features, num_current_features
 from fmbench.nn.encoder import Encoder
 from fmbench.nn.heads import DenseHead, class_head
 from fmbench.nn.positions import Positions
@@ -14,6 +15,7 @@ from fmbench.nn.series import (
     sinusoids,
 )
 from fmbench.nn.standardize import Standardize
+from fmbench.nn.time_blocks import TimeBlocks
 from fmbench.nn.tokens import tube_grid, tube_patches, video_of
 
 __all__ = [
@@ -25,12 +27,15 @@ __all__ = [
     "Positions",
     "PostNormLayer",
     "Standardize",
+    "TimeBlocks",
     "attend",
     "class_head",
     "conv_embedding",
     "cross_update",
+    "current_features",
     "given_current",
     "mlp",
+    "num_current_features",
     "post_norm_encoder",
     "series_head",
     "sinusoids",
