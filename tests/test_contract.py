@@ -16,7 +16,11 @@ from fmbench.stages import Learn, Solve, learnt_in, stages_of
 from fmbench.types import Batch, Modality, Problem
 
 ROWS = [(name, str(modality)) for modality in Modality for name in list_models(modality)]
-SMALL = {"fmformer": {"dim": 24, "depth": 2}, "fmformer-official": {"dim": 24, "depth": 2}}
+SMALL = {
+    "fmformer": {"dim": 24, "depth": 2},
+    "fmformer-official": {"dim": 24, "depth": 2},
+    "unicoder_vl": {"dim": 24, "depth": 2},
+}
 """Sizes at which a model's tests run; its own defaults where it is not named."""
 
 every_row = pytest.mark.parametrize(("name", "modality"), ROWS)

@@ -5,5 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from fmbench_baselines.informer import Informer
+from fmbench_baselines.unicoder_vl import UnicoderVL
 
-MODELS: dict[str, type[nn.Module]] = {"informer": Informer}
+MODELS: dict[str, type[nn.Module]] = {
+    "informer": Informer,
+    "unicoder_vl": UnicoderVL,
+}
