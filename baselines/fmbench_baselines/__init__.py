@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.capture import Capture
 from fmbench_baselines.informer import Informer
 from fmbench_baselines.unicoder_vl import UnicoderVL
 
 MODELS: dict[str, type[nn.Module]] = {
+    "capture": Capture,
     "informer": Informer,
     "unicoder_vl": UnicoderVL,
 }

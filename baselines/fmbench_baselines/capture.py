@@ -194,7 +194,6 @@ class Capture(nn.Module):
         self.series = SeriesEmbedding(problem, dim, dropout)
         self.regions = RegionEmbedding(problem, dim, tube, dropout, class_token=True)
         grid = self.regions.grid
-
         self.self_current = BertStack(dim, self_depth, heads, mlp_ratio, dropout)
         self.self_video = BertStack(dim, self_depth, heads, mlp_ratio, dropout)
         self.pool_current, self.pool_video = pooled(dim), pooled(dim)
@@ -219,13 +218,65 @@ class Capture(nn.Module):
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
         patches, samples = self.inputs(batch)
         current, video = self.alone(self.series(samples), self.regions(patches))
-        everything = torch.ones(len(video), dtype=torch.bool, device=video.device)
-        aux = {"contrast": self.contrast_of(batch, current, video, everything)}
-        first, _, regions = self.together(current, video, patches)
+        aux = {}
+        if self.training:
+            near = ~apart(batch, self.near_seconds)
+            aux["contrast"] = self.contrast * self.contrast_of(current, video, near)
+        current, video = self.together(current, video, patches)
         mask_logits = None
         if self.dense_head is not None:
-            grid = rearrange(
-                regions, "b (t y x) d -> b t y x d", t=patches.shape[1], y=patches.shape[2]
-            )
+            steps, rows = patches.shape[1:3]
+            grid = rearrange(video[:, 1:], "b (t y x) d -> b t y x d", t=steps, y=rows)
             mask_logits = self.dense_head(grid)
-        return Prediction(self.class_head(first), mask_logits, aux if self.training else {})
+        return Prediction(self.class_head(self.first(current, video)), mask_logits, aux)
+
+    def stages(self) -> Sequence[Stage]:
+        """The supervised pass, after the pretext tasks if they were asked for."""
+        named = list(self.named_parameters())
+        told = [p for name, p in named if not name.startswith(("class_head", "dense_head"))]
+        taught = [p for name, p in named if not name.startswith("pretext_heads")]
+        fit = Learn(name="fit", turns=[Turn(parameters=taught)])
+        if not self.pretext:
+            return [fit]
+        turn = Turn(parameters=told, losses=self.pretext_losses)
+        return [Learn(name="pretext", turns=[turn], share=self.pretext), fit]
+
+    def pretext_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Hidden samples and patches, the match, and the contrast of the windows that match."""
+        task: Task = draw_task(batch, *self.inputs(batch))
+        current, video = self.alone(
+            self.series(task.samples, task.hidden_samples),
+            self.regions(task.patches, task.hidden_patches),
+        )
+        pairs = task.matched.nonzero().squeeze(1)
+        near = ~apart(batch, self.near_seconds)[pairs][:, pairs]
+        contrast = self.contrast_of(current[pairs], video[pairs], near)
+        current, video = self.together(current, video, task.patches)
+        first = self.first(current, video)
+        losses = self.pretext_heads.losses(task, first, video[:, 1:], current[:, 1:])
+        return losses | {"contrast": contrast}
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Standard scores: patches (B, n_t, n_h, n_w, P) and samples (B, L, C)."""
+        video, current = both(batch)
+        return self.regions.patches(video), self.series.standardize(current)
+
+    def alone(self, current: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """(a) Each stream by itself: (B, 1 + L, D) and (B, 1 + N, D) -> the same shapes."""
+        return self.self_current(current), self.self_video(video)
+
+    def contrast_of(self, current: Tensor, video: Tensor, near: Tensor) -> Tensor:
+        """(b) Of the streams' first tokens; a scalar."""
+        a, b = self.pool_video(video[:, 0]), self.pool_current(current[:, 0])
+        return contrastive_loss(similarities(a, b, self.temperature), near)
+
+    def together(self, current: Tensor, video: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """(c) and (d): each by the other, then both as one; the same shapes."""
+        for layer in self.cross:
+            current, video = layer(current, video)
+        steps, rows, columns = patches.shape[1:4]
+        return self.co(current, video, (steps, rows, columns))  # type: ignore[no-any-return]
+
+    def first(self, current: Tensor, video: Tensor) -> Tensor:
+        """(e) Both class tokens behind a layer of their own: -> (B, 2·D)."""
+        return torch.cat([self.last_current(current[:, 0]), self.last_video(video[:, 0])], dim=1)
