@@ -25,6 +25,8 @@ SMALL = {
     "vivit": {"dim": 24, "depth": 2},
     "dcnn_svm": {"held_out": 0.5},  # both classes among so few windows
     "ssfggan": {"labelled_fraction": 0.5, "width": 16},
+    "capture": {"dim": 24, "self_depth": 1, "cross_depth": 1, "co_depth": 1},
+    "unicoder_vl": {"dim": 24, "depth": 2},
 }
 """Sizes at which a model's tests run; its own defaults where it is not named."""
 

@@ -1,0 +1,282 @@
+"""CAPTURE: each stream alone, then each by the other, then both together; pairs told from others.
+
+Zhan, Wu, Dong, Wei, Lu, Zhang, Xu, Liang: "Product1M: Towards Weakly Supervised Instance-Level
+Product Retrieval via Cross-Modal Pretraining", ICCV 2021, arXiv 2107.14572, Sec. 4. Where the paper
+leaves a choice, the authors' code decides: contrast of 2B features among each other, temperature
+0.07, ReLU behind the pooled tokens.
+Differs: for a furnace, a title's words are the samples of three-phase current, and a product's
+regions the 2×8×8 tubelets of a clip with an embedding of their time besides. The width is
+FmFormer's (96, 3 heads; the source has 768, 12), with 4 layers of each kind (the source's joint
+encoder has 6). The source learns from pairs alone and retrieves; here a class and a mask are
+learnt with the contrast beside them, and `pretext` adds a stage of gaps, matching and contrast.
+Windows of one recording a few seconds apart are as good as one another's pair, so they are not held
+against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmbench.nn import DenseHead, Positions, attend
+from fmbench.nn.attention import Heads
+from fmbench.nn.bert import EPS, BertStack, RegionEmbedding, SeriesEmbedding, both
+from fmbench.nn.pretext import PretextHeads, Task, apart, draw_task
+from fmbench.nn.tokens import Tube
+from fmbench.stages import Learn, Stage, Turn
+from fmbench.types import Batch, Modality, Prediction, Problem
+
+
+def similarities(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Cosines of all features with all, over the temperature: 2 × (B, D) -> (2B, 2B)."""
+    features = F.normalize(torch.cat([a, b]), dim=1)
+    return features @ features.T / temperature
+
+
+def contrastive_loss(similarity: Tensor, near: Tensor) -> Tensor:
+    """Cross-entropy of each feature's pair among all other features, of either stream; a scalar.
+
+    Args:
+        similarity: (2B, 2B), one stream's features first.
+        near: (B, B) bool, windows that are no negatives of each other; a window's pair stays.
+    """
+    size = len(near)
+    itself = torch.eye(2 * size, dtype=torch.bool, device=near.device)
+    pair = itself.roll(size, 1)
+    left_out = (near.repeat(2, 2) & ~pair) | itself
+    return F.cross_entropy(similarity.masked_fill(left_out, -torch.inf), pair.int().argmax(1))
+
+
+def pooled(dim: int) -> nn.Sequential:
+    """What a stream says of itself by its first token: (B, D) -> (B, D)."""
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU())
+
+
+class CoAttention(nn.Module):
+    """One stream's half of a cross-Transformer layer, post-norm: it asks, the other answers."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.to_out = nn.Linear(dim, dim)
+        self.norm_attention = nn.LayerNorm(dim, eps=EPS)
+        hidden = int(dim * mlp_ratio)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim), nn.Dropout(dropout)
+        )
+        self.norm_mlp = nn.LayerNorm(dim, eps=EPS)
+
+    def qkv(self, tokens: Tensor) -> Heads:
+        """(B, N, D) -> queries for this stream, keys and values for the other, (B, h, N, d)."""
+        query, key, value = rearrange(
+            self.to_qkv(tokens), "b n (k h d) -> k b h n d", k=3, h=self.heads
+        )
+        return query, key, value
+
+    def forward(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, N, D), its queries, the other stream's keys and values -> (B, N, D)."""
+        dropout = self.dropout if self.training else 0.0
+        answer = F.dropout(self.to_out(attend(query, key, value, dropout)), dropout)
+        tokens = self.norm_attention(tokens + answer)
+        out: Tensor = self.norm_mlp(tokens + self.mlp(tokens))
+        return out
+
+
+class CrossLayer(nn.Module):
+    """Both halves at once: each direction sees the other stream as it was before the layer."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        self.current = CoAttention(dim, heads, mlp_ratio, dropout)
+        self.video = CoAttention(dim, heads, mlp_ratio, dropout)
+
+    def forward(self, current: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N_c, D) and (B, N_v, D) -> the same shapes."""
+        query_c, key_c, value_c = self.current.qkv(current)
+        query_v, key_v, value_v = self.video.qkv(video)
+        return (
+            self.current(current, query_c, key_v, value_v),
+            self.video(video, query_v, key_c, value_c),
+        )
+
+
+class JointEncoder(nn.Module):
+    """The co-Transformer: both streams end to end, with positions of their own, through a BERT."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        grid: tuple[int, int, int],
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.positions_current = Positions([(problem.current_samples,)], dim)
+        self.positions_video = Positions([grid], dim)
+        self.norm = nn.Sequential(nn.LayerNorm(dim, eps=EPS), nn.Dropout(dropout))
+        self.layers = BertStack(dim, depth, heads, mlp_ratio, dropout)
+
+    def forward(
+        self, current: Tensor, video: Tensor, grid: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """(B, 1 + L, D) and (B, 1 + n_t·n_h·n_w, D) -> the same shapes."""
+        length = current.shape[1]
+        current = current + self.positions_current([(length - 1,)])
+        video = video + self.positions_video([grid])
+        tokens = self.layers(self.norm(torch.cat([current, video], dim=1)))
+        return tokens[:, :length], tokens[:, length:]
+
+
+class Capture(nn.Module):
+    """Self-, cross- and co-Transformer one behind the other; a class, a mask, a contrast of pairs.
+
+    In training a batch must say from which recording and second its windows are. A trained model
+    runs at other T, L, H, W: times and positions are interpolated, boxes relative to the image.
+
+    Args:
+        problem: what is fed and asked; T a multiple of the tube's frames, H and W of its pixels.
+        dim: D, width of a token (source: 768).
+        self_depth: layers of each stream's own Transformer.
+        cross_depth: cross-Transformer layers.
+        co_depth: layers of the co-Transformer (source: 6).
+        heads: h (source: 12, and 8 in the cross-Transformer).
+        mlp_ratio: hidden width of the MLPs over D.
+        tube: frames, rows, columns of a patch.
+        dropout: of embeddings, attention, MLPs and class head, in training.
+        contrast: λ, weight of the contrastive loss.
+        temperature: of the contrastive loss.
+        near_seconds: windows of one recording nearer than this are no negatives of each other.
+        pretext: epochs of the pretext stage over those of the supervised one; 0 for none.
+
+    Raises:
+        ValueError: sizes that do not divide, or a hyperparameter out of range.
+    """
+
+    modalities = frozenset({Modality.CROSS})
+    dense = frozenset({Modality.CROSS})
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        dim: int = 96,
+        self_depth: int = 4,
+        cross_depth: int = 4,
+        co_depth: int = 4,
+        heads: int = 3,
+        mlp_ratio: float = 4,
+        tube: Tube = (2, 8, 8),
+        dropout: float = 0.1,
+        contrast: float = 0.1,
+        temperature: float = 0.07,
+        near_seconds: float = 120.0,
+        pretext: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if cross_depth < 1:
+            raise ValueError(f"cross_depth is {cross_depth}; it must be at least 1")
+        for name, value in (("contrast", contrast), ("temperature", temperature)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        for name, value in (("near_seconds", near_seconds), ("pretext", pretext)):
+            if value < 0:
+                raise ValueError(f"{name} is {value}; it must be at least 0")
+        self.contrast, self.temperature, self.near_seconds = contrast, temperature, near_seconds
+        self.series = SeriesEmbedding(problem, dim, dropout)
+        self.regions = RegionEmbedding(problem, dim, tube, dropout, class_token=True)
+        grid = self.regions.grid
+        self.self_current = BertStack(dim, self_depth, heads, mlp_ratio, dropout)
+        self.self_video = BertStack(dim, self_depth, heads, mlp_ratio, dropout)
+        self.pool_current, self.pool_video = pooled(dim), pooled(dim)
+        self.cross = nn.ModuleList(
+            CrossLayer(dim, heads, mlp_ratio, dropout) for _ in range(cross_depth)
+        )
+        self.co = JointEncoder(problem, grid, dim, co_depth, heads, mlp_ratio, dropout)
+        self.last_current, self.last_video = pooled(dim), pooled(dim)
+
+        self.class_head = nn.Sequential(
+            nn.Linear(2 * dim, dim), nn.Dropout(dropout), nn.Linear(dim, problem.num_classes)
+        )
+        self.dense_head = None
+        if problem.dense:
+            patch, classes = self.regions.tube[1:], problem.num_classes
+            self.dense_head = DenseHead(dim, steps=grid[0], patch=patch, num_classes=classes)
+        self.pretext = pretext
+        if pretext:
+            self.pretext_heads = PretextHeads(dim, problem.current_channels, 2 * dim)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """See `fmbench.types` for the shapes of a Batch and a Prediction."""
+        patches, samples = self.inputs(batch)
+        current, video = self.alone(self.series(samples), self.regions(patches))
+        aux = {}
+        if self.training:
+            near = ~apart(batch, self.near_seconds)
+            aux["contrast"] = self.contrast * self.contrast_of(current, video, near)
+        current, video = self.together(current, video, patches)
+        mask_logits = None
+        if self.dense_head is not None:
+            steps, rows = patches.shape[1:3]
+            grid = rearrange(video[:, 1:], "b (t y x) d -> b t y x d", t=steps, y=rows)
+            mask_logits = self.dense_head(grid)
+        return Prediction(self.class_head(self.first(current, video)), mask_logits, aux)
+
+    def stages(self) -> Sequence[Stage]:
+        """The supervised pass, after the pretext tasks if they were asked for."""
+        named = list(self.named_parameters())
+        told = [p for name, p in named if not name.startswith(("class_head", "dense_head"))]
+        taught = [p for name, p in named if not name.startswith("pretext_heads")]
+        fit = Learn(name="fit", turns=[Turn(parameters=taught)])
+        if not self.pretext:
+            return [fit]
+        turn = Turn(parameters=told, losses=self.pretext_losses)
+        return [Learn(name="pretext", turns=[turn], share=self.pretext), fit]
+
+    def pretext_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Hidden samples and patches, the match, and the contrast of the windows that match."""
+        task: Task = draw_task(batch, *self.inputs(batch))
+        current, video = self.alone(
+            self.series(task.samples, task.hidden_samples),
+            self.regions(task.patches, task.hidden_patches),
+        )
+        pairs = task.matched.nonzero().squeeze(1)
+        near = ~apart(batch, self.near_seconds)[pairs][:, pairs]
+        contrast = self.contrast_of(current[pairs], video[pairs], near)
+        current, video = self.together(current, video, task.patches)
+        first = self.first(current, video)
+        losses = self.pretext_heads.losses(task, first, video[:, 1:], current[:, 1:])
+        return losses | {"contrast": contrast}
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Standard scores: patches (B, n_t, n_h, n_w, P) and samples (B, L, C)."""
+        video, current = both(batch)
+        return self.regions.patches(video), self.series.standardize(current)
+
+    def alone(self, current: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """(a) Each stream by itself: (B, 1 + L, D) and (B, 1 + N, D) -> the same shapes."""
+        return self.self_current(current), self.self_video(video)
+
+    def contrast_of(self, current: Tensor, video: Tensor, near: Tensor) -> Tensor:
+        """(b) Of the streams' first tokens; a scalar."""
+        a, b = self.pool_video(video[:, 0]), self.pool_current(current[:, 0])
+        return contrastive_loss(similarities(a, b, self.temperature), near)
+
+    def together(self, current: Tensor, video: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """(c) and (d): each by the other, then both as one; the same shapes."""
+        for layer in self.cross:
+            current, video = layer(current, video)
+        steps, rows, columns = patches.shape[1:4]
+        return self.co(current, video, (steps, rows, columns))  # type: ignore[no-any-return]
+
+    def first(self, current: Tensor, video: Tensor) -> Tensor:
+        """(e) Both class tokens behind a layer of their own: -> (B, 2·D)."""
+        return torch.cat([self.last_current(current[:, 0]), self.last_video(video[:, 0])], dim=1)
