@@ -17,6 +17,7 @@ from fmbench.types import Batch, Modality, Problem
 
 ROWS = [(name, str(modality)) for modality in Modality for name in list_models(modality)]
 SMALL = {
+    "bilm": {"dim": 24, "depth": 2, "heads": 3, "levels": 16, "vision_dim": 24, "vision_depth": 2},
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
 }

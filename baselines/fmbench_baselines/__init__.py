@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.bilm import BiLM
 from fmbench_baselines.informer import Informer
 
-MODELS: dict[str, type[nn.Module]] = {"informer": Informer}
+MODELS: dict[str, type[nn.Module]] = {
+    "bilm": BiLM,
+    "informer": Informer,
+}
