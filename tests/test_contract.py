@@ -27,6 +27,7 @@ SMALL = {
     "ssfggan": {"labelled_fraction": 0.5, "width": 16},
     "capture": {"dim": 24, "self_depth": 1, "cross_depth": 1, "co_depth": 1},
     "unicoder_vl": {"dim": 24, "depth": 2},
+    "bilm": {"dim": 24, "depth": 2, "heads": 3, "levels": 16, "vision_dim": 24, "vision_depth": 2},
 }
 """Sizes at which a model's tests run; its own defaults where it is not named."""
 
@@ -85,7 +86,7 @@ def prepared(name: str, modality: str, batch: Batch) -> tuple[nn.Module, Problem
 
 
 def train_on(model: nn.Module, batch: Batch, steps: int, until: Callable[[], bool] = bool) -> None:
-    """All stages of a model on one batch: `steps` of each, or fewer if `until` says so."""
+    """All stages of a model on one batch: `steps` of each; of the last, until `until` says so."""
     for module in model.modules():
         if isinstance(module, Standardize):
             x = batch.current if module.source == "current" else batch.video
@@ -93,7 +94,8 @@ def train_on(model: nn.Module, batch: Batch, steps: int, until: Callable[[], boo
             over = (0, 1) if module.source == "current" else (0, 2, 3, 4)
             scale = 1 if module.source == "current" else 255
             module.set_statistics(x.float().mean(over) / scale, x.float().std(over) / scale)
-    for stage in stages_of(model):
+    stages = stages_of(model)
+    for stage in stages:
         if isinstance(stage, Solve):
             model.eval()
             with torch.no_grad():
@@ -110,7 +112,7 @@ def train_on(model: nn.Module, batch: Batch, steps: int, until: Callable[[], boo
                 optimizer.zero_grad()
                 torch.stack(list(terms.values())).sum().backward()
                 optimizer.step()
-            if until():
+            if stage is stages[-1] and until():
                 break
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from fmbench_baselines.bilm import BiLM
 from fmbench_baselines.capture import Capture
 from fmbench_baselines.crnn3d import ConvLstmNet
 from fmbench_baselines.dcnn_svm import DcnnSvm
@@ -20,6 +21,7 @@ from fmbench_baselines.vivit import Vivit
 
 MODELS: dict[str, type[nn.Module]] = {
     "3dcrnn": ConvLstmNet,
+    "bilm": BiLM,
     "capture": Capture,
     "dcnn_svm": DcnnSvm,
     "expert_system": ExpertSystem,

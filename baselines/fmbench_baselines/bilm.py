@@ -1,0 +1,431 @@
+"""BiLM: a frozen bidirectional language model of currents that adapters teach to read video.
+
+Yang, Miech, Sivic, Laptev, Schmid: "Zero-Shot Video Question Answering via Frozen Bidirectional
+Language Models" (FrozenBiLM), NeurIPS 2022, arXiv 2206.08155, Sec. 3; place and initialisation of
+the adapters as in the authors' code.
+Differs: the language model is a small DeBERTa-V2 that first learns the language of currents, the
+vision encoder a small ViT, and then both are frozen. A level of a phase is a word; a value between
+two levels lies between their embeddings. Masked words are predicted in sentences of currents that
+end with a word for the label, so that no answer is a word the model never met. For the mask, every
+patch of a frame is a token, and the projection has a bias for each frame, since relative positions
+reach no further than a sentence. The frozen parts have no dropout; the authors' decoder, which runs
+the last layer twice more, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import load_state_dict
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DebertaV2Config, DebertaV2ForMaskedLM
+
+from fmbench.nn import DenseHead, Standardize, tube_grid
+from fmbench.stages import Learn, Stage, Turn
+from fmbench.types import Batch, Modality, Prediction, Problem
+
+VisualTokens = Literal["grid", "frame"]
+MASKED = 0.15  # share of the words in pretraining, BERT's and DeBERTa's
+REACH = 5.0  # standard deviations to either side of the mean that the levels cover
+CLS, MASK, FIRST_ANSWER = 0, 1, 2  # words; the labels' follow, then the levels of each phase
+LOADED = -1  # instead of a number of batches of pretraining
+
+
+class Adapted(nn.Module):
+    """A branch's output map and the adapter behind it: h + Up(ReLU(Down(h))), h = map(x).
+
+    What follows in the branch (dropout, sum with the residual, LayerNorm) sees the adapted h.
+
+    Args:
+        dense: the frozen map, (…, in) -> (…, D).
+        reduction: D over the adapter's width.
+        dropout: inside the adapter, in training.
+    """
+
+    def __init__(self, dense: nn.Linear, reduction: int, dropout: float) -> None:
+        super().__init__()
+        dim = dense.out_features
+        self.dense = dense
+        self.down = nn.Linear(dim, dim // reduction)
+        self.up = nn.Linear(dim // reduction, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.active = True
+        for parameter in (*self.down.parameters(), *self.up.parameters()):  # nearly the identity
+            nn.init.normal_(parameter, std=1e-3)
+            parameter.data.clamp_(-2e-3, 2e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) -> (…, D)."""
+        h: Tensor = self.dense(x)
+        if self.active:
+            h = h + self.up(self.dropout(F.relu(self.down(h))))
+        return h
+
+
+def insert_adapters(language: Any, reduction: int, dropout: float) -> None:
+    """Behind the self-attention and behind the feed-forward of every layer."""
+    for layer in language.deberta.encoder.layer:
+        for branch in (layer.attention.output, layer.output):
+            branch.dense = Adapted(branch.dense, reduction, dropout)
+
+
+@contextmanager
+def without_adapters(module: nn.Module) -> Iterator[None]:
+    """The plain language model, inside the block."""
+    adapters = [m for m in module.modules() if isinstance(m, Adapted)]
+    for adapter in adapters:
+        adapter.active = False
+    try:
+        yield
+    finally:
+        for adapter in adapters:
+            adapter.active = True
+
+
+def language_config(words: int, samples: int, dim: int, depth: int, heads: int) -> DebertaV2Config:
+    """DeBERTa-V2-XLarge's switches, without dropout.
+
+    Beyond the distances within a sentence all are alike: no frozen position is one that pretraining
+    never used.
+    """
+    options: dict[str, Any] = {
+        "vocab_size": words,
+        "hidden_size": dim,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * dim,
+        "pad_token_id": None,
+        "relative_attention": True,
+        "max_relative_positions": samples + 1,
+        "max_position_embeddings": samples + 1,
+        "pos_att_type": ["p2c", "c2p"],
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "conv_kernel_size": 3,
+        "conv_act": "gelu",
+        "position_biased_input": False,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "legacy": False,
+    }
+    return DebertaV2Config(**options)
+
+
+def load_language(path: str, config: DebertaV2Config) -> DebertaV2ForMaskedLM:
+    """From a folder that `save_pretrained` wrote, safetensors only.
+
+    Raises:
+        ValueError: it cannot be read, or it is another model.
+    """
+    load: Any = DebertaV2ForMaskedLM.from_pretrained
+    try:
+        language, report = load(
+            path,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"pretrained_language: {path}: {_brief(error)}") from None
+    keys = sorted({*report["missing_keys"], *report["unexpected_keys"]})
+    if keys:
+        raise ValueError(f"pretrained_language: {path}: another model, it differs in {keys[0]}")
+    loaded: DebertaV2ForMaskedLM = language.float()
+    return loaded
+
+
+def load_vision(vision: VisionTransformer, path: str) -> None:
+    """From a file that timm reads: safetensors, or pickled tensors and plain values only.
+
+    Positions and patches of another size are resampled, as timm does; a classifier is left out.
+
+    Raises:
+        ValueError: it cannot be read, or it is another encoder.
+    """
+    try:
+        state = checkpoint_filter_fn(load_state_dict(path, weights_only=True), vision)
+        vision.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
+    except Exception as error:  # which, depends on the file's format
+        raise ValueError(f"pretrained_vision: {path}: {_brief(error)}") from None
+
+
+class ImageNet(Standardize):
+    """What an encoder pretrained on photographs expects, whatever the recordings' statistics."""
+
+    def __init__(self) -> None:
+        mean, std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
+        super().__init__("video", 255 * mean, 255 * std, axis=1)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Nothing changes."""
+
+
+class BiLM(nn.Module):
+    """Frames and currents in one sentence that ends in [MASK]; the word there is the class.
+
+    Three stages: `vision` learns the class of the label's own frame through a head that is then
+    thrown away, `language` predicts masked words of the training currents, `adapt` freezes both and
+    trains projection, adapters, LayerNorms and dense head. The last refuses to run, and the model
+    to answer, on frozen weights that are neither pretrained nor loaded (`sources`).
+
+    At the default size a window of 10 frames and 240 samples is 882 tokens.
+
+    Args:
+        problem: what is fed and asked; H and W multiples of the patch.
+        dim: D, width of the language model (source: 1536).
+        depth: its layers (source: 24).
+        heads: of its attention (source: 24).
+        levels: words for the values of a phase.
+        reduction: D over an adapter's width.
+        dropout: of the adapters, in training.
+        patch: pixels to a side of a patch of the vision encoder; for a mask 2, 4, 8, …
+        vision_dim: its width.
+        vision_depth: its layers.
+        vision_heads: of its attention.
+        visual_tokens: "grid", every patch of every frame, or the source's "frame", their mean, from
+            which no mask can be drawn.
+        pretrained_vision: file of a ViT's weights, instead of the stage `vision`; its frames are
+            standardised by ImageNet's statistics.
+        pretrained_language: folder that `DebertaV2ForMaskedLM.save_pretrained` wrote, instead of
+            the stage `language`. Its words must be these: a model of English knows no currents.
+
+    Raises:
+        ValueError: sizes that do not divide, a mask from "frame", or weights that do not fit.
+    """
+
+    modalities = frozenset({Modality.CROSS})
+    dense = frozenset({Modality.CROSS})
+
+    vision_batches: Tensor
+    language_batches: Tensor
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        dim: int = 192,
+        depth: int = 6,
+        heads: int = 6,
+        levels: int = 64,
+        reduction: int = 8,
+        dropout: float = 0.1,
+        patch: int = 8,
+        vision_dim: int = 96,
+        vision_depth: int = 4,
+        vision_heads: int = 3,
+        visual_tokens: VisualTokens = "grid",
+        pretrained_vision: str | None = None,
+        pretrained_language: str | None = None,
+    ) -> None:
+        super().__init__()
+        pairs = (("heads", dim, heads), ("reduction", dim, reduction))
+        for name, width, part in (*pairs, ("vision_heads", vision_dim, vision_heads)):
+            if width % part:
+                raise ValueError(f"a width of {width} is not a multiple of {name} {part}")
+        if levels < 2:
+            raise ValueError(f"levels is {levels}; it must be at least 2")
+        if visual_tokens == "frame" and problem.dense:
+            raise ValueError('no mask can be drawn from visual_tokens "frame"; set dense to false')
+        tube_grid(problem.frames, problem.image_size, (1, patch, patch))  # raises if not divisible
+        self.problem = problem
+        self.levels = levels
+        self.visual_tokens = visual_tokens
+        self.paths = {"vision": pretrained_vision, "language": pretrained_language}
+        for kind, path in self.paths.items():  # a checkpoint is complete without these files
+            batches = LOADED if path and Path(path).exists() else 0
+            self.register_buffer(f"{kind}_batches", torch.tensor(batches))
+
+        self.standardize_video = ImageNet() if pretrained_vision else Standardize.video()
+        self.standardize_current = Standardize.current(problem.current_channels)
+        self.vision = VisionTransformer(
+            img_size=problem.image_size,
+            patch_size=patch,
+            embed_dim=vision_dim,
+            depth=vision_depth,
+            num_heads=vision_heads,
+            num_classes=0,
+        )
+        self.vision_head = None  # thrown away after pretraining
+        if not pretrained_vision:
+            self.vision_head = nn.Linear(vision_dim, problem.num_classes)
+        elif Path(pretrained_vision).exists():
+            load_vision(self.vision, pretrained_vision)
+
+        self.first_level = FIRST_ANSWER + problem.num_classes
+        words = self.first_level + problem.current_channels * levels
+        config = language_config(words, problem.current_samples, dim, depth, heads)
+        self.language: Any = DebertaV2ForMaskedLM(config)
+        if pretrained_language and Path(pretrained_language).exists():
+            self.language = load_language(pretrained_language, config)
+        insert_adapters(self.language, reduction, dropout)
+        self.project = nn.Linear(vision_dim, dim, bias=False)
+        self.frame_bias = nn.Parameter(torch.empty(problem.frames, 1, 1, dim))
+        nn.init.trunc_normal_(self.frame_bias, std=0.02)
+        self.dense_head = None
+        if problem.dense:
+            size, classes = (patch, patch), problem.num_classes
+            self.dense_head = DenseHead(dim, steps=problem.frames, patch=size, num_classes=classes)
+
+    def stages(self) -> list[Stage]:
+        """Pretraining of what no file gives, then adaptation of what is frozen since."""
+        stages: list[Stage] = []
+        if self.vision_head is not None:
+            learnt = [*self.vision.parameters(), *self.vision_head.parameters()]
+            turn = Turn(parameters=learnt, losses=self.vision_losses)
+            stages.append(Learn(name="vision", turns=[turn]))
+        if not self.paths["language"]:
+            learnt = [p for n, p in self.language.named_parameters() if not _of_adapter(n)]
+            turn = Turn(parameters=learnt, losses=self.language_losses)
+            stages.append(Learn(name="language", turns=[turn]))
+        tuned = [p for n, p in self.language.named_parameters() if _of_adapter(n) or _of_norm(n)]
+        tuned += [*self.project.parameters(), self.frame_bias]
+        groups: list[dict[str, Any]] = [{"params": tuned, "lr_scale": 2}]  # 1e-3 where 5e-4 is lr
+        if self.dense_head is not None:
+            groups.append({"params": list(self.dense_head.parameters())})
+        return [*stages, Learn(name="adapt", share=2, turns=[Turn(parameters=groups)])]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where the weights of each frozen part come from; empty where they are random."""
+        texts = {}
+        for part, path in self.paths.items():
+            batches = int(self.get_buffer(f"{part}_batches"))
+            pretrained = f"pretrained in stage {part}, {batches} batches" if batches else ""
+            texts[part] = f"loaded from {path}" if batches == LOADED else pretrained
+        return texts
+
+    def vision_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the class from the mean token of the label's own frame."""
+        assert self.vision_head is not None
+        self.vision_batches += 1
+        tokens = self.frame_tokens(self._inputs(batch)[0][:, :, -1:])
+        logits = self.vision_head(tokens.mean((1, 2, 3)))
+        return {"frame": F.cross_entropy(logits, batch.label)}
+
+    def language_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the masked words of [CLS] current label, the mean over them.
+
+        A sample's is the mean over its phases; each is told among the levels of its phase, and the
+        label's word among the labels'.
+        """
+        self.language_batches += 1
+        place = self.places(self._inputs(batch)[1])
+        sentence = self.sentence(place, FIRST_ANSWER + batch.label)
+        masked = torch.rand(sentence.shape[:2], device=sentence.device) < MASKED
+        masked[:, 0] = False
+        sentence = torch.where(masked[..., None], self.words[MASK], sentence)
+        with without_adapters(self.language):
+            states = self.language.deberta(inputs_embeds=sentence).last_hidden_state
+        scores = self.scores(states[:, 1:])  # (B, L + 1, words)
+        levels = scores[:, :-1, self.first_level :]
+        levels = rearrange(levels, "b l (c q) -> b q l c", q=self.levels)
+        sample = F.cross_entropy(levels, place.round().long(), reduction="none").mean(-1)
+        answers = scores[:, -1, FIRST_ANSWER : self.first_level]
+        answer = F.cross_entropy(answers, batch.label, reduction="none")
+        losses = torch.cat([sample, answer[:, None]], dim=1) * masked[:, 1:]
+        return {"words": losses.sum() / masked.sum().clamp(min=1)}
+
+    def forward(self, batch: Batch) -> Prediction:
+        """See `fmbench.types` for the shapes of a Batch and a Prediction."""
+        self._refuse_random_weights()
+        video, current = self._inputs(batch)
+        tokens = self.frame_tokens(video)
+        if self.visual_tokens == "frame":
+            tokens = tokens.mean((2, 3), keepdim=True)
+        visual = self.project(tokens) + self.frame_bias  # (B, T, y, x, D)
+        asked = torch.full_like(batch.label, MASK)
+        text = self.sentence(self.places(current), asked)
+        sequence = torch.cat([visual.flatten(1, 3), text], dim=1)
+        states = self.language.deberta(inputs_embeds=sequence).last_hidden_state
+        logits = self.scores(states[:, -1])[:, FIRST_ANSWER : self.first_level]
+        mask_logits = None
+        if self.dense_head is not None:
+            mask_logits = self.dense_head(states[:, : -text.shape[1]].reshape(visual.shape))
+        return Prediction(logits, mask_logits)
+
+    def frame_tokens(self, video: Tensor) -> Tensor:
+        """Each frame by itself, its patches' tokens: (B, 3, T, H, W) -> (B, T, y, x, D_v)."""
+        frames = rearrange(self.standardize_video(video), "b c t h w -> (b t) c h w")
+        tokens = self.vision.forward_features(frames)[:, self.vision.num_prefix_tokens :]
+        rows: int = self.vision.patch_embed.grid_size[0]
+        out: Tensor = rearrange(tokens, "(b t) (y x) d -> b t y x d", b=len(video), y=rows)
+        return out
+
+    def places(self, current: Tensor) -> Tensor:
+        """Where values stand among the levels, 0 to levels - 1: (B, L, C) amperes, same shape."""
+        value: Tensor = self.standardize_current(current).clamp(-REACH, REACH)
+        return (value + REACH) * (self.levels - 1) / (2 * REACH)
+
+    def sentence(self, place: Tensor, last: Tensor) -> Tensor:
+        """[CLS], the samples, a last word: (B, L, C) and (B,) words -> (B, L + 2, D).
+
+        A sample is the sum of its phases' words, each value interpolated between two levels.
+        """
+        level = torch.arange(self.levels, device=place.device)
+        nearness = F.relu(1 - (place[..., None] - level).abs())  # (B, L, C, levels)
+        samples = nearness.flatten(2) @ self.words[self.first_level :]
+        start = self.words[CLS].expand(len(place), 1, -1)
+        return torch.cat([start, samples, self.words[last][:, None]], dim=1)
+
+    def scores(self, states: Tensor) -> Tensor:
+        """The frozen head: transformed states times each word's embedding, plus its bias.
+
+        (…, D) -> (…, words). An answer is one word: its embedding is the answer's.
+        """
+        head, words = self.language.lm_predictions.lm_head, self.language.get_input_embeddings()
+        out: Tensor = head(states, words)
+        return out
+
+    @property
+    def words(self) -> Tensor:
+        """Embeddings of [CLS], [MASK], the labels, the levels phase by phase: (words, D)."""
+        words: Tensor = self.language.get_input_embeddings().weight
+        return words
+
+    def _refuse_random_weights(self) -> None:
+        for part, source in self.sources.items():
+            if not source:
+                path = self.paths[part]
+                cure = f"{path}: no such file" if path else f"fit pretrains it in stage {part}"
+                raise ValueError(
+                    f"bilm's {part} part is frozen, but neither pretrained nor loaded"
+                    f" (pretrained_{part}): {cure}"
+                )
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Video and current, if they are what the model was built for."""
+        if batch.video is None or batch.current is None:
+            raise ValueError("bilm reads video and current; the batch lacks one")
+        asked = self.problem
+        frames, size, channels = batch.video.shape[2], batch.video.shape[3:], batch.current.shape[2]
+        if (frames, *size) != (asked.frames, *asked.image_size):
+            raise ValueError(
+                f"{frames} frames of {size[0]}x{size[1]} pixels; this bilm reads {asked.frames} of"
+                f" {asked.image_size[0]}x{asked.image_size[1]}"
+            )
+        if channels != asked.current_channels:
+            raise ValueError(
+                f"{channels} channels of current; this bilm reads {asked.current_channels}"
+            )
+        return batch.video, batch.current
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split()[:40])
+
+
+def _of_adapter(name: str) -> bool:
+    return ".dense.down." in name or ".dense.up." in name
+
+
+def _of_norm(name: str) -> bool:
+    return ".LayerNorm." in name
