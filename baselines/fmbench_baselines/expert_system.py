@@ -186,10 +186,10 @@ class ExpertSystem(nn.Module):
         if unknown := sorted(set(fixed) - set(NAMES)):
             raise ValueError(f"no threshold is called {unknown[0]!r}\nKnown: {', '.join(NAMES)}")
         self.free = [k for k, name in enumerate(NAMES) if calibrate and name not in fixed]
-        nominal = torch.tensor([float(antecedent.level) for _, antecedent in CLAUSES])
-        levels = [fixed.get(name, nominal[k].item()) for k, name in enumerate(NAMES)]
+        nominal = [float(antecedent.level) for _, antecedent in CLAUSES]
+        levels = [fixed.get(name, level) for name, level in zip(NAMES, nominal, strict=True)]
         self.register_buffer("thresholds", torch.tensor(levels))
-        self.register_buffer("scales", nominal.abs())
+        self.register_buffer("scales", torch.tensor(nominal).abs())
 
     def features(self, current: Tensor) -> dict[str, Tensor]:
         """What the rules speak of: (B, L, C) amperes -> (B,) each, of the record's last instant.
