@@ -86,13 +86,13 @@ def first_sentence(doc: str, label: str) -> str:
 
 
 def windows(problem: Problem, count: int) -> Batch:
-    """Random windows of both classes, of two recordings."""
+    """Random windows of two recordings, half of them abnormal."""
     draw = torch.Generator().manual_seed(0)
     video = torch.randint(
         256, (count, 3, problem.frames, *problem.image_size), dtype=torch.uint8, generator=draw
     )
     current = torch.randn(count, problem.current_samples, problem.current_channels, generator=draw)
-    rows, label = torch.arange(count), torch.arange(count) % 2
+    rows, label = torch.arange(count), torch.randperm(count, generator=draw) % 2
     return Batch(
         video if problem.modality.has_video else None,
         12_000 + 2_000 * current if problem.modality.has_current else None,
@@ -119,7 +119,7 @@ def make_ready(model: nn.Module, problem: Problem) -> None:
     for stage in stages:
         if isinstance(stage, Solve):
             model.eval()
-            stage.solve(stage.gather(batch))
+            stage.solve(stage.gather(windows(problem, 64)))  # some are held out
         elif isinstance(stage, Learn) and stage is not stages[-1]:
             model.train()
             for turn in stage.turns:
