@@ -218,6 +218,10 @@ class Parser(ArgumentParser):
             text = str(error)
         if match := re.search(r'Parser key "([^"]+)"', text):
             name = match[1]
+            if name not in self.hints or (name not in values and not peek(argv, f"--{name}")):
+                # `--run.out` is taken for a part of the option `run`, which has none
+                asked = [word for word in argv if word.startswith(f"--{name}.")]
+                raise ValueError(self._unknown(asked[0][2:].partition("=")[0], self.hints, "--"))
             value = values[name] if name in values else peek(argv, f"--{name}")[-1]
             where = f"{file}: {name}" if file else f"--{name}"
             hint = self.hints[name]
