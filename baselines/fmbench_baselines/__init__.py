@@ -6,8 +6,10 @@ from torch import nn
 
 from fmbench_baselines.dcnn_svm import DcnnSvm
 from fmbench_baselines.informer import Informer
+from fmbench_baselines.ssfggan import Ssfggan
 
 MODELS: dict[str, type[nn.Module]] = {
     "dcnn_svm": DcnnSvm,
     "informer": Informer,
+    "ssfggan": Ssfggan,
 }
