@@ -19,7 +19,7 @@ ROWS = [(name, str(modality)) for modality in Modality for name in list_models(m
 SMALL = {
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
-    "dcnn_svm": {"held_out": 0.5},  # both classes among so few windows
+    "dcnn_svm": {"held_out": 0.5, "width": 8},  # both classes among so few windows
     "ssfggan": {"labelled_fraction": 0.5, "width": 16},
 }
 """Sizes at which a model's tests run; its own defaults where it is not named."""
