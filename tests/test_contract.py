@@ -17,17 +17,18 @@ from fmbench.types import Batch, Modality, Problem
 
 ROWS = [(name, str(modality)) for modality in Modality for name in list_models(modality)]
 SMALL = {
+    "3dcrnn": {"widths": (8, 16, 24)},
+    "bilm": {"dim": 24, "depth": 2, "heads": 3, "levels": 16, "vision_dim": 24, "vision_depth": 2},
+    "capture": {"dim": 24, "self_depth": 1, "cross_depth": 1, "co_depth": 1},
+    "clipbert": {"dim": 24, "depth": 1},
+    "dcnn_svm": {"held_out": 0.5, "width": 8},  # both classes among so few windows
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
-    "3dcrnn": {"widths": (8, 16, 24)},
+    "ssfggan": {"labelled_fraction": 0.5, "width": 16},
     "tubevit": {"dim": 24, "depth": 2},
+    "unicoder_vl": {"dim": 24, "depth": 2},
     "vit": {"dim": 24, "depth": 2},
     "vivit": {"dim": 24, "depth": 2},
-    "dcnn_svm": {"held_out": 0.5},  # both classes among so few windows
-    "ssfggan": {"labelled_fraction": 0.5, "width": 16},
-    "capture": {"dim": 24, "self_depth": 1, "cross_depth": 1, "co_depth": 1},
-    "unicoder_vl": {"dim": 24, "depth": 2},
-    "bilm": {"dim": 24, "depth": 2, "heads": 3, "levels": 16, "vision_dim": 24, "vision_depth": 2},
 }
 """Sizes at which a model's tests run; its own defaults where it is not named."""
 

@@ -320,6 +320,7 @@ def test_statistics_are_asked_for_by_both_inputs() -> None:
         ({"num_classes": 3}, {}, "dcnn_svm tells two classes apart, not 3"),
         ({"image_size": (64, 12)}, {}, "64x12 pixels are too small .* at least 16x16"),
         ({"current_samples": 1}, {}, "at least 2 samples of current"),
+        ({}, {"width": 0}, "width is 0; it must be at least 1"),
         ({}, {"costs": []}, "give one or more, above 0"),
         ({}, {"svm_windows": 1}, "svm_windows is 1; it must be at least 4"),
         ({}, {"held_out": 0}, "a share of 0 of the blocks"),

@@ -31,28 +31,26 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-WIDTHS = (3, 32, 64, 128, 128)
-"""Channels before and after each convolution; each halves the picture."""
+HALVINGS = 4
 
 
-def image_branch(image_size: tuple[int, int]) -> nn.Sequential:
+def image_branch(image_size: tuple[int, int], width: int) -> nn.Sequential:
     """A standardised frame (B, 3, H, W) -> (B, 2) logits.
 
     Raises:
         ValueError: a frame too small to be halved four times.
     """
-    halvings = len(WIDTHS) - 1
-    rows, columns = (size // 2**halvings for size in image_size)
+    rows, columns = (size // 2**HALVINGS for size in image_size)
     if not rows or not columns:
         raise ValueError(
             f"frames of {image_size[0]}x{image_size[1]} pixels are too small for dcnn_svm; "
-            f"give it at least {2**halvings}x{2**halvings}"
+            f"give it at least {2**HALVINGS}x{2**HALVINGS}"
         )
     layers: list[nn.Module] = []
-    for before, after in pairwise(WIDTHS):
+    for before, after in pairwise((3, width, 2 * width, 4 * width, 4 * width)):
         convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
         layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
-    flat = WIDTHS[-1] * rows * columns
+    flat = 4 * width * rows * columns
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, 2))
 
 
@@ -134,6 +132,7 @@ class DcnnSvm(nn.Module):
     Args:
         problem: what is fed and asked: two classes, frames of 16x16 pixels or more, two samples of
             current or more.
+        width: channels of the first convolution; 2, 4, 4 times as many follow.
         held_out: share of the blocks of time that the branches do not see and the SVM does.
         block_seconds: length of a block; longer than the window of current.
         costs: values of C to choose from.
@@ -161,6 +160,7 @@ class DcnnSvm(nn.Module):
         self,
         problem: Problem,
         *,
+        width: int = 32,
         held_out: float = 0.25,
         block_seconds: int = 600,
         costs: Sequence[float] = (0.1, 1, 10),
@@ -172,6 +172,8 @@ class DcnnSvm(nn.Module):
             raise ValueError(f"dcnn_svm tells two classes apart, not {problem.num_classes}")
         if problem.current_samples < 2:
             raise ValueError("dcnn_svm needs at least 2 samples of current")
+        if width < 1:
+            raise ValueError(f"width is {width}; it must be at least 1")
         if not costs or min(costs) <= 0:
             raise ValueError(f"costs are {list(costs)}; give one or more, above 0")
         if svm_windows < 4:
@@ -184,7 +186,7 @@ class DcnnSvm(nn.Module):
         )
         self.standardize_video = Standardize.video()
         self.standardize_current = Standardize.current(problem.current_channels)
-        self.image = image_branch(problem.image_size)
+        self.image = image_branch(problem.image_size, width)
         self.current = current_branch(problem.current_channels)
         # As many rows as there can be support vectors, so that every checkpoint has one size; the
         # rows that are not needed have dual coefficient 0.

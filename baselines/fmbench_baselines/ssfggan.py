@@ -217,7 +217,10 @@ class Ssfggan(nn.Module):
         }
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Fakes with the mean features of unlabelled windows, of their class and fine code."""
+        """Fakes with the mean features of unlabelled windows, of their class and fine code.
+
+        As in the authors' code of feature matching, the squared distance is a mean over features.
+        """
         unlabelled = ~self.labelled(batch)
         with torch.no_grad():
             wanted = mean_of(self.discriminator(self.real(batch)), unlabelled)  # (384,)
