@@ -18,6 +18,7 @@ from fmbench.types import Batch, Modality, Problem
 ROWS = [(name, str(modality)) for modality in Modality for name in list_models(modality)]
 SMALL = {
     "capture": {"dim": 24, "self_depth": 1, "cross_depth": 1, "co_depth": 1},
+    "clipbert": {"dim": 24, "depth": 1},
     "fmformer": {"dim": 24, "depth": 2},
     "fmformer-official": {"dim": 24, "depth": 2},
     "unicoder_vl": {"dim": 24, "depth": 2},
