@@ -6,6 +6,7 @@ from torch import nn
 
 from fmbench_baselines.bilm import BiLM
 from fmbench_baselines.capture import Capture
+from fmbench_baselines.clipbert import ClipBERT
 from fmbench_baselines.crnn3d import ConvLstmNet
 from fmbench_baselines.dcnn_svm import DcnnSvm
 from fmbench_baselines.expert_system import ExpertSystem
@@ -23,6 +24,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "3dcrnn": ConvLstmNet,
     "bilm": BiLM,
     "capture": Capture,
+    "clipbert": ClipBERT,
     "dcnn_svm": DcnnSvm,
     "expert_system": ExpertSystem,
     "flashformer": Flashformer,
