@@ -93,8 +93,7 @@ def train_on(model: nn.Module, batch: Batch, steps: int, until: Callable[[], boo
             x = batch.current if module.source == "current" else batch.video
             assert x is not None
             over = (0, 1) if module.source == "current" else (0, 2, 3, 4)
-            scale = 1 if module.source == "current" else 255
-            module.set_statistics(x.float().mean(over) / scale, x.float().std(over) / scale)
+            module.set_statistics(x.float().mean(over), x.float().std(over))
     stages = stages_of(model)
     for stage in stages:
         if isinstance(stage, Solve):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import timm
 import torch
@@ -64,7 +64,7 @@ class GridFeatures(nn.Module):
         self.cnn = timm.create_model(
             name, pretrained=False, features_only=True, output_stride=STRIDE, out_indices=(-1,)
         )
-        channels = self.cnn.feature_info.channels()[-1]
+        (channels,) = cast(Any, self.cnn.feature_info).channels()
         self.convolution = nn.Conv2d(channels, dim, 3, padding=1, bias=False)
         if frozen:
             for norm in self.norms():
@@ -98,7 +98,7 @@ class GridFeatures(nn.Module):
         (features,) = self.cnn(rearrange(video, "b c t h w -> (b t) c h w"))
         height, width = video.shape[3] // STRIDE, video.shape[4] // STRIDE
         assert features.shape[2:] == (height, width), tuple(features.shape)
-        grid = self.convolution(features).relu()
+        grid: Tensor = self.convolution(features).relu()
         return rearrange(grid, "(b t) d y x -> b t y x d", b=len(video))
 
 
@@ -236,7 +236,9 @@ class ClipBERT(nn.Module):
 
     def together(self, logits: Tensor) -> Tensor:
         """(B·clips, …) -> (B, …)."""
-        return aggregate_clips(logits.unflatten(0, (-1, self.num_clips)), self.aggregate)
+        return aggregate_clips(
+            rearrange(logits, "(b n) ... -> b n ...", n=self.num_clips), self.aggregate
+        )
 
     def stages(self) -> Sequence[Stage]:
         """One supervised pass, the CNN at a rate of its own."""
