@@ -26,7 +26,7 @@ def test_public_names_are_frozen() -> None:
 
 def test_the_nouns_are_frozen() -> None:
     assert [str(m) for m in types.Modality] == ["current", "visual", "cross"]
-    assert types.Batch._fields == ("video", "current", "label", "mask")
+    assert types.Batch._fields == ("video", "current", "label", "mask", "recording", "second")
     assert types.Prediction._fields == ("logits", "mask_logits", "aux")
     assert list(inspect.signature(types.Problem).parameters) == [
         "modality",

@@ -292,7 +292,7 @@ def test_a_model_that_does_not_read_the_modality_says_what_does(
     refused(
         fmbench("fit", "--model", "only-current", "--modality", "cross"),
         "only-current reads current, not cross",
-        "Models that read cross: fmformer",
+        "Models that read cross: bilm, ",
     )
 
 
