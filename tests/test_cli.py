@@ -626,3 +626,7 @@ def test_demo_ends_with_the_papers_metrics_and_a_picture(fmbench: Command, tmp_p
         assert name in outcome.out
     pictures = [line for line in outcome.out.splitlines() if line.endswith(".png")]
     assert Path(pictures[0]).stat().st_size > 10_000
+
+
+def test_a_part_of_an_option_that_has_none_is_answered_with_the_option(fmbench: Command) -> None:
+    refused(fmbench("fit", "--run.out", "x"), "no option --run.out", "did you mean --run?")
