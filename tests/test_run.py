@@ -326,3 +326,11 @@ def test_a_model_without_options_leaves_a_configuration_that_can_be_read_again(r
     written = yaml.safe_load(replace(config(root), net={}).to_yaml())
     assert "net" not in written  # the command line knows no option of that name
     assert Config(**written) == Config(**written | {"net": {}})
+
+
+def test_epochs_without_end_are_left_to_the_trainer(root: Path, tmp_path: Path) -> None:
+    asked = config(
+        root, "current", trainer={"max_epochs": -1, "max_steps": 9, "accelerator": "cpu"}
+    )
+    fit(asked, run=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "val.json").read_text())["steps"] == 9

@@ -134,7 +134,7 @@ def config(root: Path, epochs: int = 3, **trainer: Any) -> Config:
             "val_fraction": 0.2,
         },
         optim={"lr": 1e-2, "schedule": "constant"},
-        trainer={"max_epochs": epochs, "accelerator": "cpu", **trainer},
+        trainer={"max_epochs": epochs, "accelerator": "cpu"} | trainer,
     )
 
 
@@ -294,3 +294,20 @@ def test_two_processes_go_through_the_stages_together(
         weights(run / "stages" / "reconstruct" / "last.ckpt", "head"),
         {key: value for key, value in best.items() if "head" in key},
     )
+
+
+@pytest.mark.parametrize("epochs", [-1, 0, None])
+def test_stages_need_epochs_to_share(root: Path, tmp_path: Path, epochs: int | None) -> None:
+    asked = config(root, max_epochs=epochs)
+    with pytest.raises(ValueError, match=r"3 stages share trainer\.max_epochs; it is .*number"):
+        fit(asked, run=tmp_path / "run")
+
+
+def test_a_checkpoint_of_an_unknown_stage_is_not_resumed(root: Path, tmp_path: Path) -> None:
+    fit(config(root), run=tmp_path / "run")
+    path = tmp_path / "run" / "stages" / "rivals" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["fmbench"]["stage"] = "elsewhere"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"is of stage elsewhere; .*rivals.*nothing resumed"):
+        fit(config(root), run=tmp_path / "other", resume=path)

@@ -22,8 +22,6 @@ from fmbench.progress import on_terminal, progress, say
 from fmbench.stages import Solve, Stage, share_epochs
 
 LOWER_IS_BETTER = ("loss", "fdr", "mdr")
-LIGHTNING_EPOCHS = 1000
-"""What the Trainer takes where `max_epochs` is not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +66,19 @@ def train(
         options: of Lightning's Trainer; its `max_epochs` is shared out among the stages.
         loggers: of the run.
         resume: a checkpoint of the stage to go on with.
+
+    Raises:
+        ValueError: several stages and no `max_epochs` to share, or a checkpoint of another stage.
     """
     stages = detector.stages
-    epochs = share_epochs(stages, options.get("max_epochs") or LIGHTNING_EPOCHS)
+    asked = options.get("max_epochs")
+    epochs: list[int | None] = [asked]  # one stage takes what the Trainer takes
+    if len(stages) > 1:
+        if asked is None or asked < 1:
+            raise ValueError(
+                f"{len(stages)} stages share trainer.max_epochs; it is {asked}, give it a number"
+            )
+        epochs = [*share_epochs(stages, asked)]
     folders = places(run, stages)
     first = _stage_of(resume, stages) if resume else 0
     done = steps = 0
@@ -149,7 +157,12 @@ def _solve(
 def _stage_of(path: Path, stages: Sequence[Stage]) -> int:
     """The stage in which a checkpoint was written."""
     name = checkpoints.read(path)["fmbench"].get("stage", stages[-1].name)
-    return [stage.name for stage in stages].index(name)
+    names = [stage.name for stage in stages]
+    if name not in names:
+        raise ValueError(
+            f"{path} is of stage {name}; this training's are {', '.join(names)}; nothing resumed"
+        )
+    return names.index(name)
 
 
 NOISE = (

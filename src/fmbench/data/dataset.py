@@ -152,7 +152,7 @@ class WindowDataset(Dataset[Batch]):
         return torch.from_numpy(self.amperes[rows])
 
     def _seconds(self, which: Any, frame: Any) -> NDArray[np.int64]:
-        """(B,): the second of the day of each label frame."""
+        """(B,): the second of each label frame, since 1970."""
         seconds = np.empty(len(frame), np.int64)
         for recording, rows in self.runs(which):
             seconds[rows] = recording.seconds[frame[rows]]
