@@ -21,14 +21,13 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import load_state_dict
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from fmbench.nn import DenseHead, Standardize, tube_grid
+from fmbench.nn import DenseHead, ImageNet, Standardize, tube_grid
 from fmbench.stages import Learn, Stage, Turn
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -156,17 +155,6 @@ def load_vision(vision: VisionTransformer, path: str) -> None:
         vision.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
     except Exception as error:  # which, depends on the file's format
         raise ValueError(f"pretrained_vision: {path}: {_brief(error)}") from None
-
-
-class ImageNet(Standardize):
-    """What an encoder pretrained on photographs expects, whatever the recordings' statistics."""
-
-    def __init__(self) -> None:
-        mean, std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
-        super().__init__("video", 255 * mean, 255 * std, axis=1)
-
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Nothing changes."""
 
 
 class BiLM(nn.Module):

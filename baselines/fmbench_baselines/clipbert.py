@@ -21,11 +21,10 @@ from typing import Any, Literal, Self, cast
 import timm
 import torch
 from einops import rearrange, repeat
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from fmbench.nn import DenseHead, Standardize, tube_grid
+from fmbench.nn import DenseHead, ImageNet, Standardize, tube_grid
 from fmbench.nn.bert import EPS, BertStack, SeriesEmbedding, both, learnable
 from fmbench.nn.positions import resize_grid
 from fmbench.stages import Learn, Stage, Turn
@@ -36,17 +35,6 @@ STRIDE = 8
 
 Aggregate = Literal["lse", "mean", "max"]
 BatchNorms = Literal["train", "frozen"]
-
-
-class ImageNet(Standardize):
-    """What a CNN trained on photographs expects, whatever the recordings' statistics."""
-
-    def __init__(self) -> None:
-        mean, std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
-        super().__init__("video", 255 * mean, 255 * std, axis=1)
-
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Nothing changes."""
 
 
 class GridFeatures(nn.Module):

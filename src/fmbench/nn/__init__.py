@@ -14,7 +14,7 @@ from fmbench.nn.series import (
     series_head,
     sinusoids,
 )
-from fmbench.nn.standardize import Standardize
+from fmbench.nn.standardize import ImageNet, Standardize
 from fmbench.nn.time_blocks import TimeBlocks
 from fmbench.nn.tokens import tube_grid, tube_patches, video_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "Block",
     "DenseHead",
     "Encoder",
+    "ImageNet",
     "MultiHead",
     "Positions",
     "PostNormLayer",

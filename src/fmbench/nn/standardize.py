@@ -7,6 +7,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of the photographs that image encoders are pretrained on, grey levels in [0, 1] (as in timm)."""
+
 
 class Standardize(nn.Module):
     """(x - mean) / std for each channel, with statistics of the training part.
@@ -67,3 +71,15 @@ class Standardize(nn.Module):
         shape = [1] * x.ndim
         shape[self.axis] = -1
         return (x - self.mean.view(shape)) / self.std.view(shape)
+
+
+class ImageNet(Standardize):
+    """What an encoder pretrained on photographs expects of (B, 3, T, H, W) or (B, 3, H, W), 0-255,
+    whatever the statistics of the recordings."""
+
+    def __init__(self) -> None:
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        super().__init__("video", 255 * mean, 255 * std, axis=1)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Nothing changes."""
