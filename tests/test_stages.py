@@ -17,6 +17,7 @@ from torch import nn
 import fmbench
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector, Optim, parameter_groups
+from fmbench.progress import PlainProgress
 from fmbench.registry import catalogue
 from fmbench.run import Config, fit
 from fmbench.stages import Learn, Solve, Stage, Turn, share_epochs, stages_of
@@ -311,3 +312,15 @@ def test_a_checkpoint_of_an_unknown_stage_is_not_resumed(root: Path, tmp_path: P
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"is of stage elsewhere; .*rivals.*nothing resumed"):
         fit(config(root), run=tmp_path / "other", resume=path)
+
+
+def test_a_solution_says_how_far_it_is_and_keeps_to_the_trainers_options(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fmbench.train.progress", lambda: [PlainProgress(seconds=0)])
+    part = config(root, limit_train_batches=2, enable_progress_bar=False)
+    best = fit(part, run=tmp_path / "run")
+    assert fmbench.load(best).model.solved_on == 2 * 8
+    stages = capsys.readouterr().out.partition("stage 3 of 3")
+    assert "batch 2 of 2" in stages[2]
+    assert "batch" not in stages[0]

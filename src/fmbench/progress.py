@@ -26,11 +26,25 @@ class PlainProgress(Callback):
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.started = self.spoken = time.monotonic()
 
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = self.spoken = time.monotonic()
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._is_time():
+            total = trainer.num_predict_batches[dataloader_idx]
+            self._say(f"batch {batch_idx + 1} of {total:.0f}", trainer, module, ())
+
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
-        now = time.monotonic()
-        if now - self.spoken < self.seconds:
+        if not self._is_time():
             return
-        self.spoken = now
         epoch, step = trainer.current_epoch + 1, trainer.global_step
         total = trainer.estimated_stepping_batches
         self._say(
@@ -44,13 +58,20 @@ class PlainProgress(Callback):
             f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer, module, names
         )
 
+    def _is_time(self) -> bool:
+        """Whether the last line was long enough ago; if so, the next one is counted from now."""
+        now = time.monotonic()
+        due = now - self.spoken >= self.seconds
+        self.spoken = now if due else self.spoken
+        return due
+
     def _say(
         self, head: str, trainer: L.Trainer, module: L.LightningModule, names: tuple[str, ...]
     ) -> None:
         if not trainer.is_global_zero:
             return
         known = trainer.callback_metrics
-        if not module.automatic_optimization:  # turns in alternation have no common loss
+        if names and not module.automatic_optimization:  # turns in alternation have no common loss
             names = (*(name for name in known if name.startswith("train/")), *names)
         values = "  ".join(f"{name} {known[name].item():.4f}" for name in names if name in known)
         print(f"[{time.monotonic() - self.started:6.0f} s] {head}  {values}", flush=True)

@@ -145,9 +145,15 @@ def _solve(
     detector: Detector, data: FurnaceData, folder: Path, options: dict[str, Any]
 ) -> L.Trainer:
     """One pass over the training windows; the solution stands in both checkpoints."""
-    trainer = L.Trainer(
-        **options, logger=False, enable_checkpointing=False, enable_progress_bar=on_terminal()
-    )
+    options = {
+        **options,
+        "logger": False,
+        "enable_checkpointing": False,
+        "callbacks": progress(),
+        "enable_progress_bar": on_terminal(),
+        "limit_predict_batches": options.get("limit_train_batches"),
+    }
+    trainer = L.Trainer(**options)
     trainer.predict(detector, datamodule=data, return_predictions=False, weights_only=True)
     for name in ("best", "last"):
         trainer.save_checkpoint(folder / f"{name}.ckpt", weights_only=True)
