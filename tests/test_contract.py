@@ -169,7 +169,8 @@ def test_a_row_does_not_depend_on_its_neighbours(name: str, modality: str) -> No
 def test_both_inputs_and_the_label_instant_are_seen(name: str, modality: str) -> None:
     model, problem = prepared(name, modality, batch_for(problem_of(name, modality), 8))
     model.eval()
-    batch = batch_for(problem, 8)  # a crisp rule may not hang on one sample in each of them
+    crisp = name == "expert_system"  # of eight windows, one at least hangs on its last sample
+    batch = batch_for(problem, 8 if crisp else 1)
     before = model(batch).logits
     if batch.video is not None:
         video = batch.video.clone()
