@@ -99,6 +99,14 @@ def test_metrics_can_be_recomputed_from_the_stored_predictions(
     decided = table["score"] > 0.5
     assert metrics["acc"] == pytest.approx(accuracy_score(table["label"], decided))
     assert metrics["mdr"] == pytest.approx(1 - recall_score(table["label"], decided))
+    assert table["decision"].equals(decided.astype(int))
+    np.testing.assert_allclose(table["score"], 1 / (1 + np.exp(-table["log_odds"])), atol=2e-6)
+    tn, fp, fn, tp = (table[f"pixel_{name}"] for name in ("tn", "fp", "fn", "tp"))
+    assert (tn + fp + fn + tp == 32 * 32).all()
+    assert ((fn + tp > 0) == (table["label"] == 1)).all()
+    errors = (fp + fn).sum()
+    ious = [right.sum() / (right.sum() + errors) for right in (tn, tp)]
+    assert metrics["miou"] == pytest.approx(np.mean(ious))
     assert json.loads((tmp_path / "test.json").read_text())["metrics"] == pytest.approx(metrics)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from fmbench.metrics import DetectionMetrics, abnormal_probability
+from fmbench.metrics import DetectionMetrics, of_each_window
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
 from fmbench.types import Batch, Prediction, Problem
 
@@ -119,8 +119,7 @@ class Detector(L.LightningModule):
             {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
         )
         self.gathered: list[dict[str, Tensor]] = []
-        self.scores: list[Tensor] = []
-        self.labels: list[Tensor] = []
+        self.tested: list[dict[str, Tensor]] = []
 
     def forward(self, batch: Batch) -> Prediction:
         prediction: Prediction = self.model(batch)
@@ -179,11 +178,10 @@ class Detector(L.LightningModule):
         self._judge("val", batch)
 
     def on_test_start(self) -> None:
-        self.scores, self.labels = [], []
+        self.tested = []
 
     def test_step(self, batch: Batch, index: int) -> None:
-        self.scores.append(abnormal_probability(self._judge("test", batch).logits).cpu())
-        self.labels.append(batch.label.cpu())
+        self.tested.append(of_each_window(self._judge("test", batch), batch))
 
     def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
         if not isinstance(self.stage, Solve):
@@ -196,12 +194,12 @@ class Detector(L.LightningModule):
         """What a `Solve` stage has gathered, in all processes, becomes its solution."""
         if not isinstance(self.stage, Solve):
             return
-        shares = [_concatenated(self.gathered)]
+        shares = [concatenated(self.gathered)]
         if self.trainer.world_size > 1:
             shares *= self.trainer.world_size
             distributed.all_gather_object(shares, shares[0])
         self.gathered = []
-        self.stage.solve(_concatenated(shares))
+        self.stage.solve(concatenated(shares))
 
     def on_validation_epoch_end(self) -> None:
         self._report("val")
@@ -250,5 +248,6 @@ def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:
     return [{"lr": lr * group.pop("lr_scale", 1.0), **group} for group in groups]
 
 
-def _concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Columns by name, batch after batch."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -111,5 +111,31 @@ def abnormal_probability(logits: Tensor) -> Tensor:
     return 1 - logits.softmax(1)[:, 0]
 
 
+def of_each_window(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    """What every rate can be computed from again: columns by name, each (B,), on the CPU.
+
+    label and decision, int64; score, the probability that the window is not normal; log_odds,
+    ln(score / (1 - score)), which does not saturate; with masks the pixels by truth and decision,
+    pixel_tn, pixel_fp, pixel_fn, pixel_tp.
+    """
+    logits = prediction.logits.float()
+    columns = {
+        "label": batch.label,
+        "decision": logits.argmax(1),
+        "score": abnormal_probability(logits),
+        "log_odds": logits[:, 1:].logsumexp(1) - logits[:, 0],
+    }
+    if prediction.mask_logits is not None and batch.mask is not None:
+        truth = batch.mask.flatten(1) > 0
+        called = prediction.mask_logits.argmax(1).flatten(1) > 0
+        for name, cell in zip(
+            Counts._fields,
+            (~truth & ~called, ~truth & called, truth & ~called, truth & called),
+            strict=True,
+        ):
+            columns[f"pixel_{name}"] = cell.sum(1)
+    return {name: column.cpu() for name, column in columns.items()}
+
+
 def _counts(confusion: BinaryConfusionMatrix) -> Counts:
     return Counts(*confusion.compute().flatten().tolist())

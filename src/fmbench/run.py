@@ -22,7 +22,7 @@ from torch import distributed
 from fmbench import checkpoint as checkpoints
 from fmbench.checkpoint import load
 from fmbench.data import FurnaceData
-from fmbench.lit import Detector, Loss, Optim
+from fmbench.lit import Detector, Loss, Optim, concatenated
 from fmbench.nn import Standardize
 from fmbench.progress import describe, say
 from fmbench.provenance import git_commit, versions
@@ -147,8 +147,8 @@ def test(
 ) -> dict[str, float]:
     """Measure a checkpoint on recordings; returns metrics by name.
 
-    Writes `<split>.json` and `<split>-predictions.csv` (recording, frame, time, label, score) into
-    `out`, by default the run's folder.
+    Writes `<split>.json` and `<split>-predictions.csv` (recording, frame, time, and what
+    `fmbench.metrics.of_each_window` keeps) into `out`, by default the run's folder.
 
     Args:
         checkpoint: a file that `fit` or `import_official` wrote.
@@ -180,9 +180,8 @@ def test(
     }
     folder = out or run_folder(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    table = part.table(split).assign(
-        label=torch.cat(detector.labels).numpy(), score=torch.cat(detector.scores).float().numpy()
-    )
+    columns = {name: column.numpy() for name, column in concatenated(detector.tested).items()}
+    table = part.table(split).assign(**columns)
     table.to_csv(folder / f"{split}-predictions.csv", index=False, float_format="%.6g")
     result = {
         "model": about["model"],
