@@ -121,6 +121,12 @@ class Detector(L.LightningModule):
         self.gathered: list[dict[str, Tensor]] = []
         self.tested: list[dict[str, Tensor]] = []
 
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers some stage learns by gradient."""
+        learnt = {p for stage in self.stages for p in learnt_in(stage)}
+        return sum(p.numel() for p in learnt)
+
     def forward(self, batch: Batch) -> Prediction:
         prediction: Prediction = self.model(batch)
         return prediction

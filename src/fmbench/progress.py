@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from fmbench.lit import Detector
-from fmbench.stages import learnt_in
 
 say = rank_zero_only(print)
 """`print`, in the first process of a training only."""
@@ -88,6 +87,5 @@ def progress() -> list[Callback]:
 
 
 def describe(detector: Detector) -> str:
-    """`1,920,932 parameters`, those that some stage trains."""
-    learnt = {p for stage in detector.stages for p in learnt_in(stage)}
-    return f"{sum(p.numel() for p in learnt):,} parameters"
+    """`1,920,932 parameters`."""
+    return f"{detector.num_parameters:,} parameters"

@@ -186,6 +186,7 @@ def test(
     result = {
         "model": about["model"],
         "problem": about["problem"],
+        "parameters": detector.num_parameters,
         "split": split,
         "data": part.description,
         "synthetic": part.synthetic,
