@@ -9,8 +9,9 @@ import pandas as pd
 
 from fmbench import run
 from fmbench.cli.data import write
-from fmbench.cli.train import resolve, train
+from fmbench.cli.train import train
 from fmbench.config import Parser
+from fmbench.options import resolve
 from fmbench.predict import predict
 
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU"}
