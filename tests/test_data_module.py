@@ -345,6 +345,18 @@ def test_statistics_are_those_of_the_training_part(written: tuple[Path, list[Wri
     assert np.allclose(measured.current_std, np.std(amperes, 0), rtol=1e-5)
 
 
+def test_the_fingerprint_does_not_follow_the_versions_that_wrote_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    write_root(tmp_path, size=SIZE)
+    prints = []
+    for versions, seed in (("1.0", 0), ("2.0", 0), ("2.0", 1)):
+        manifest = {"synthetic": True, "seed": seed, "versions": {"numpy": versions}}
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        prints.append(FurnaceData(root=tmp_path, **SHORT).fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+
+
 def test_the_fingerprint_follows_lists_and_currents(tmp_path: Path) -> None:
     recordings = write_root(tmp_path, size=SIZE, seconds=30)
     before = FurnaceData(root=tmp_path, **SHORT).fingerprint()

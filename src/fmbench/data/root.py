@@ -55,7 +55,10 @@ class Root:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names, sizes, lists, CSV files and manifest; frames count by their size."""
+        """SHA-256 over names, sizes, lists, CSV files and manifest; frames count by their size.
+
+        Who wrote the same bytes with other package versions has the same data.
+        """
         digest = hashlib.sha256(self.part.encode())
         for recording in self.recordings:
             size = recording.source.stat().st_size if recording.source.is_file() else 0
@@ -67,7 +70,8 @@ class Root:
         for split, lists in sorted(self.splits.items()):
             for name, frames in sorted(lists.items()):
                 digest.update(f"{split}/{name}".encode() + frames.tobytes())
-        digest.update(json.dumps(self.manifest, sort_keys=True).encode())
+        facts_of_set = {key: value for key, value in self.manifest.items() if key != "versions"}
+        digest.update(json.dumps(facts_of_set, sort_keys=True).encode())
         return digest.hexdigest()
 
 
