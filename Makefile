@@ -3,10 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: help install demo test test-slow check validate-simulator clean
+PROFILE ?= cpu
+SEEDS ?= 1
+JOBS ?= 1
+
+.PHONY: help install demo table2 table3 table4 table5 test test-slow check validate-simulator clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
 
 install: $(BIN)/.installed  ## make .venv and install fmbench with its development tools
 
@@ -17,6 +21,9 @@ $(BIN)/.installed: pyproject.toml
 
 demo: install  ## simulate a small data set, train FmFormer on video and current, test it, draw a picture
 	$(BIN)/fmbench demo
+
+table2 table3 table4 table5: install  ## a table of the paper (PROFILE=cpu SEEDS=1 JOBS=1); trains what has no result
+	$(BIN)/fmbench table $@ --profile $(PROFILE) --seeds $(SEEDS) --jobs $(JOBS)
 
 test: install check  ## lint, types, import rules and the fast tests (minutes on 2 cores)
 	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -259,7 +260,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 def peek(argv: Sequence[str], flag: str) -> list[str]:
     """What follows `flag` on a command line that is not parsed yet, in order."""
     found = []
-    for word, after in zip(argv, [*argv[1:], None], strict=True):
+    for word, after in zip_longest(argv, argv[1:]):
         if word == flag and after is not None:
             found.append(after)
         elif word.startswith(f"{flag}="):

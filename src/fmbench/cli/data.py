@@ -74,6 +74,22 @@ def stats(argv: list[str]) -> int:
     return 0
 
 
+def ensure(root: Path, *, own_root: bool) -> None:
+    """A data root: the default simulated set is made where there is none and none was named.
+
+    Raises:
+        ValueError: the user named a folder that is not there.
+    """
+    if root.is_dir():
+        return
+    if own_root:
+        raise ValueError(f"--data.root {root}: no such folder")
+    from fmbench.progress import say
+
+    say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
+    write(root, preset="wide", seed=0, lazy=True)
+
+
 def write(root: Path, **settings: Any) -> None:
     """`write_dataset` with a progress bar on a terminal and plain lines elsewhere."""
     with _progress() as show:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fmbench import run
-from fmbench.cli.data import write
+from fmbench.cli.data import ensure
 from fmbench.config import Parser
 from fmbench.options import Request, add_data, add_trainer, resolve
 from fmbench.predict import predict as predict_recording
@@ -23,12 +23,7 @@ def fit(argv: list[str]) -> int:
         return 0
     if request.notice:
         say(request.notice)
-    root = Path(request.config.data["root"])
-    if not root.is_dir():
-        if request.own_root:
-            raise ValueError(f"--data.root {root}: no such folder")
-        say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
-        write(root, preset="wide", seed=0, lazy=True)
+    ensure(Path(request.config.data["root"]), own_root=request.own_root)
     best = train(request)
     say(f"best checkpoint: {best}")
     say(f"next: fmbench test --checkpoint {best}")

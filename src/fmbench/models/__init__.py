@@ -1,4 +1,4 @@
-"""The paper's own model, as printed and as released."""
+"""The paper's own model, as printed and as released, and what any model must beat."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from torch import nn
 
 from fmbench.models.fmformer import FmFormer
 from fmbench.models.official import OfficialFmFormer
+from fmbench.models.references import AlwaysAbnormal, BrightestRed, RandomScore, RmsCurrent
 
 MODELS: dict[str, type[nn.Module]] = {
+    "always_abnormal": AlwaysAbnormal,
+    "brightest_red": BrightestRed,
     "fmformer": FmFormer,
     "fmformer-official": OfficialFmFormer,
+    "random_score": RandomScore,
+    "rms_current": RmsCurrent,
 }

@@ -11,6 +11,7 @@ from fmbench.simulator.lazy import LazyRecording, is_lazy, open_lazy
 from fmbench.simulator.process import Event, Run, simulate
 from fmbench.simulator.render import FURNACE_BOX, Camera, visibility
 from fmbench.simulator.scene import Tag, tags
+from fmbench.simulator.sidecar import read_tags
 from fmbench.simulator.video import write_video
 from fmbench.simulator.write import PRESETS, Preset, write_dataset
 
@@ -29,6 +30,7 @@ __all__ = [
     "Tag",
     "is_lazy",
     "open_lazy",
+    "read_tags",
     "simulate",
     "tags",
     "visibility",

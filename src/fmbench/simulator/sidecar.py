@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.simulator.config import Stream
+from fmbench.simulator.lazy import is_lazy, open_lazy
 from fmbench.simulator.process import Event
 from fmbench.simulator.render import Camera, Spot
 from fmbench.simulator.scene import Tag, tags
 
+SIDECAR = "sidecar"
 MARKS = ("onset", "apex", "offset")
 
 
@@ -37,6 +39,21 @@ def write_sidecar(folder: Path, name: str, camera: Camera) -> None:
         file["events"] = json.dumps(events)
     keyframes = json.dumps(key_frames(camera))
     (folder / f"{name}.keyframes.json").write_text(keyframes)
+
+
+def read_tags(part_dir: Path, name: str) -> NDArray[np.uint16] | None:
+    """(N,) bits of `Tag`, one a frame, of a recording in `<root>/pixel-level`; None where no
+    simulator tells them. For evaluation only.
+    """
+    if is_lazy(part_dir):
+        run = open_lazy(part_dir, name).run
+        return tags(run, np.arange(len(run)))
+    path = part_dir.parent / SIDECAR / f"{name}.h5"
+    if not path.is_file():
+        return None
+    with h5py.File(path, "r") as file:
+        found: NDArray[np.uint16] = file["tags"][:]
+    return found
 
 
 def event_row(event: Event) -> dict[str, Any]:

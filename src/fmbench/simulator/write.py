@@ -19,7 +19,7 @@ from fmbench.simulator.config import SIM_VERSION, SimConfig, Stream
 from fmbench.simulator.lazy import MANIFEST, simulate_entry
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.render import Camera
-from fmbench.simulator.sidecar import write_sidecar
+from fmbench.simulator.sidecar import SIDECAR, write_sidecar
 from fmbench.simulator.staging import staged
 
 Progress = Callable[[int, int, str], None]
@@ -227,7 +227,7 @@ def _write_recording(
         path.parent.mkdir(exist_ok=True)
         _write_mat(path, Camera(run), part == "pixel-level", advance)
     if sidecar:
-        write_sidecar(folder / "sidecar", name, Camera(run))
+        write_sidecar(folder / SIDECAR, name, Camera(run))
 
 
 def _write_mat(path: Path, camera: Camera, dense: bool, advance: Callable[[int], None]) -> None:

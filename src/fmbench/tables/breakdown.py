@@ -1,0 +1,155 @@
+"""Two tables that the paper lacks: rates under each disturbance, and events found or missed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from fmbench.data.series import parse_seconds
+from fmbench.simulator import Tag
+from fmbench.tables.intervals import Interval, intervals
+from fmbench.tables.render import NAMES, NONE
+from fmbench.tables.table import Line, Table
+
+DISTURBANCES = {
+    "mist": Tag.MIST_HEAVY,
+    "flame": Tag.FLAME,
+    "ambient light": Tag.AMBIENT,
+    "current fluctuation": Tag.CURRENT_FLUCT,
+    "feeding": Tag.FEEDING,
+}
+FREE = "none"
+LABEL_FREE = Tag(sum(tag for tag in Tag if tag not in (Tag.SUBCRITICAL, Tag.WEAK)))
+
+
+def under(windows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The windows under each disturbance (they may share some), and those under none at all."""
+    tags = windows["tags"].to_numpy()
+    found = {name: windows[tags & int(tag) > 0] for name, tag in DISTURBANCES.items()}
+    return found | {FREE: windows[tags & int(LABEL_FREE) == 0]}
+
+
+def interference(line: Line) -> dict[str, dict[str, Interval]]:
+    """Every rate under each disturbance, mean over seeds, with its interval."""
+    parts = [under(windows) for windows in line.windows]
+    return {
+        name: intervals([part[name].reset_index(drop=True) for part in parts])
+        for name in parts[0]
+        if len(parts[0][name])
+    }
+
+
+def events(windows: pd.DataFrame) -> dict[str, float]:
+    """What an operator would live with, from decisions at the windows' own spacing.
+
+    An event is an abnormal stretch; it is found if any of its windows is called abnormal. An alarm
+    is a run of windows called abnormal; it is false if none of them is abnormal.
+
+    Returns:
+        events; found; delay_median and delay_p90, seconds from onset to the first window called
+        abnormal, of the events found; false_per_hour, false alarms an hour of normal operation;
+        alarm_share, of all windows; spacing, seconds between two windows.
+    """
+    total = found = false = 0
+    normal_seconds = 0.0
+    delays: list[float] = []
+    gaps: list[float] = []
+    for _, part in windows.groupby("recording", sort=False):
+        part = part.sort_values("frame")
+        seconds = parse_seconds(part["time"])
+        unit = seconds[1:] - seconds[:-1] if len(seconds) > 1 else np.zeros(0)
+        gaps += unit.tolist()
+        abnormal = part["label"].to_numpy() > 0
+        called = part["decision"].to_numpy() > 0
+        since = part["since_onset"].to_numpy()
+        onset = np.where(abnormal, np.round(seconds - since), np.nan)
+        for begin in np.unique(onset[abnormal]):
+            rows = onset == begin
+            total += 1
+            hits = since[rows & called]
+            if len(hits):
+                found += 1
+                delays.append(float(hits.min()))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], called.astype(int), [0]])))
+        false += sum(
+            not abnormal[start:stop].any()
+            for start, stop in zip(edges[::2], edges[1::2], strict=True)
+        )
+        normal_seconds += float(np.sum(~abnormal) * (np.median(unit) if len(unit) else 0))
+    hours = normal_seconds / 3600
+    return {
+        "events": total,
+        "found": found,
+        "delay_median": float(np.median(delays)) if delays else float("nan"),
+        "delay_p90": float(np.quantile(delays, 0.9)) if delays else float("nan"),
+        "false_per_hour": false / hours if hours else float("nan"),
+        "alarm_share": float(np.mean(windows["decision"] > 0)),
+        "spacing": float(np.median(gaps)) if gaps else float("nan"),
+    }
+
+
+def interference_markdown(table: Table) -> str:
+    """A table a metric: rows are methods, columns disturbances."""
+    lines = [f"# {table.experiment.title}: by interference", "", *table.head(), ""]
+    tagged = [line for line in table.measured if "tags" in line.windows[0]]
+    if not tagged:
+        said = "These recordings do not say what disturbs them, so there is nothing to tell apart."
+        return "\n".join([*lines, said, ""])
+    shares = {name: len(part) for name, part in under(tagged[0].windows[0]).items()}
+    counted = ", ".join(f"{name} {count:,}" for name, count in shares.items())
+    lines += [f"Windows: {counted}. Value [interval].", ""]
+    measured = {line.row.label + line.row.modality: interference(line) for line in tagged}
+    for metric in table.experiment.metrics:
+        rows = []
+        for line in tagged:
+            found = measured[line.row.label + line.row.modality]
+            if not any(metric in part for part in found.values()):
+                continue
+            cells = [_cell(found.get(name, {}), metric) for name in shares]
+            rows.append([line.row.label, line.row.shown or line.row.modality, *cells])
+        if rows:
+            lines += [f"## {NAMES[metric]}", "", *_grid(["method", "input", *shares], rows), ""]
+    return "\n".join(lines)
+
+
+def events_markdown(table: Table) -> str:
+    """Events found, delays, false alarms, time in alarm; mean over seeds."""
+    lines = [f"# {table.experiment.title}: events", "", *table.head(), ""]
+    rows = []
+    spacing = float("nan")
+    for line in table.measured:
+        each = pd.DataFrame([events(windows) for windows in line.windows]).mean()
+        spacing = each["spacing"]
+        rows.append(
+            [
+                line.row.label,
+                line.row.shown or line.row.modality,
+                f"{each['found']:.3g} of {each['events']:.0f}",
+                f"{each['delay_median']:.0f}",
+                f"{each['delay_p90']:.0f}",
+                f"{each['false_per_hour']:.1f}",
+                f"{each['alarm_share']:.1%}",
+            ]
+        )
+    lines += [
+        f"A decision every {spacing:.0f} s, one window each, nothing smoothed. An event is found if"
+        " any of its windows is called abnormal; an alarm is a run of such windows, false if none"
+        " of them is abnormal. A detector that always alarms finds every event.",
+        "",
+    ]
+    head = ["method", "input", "events found", "delay, median s", "delay, p90 s"]
+    lines += _grid([*head, "false alarms an hour of normal operation", "time in alarm"], rows)
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: Mapping[str, Interval], metric: str) -> str:
+    interval = found.get(metric)
+    if interval is None or np.isnan(interval.value):
+        return NONE
+    return f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]

@@ -1,0 +1,207 @@
+"""One trained and tested row: the key it is known by, and the file that keeps it.
+
+A result holds its configuration, where it comes from, and what was predicted for every test window,
+so that tables, new metrics and intervals need neither the model nor the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fmbench.data import FurnaceData
+from fmbench.run import Config
+from fmbench.simulator import read_tags
+
+COUNTS = ("tn", "fp", "fn", "tp")
+PIXELS = tuple(f"pixel_{name}" for name in COUNTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+        key: of configuration and data (`key_of`).
+        facts: metrics, config, parameters, data, versions and the like, as JSON has them.
+        windows: a line a test window: recording, frame, time, label, decision, log_odds,
+            since_onset (seconds since the abnormal stretch began, NaN in a normal one), where there
+            are masks PIXELS, and where a simulator made the data tags (bits of
+            `fmbench.simulator.Tag`).
+    """
+
+    key: str
+    facts: Mapping[str, Any]
+    windows: pd.DataFrame
+
+
+def key_of(config: Config, fingerprint: str) -> str:
+    """SHA-256 of a resolved configuration and its data's fingerprint.
+
+    Where the data lies, who loads it and where the log goes make no other run.
+    """
+    content = asdict(config)
+    del content["logger"]
+    content["data"] = {
+        name: value
+        for name, value in content["data"].items()
+        if name not in ("root", "num_workers")
+    }
+    text = json.dumps([content, fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stem_of(config: Config, key: str) -> str:
+    """What run and result of a row are called: `fmformer-cross-0-1a2b3c4d5e`."""
+    return f"{config.model}-{config.modality}-{config.seed}-{key[:10]}"
+
+
+def gather(run: Path, config: Config, key: str, data: FurnaceData) -> Result:
+    """The result of a run that has been fitted and tested.
+
+    Args:
+        run: its folder.
+        config: its resolved configuration.
+        key: of both.
+        data: that it was tested on.
+
+    Raises:
+        ValueError: a file of the run is missing or damaged, or was made with other data.
+    """
+    test, val = (_read_json(run / f"{part}.json") for part in ("test", "val"))
+    if test["data_fingerprint"] != data.fingerprint():
+        raise ValueError(f"{run / 'test.json'} was measured on other data; test again or delete it")
+    windows = pd.read_csv(run / "test-predictions.csv").drop(columns="score")
+    facts = {
+        "label": config.model,
+        "config": asdict(config),
+        "metrics": test["metrics"],
+        "parameters": test["parameters"],
+        "data": test["data"],
+        "synthetic": test["synthetic"],
+        "data_fingerprint": test["data_fingerprint"],
+        "fit_seconds": val.get("fit_seconds"),
+        "epochs": val.get("epochs"),
+        "steps": val.get("steps"),
+        "curve": curve(run, config.select),
+        "git_commit": test["git_commit"],
+        "versions": test["versions"],
+    }
+    return Result(key=key, facts=facts, windows=with_truth(windows, data))
+
+
+def with_truth(windows: pd.DataFrame, data: FurnaceData) -> pd.DataFrame:
+    """Windows with `since_onset` and, of simulated recordings, `tags`."""
+    since = np.full(len(windows), np.nan)
+    tags = np.zeros(len(windows), np.int64)
+    tagged = True
+    named = {recording.name: recording for recording in data.opened.recordings}
+    for name, rows in windows.groupby("recording", sort=False).indices.items():
+        recording = named[str(name)]
+        frame = windows["frame"].to_numpy()[rows]
+        labels = recording.labels(np.arange(recording.num_frames))
+        onset = onsets(labels)[frame]
+        seconds = recording.seconds
+        since[rows] = np.where(onset >= 0, seconds[frame] - seconds[onset], np.nan)
+        found = read_tags(data.opened.folder, recording.name)
+        tagged = tagged and found is not None
+        if found is not None:
+            tags[rows] = found[frame]
+    out = windows.assign(since_onset=since)
+    return out.assign(tags=tags) if tagged else out
+
+
+def onsets(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N,) labels of consecutive frames -> (N,) first frame of the abnormal stretch that each lies
+    in, -1 in a normal one."""
+    begins = labels & ~np.concatenate([[False], labels[:-1]])
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(labels)), -1))
+    return np.where(labels, first, -1)
+
+
+def curve(run: Path, metric: str) -> list[float]:
+    """A metric on validation windows, epoch after epoch, over all parts of a resumed run."""
+    logs = sorted(run.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:]))
+    seen: dict[int, float] = {}
+    for path in logs:
+        table = pd.read_csv(path)
+        if metric in table:
+            known = table.dropna(subset=[metric])
+            seen |= dict(zip(known["epoch"].astype(int), known[metric].astype(float), strict=True))
+    return [seen[epoch] for epoch in sorted(seen)]
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write one JSON file, in one step: it is there whole, or as it was before."""
+    columns = {name: result.windows[name].map(_short).tolist() for name in result.windows.columns}
+    names = list(dict.fromkeys(columns.pop("recording")))
+    place = {name: k for k, name in enumerate(names)}
+    columns["recording"] = result.windows["recording"].map(place).tolist()
+    content = {"key": result.key, **result.facts, "recordings": names, "windows": columns}
+    content = {"sha256": _digest(content), **content}
+    write_text(path, json.dumps(content) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: beside it first, then into its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_result(path: Path) -> Result:
+    """A result as it was written.
+
+    Raises:
+        ValueError: truncated, changed by hand, or no result at all.
+    """
+    content = _read_json(path)
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise ValueError(f"{path} is no result of ours; delete it to have the row trained again")
+    stated = content.pop("sha256")
+    if _digest(content) != stated:
+        raise ValueError(
+            f"{path} is damaged: its content does not match its checksum; "
+            "restore it, or delete it to have the row trained again"
+        )
+    columns, names = content.pop("windows"), content.pop("recordings")
+    recording = [names[k] for k in columns.pop("recording")]
+    windows = pd.DataFrame({"recording": recording, **columns})
+    windows["since_onset"] = windows["since_onset"].astype(float)
+    return Result(key=content.pop("key"), facts=content, windows=windows)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _short(value: Any) -> Any:
+    """What JSON has of a cell: six digits of a number, null for none."""
+    if isinstance(value, float):
+        return None if np.isnan(value) else float(f"{value:.6g}")
+    return value
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(
+            f"{path} is damaged: no JSON; delete it to have the row trained again"
+        ) from None

@@ -1,0 +1,224 @@
+"""Rows -> results: what is not there yet is trained and tested, some rows at a time.
+
+Each row runs as commands of its own (`fmbench fit`, `fmbench test`), so that one that fails, or
+that takes all memory, takes no other with it. A row that was broken off goes on from its last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmbench.data import FurnaceData
+from fmbench.run import Config
+from fmbench.tables.results import Result, gather, read_result, stem_of, write_result
+
+STOP_SECONDS = 60
+"""How long a row may take to write its last checkpoint when it is stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training to be done, or found done.
+
+    Attributes:
+        label: of the row, with the seed.
+        config: resolved.
+        key: see `fmbench.tables.results.key_of`.
+    """
+
+    label: str
+    config: Config
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """Why a row has no result, in a line."""
+
+    reason: str
+
+
+def run_all(
+    jobs: Sequence[Job],
+    *,
+    data: Callable[[Config], FurnaceData],
+    results: Path,
+    runs: Path,
+    at_once: int,
+    say: Callable[[str], None],
+    patience: float = 60,
+) -> dict[str, Result | Failed]:
+    """Results by key. Those in `results` are taken from there; the others are made.
+
+    Args:
+        jobs: what is wanted; of equal keys one.
+        data: the data that a configuration names.
+        results: folder of the result files.
+        runs: folder of the runs.
+        at_once: how many rows train at the same time.
+        say: where progress goes, line by line.
+        patience: seconds between two lines while nothing ends.
+
+    Raises:
+        ValueError: a result file is damaged.
+        KeyboardInterrupt: Ctrl-C; every row under way has written its checkpoint.
+    """
+    found: dict[str, Result | Failed] = {}
+    todo: dict[str, Job] = {}
+    for job in jobs:
+        path = results / f"{stem_of(job.config, job.key)}.json"
+        if path.is_file():
+            found[job.key] = _known(path, job.key)
+        else:
+            todo.setdefault(job.key, job)
+    if found:
+        say(f"{len(found)} of {len(found) + len(todo)} results are there ({results})")
+    crew = _Crew(results, runs, data, at_once)
+    began = time.monotonic()
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting = {pool.submit(crew.run, job): job for job in todo.values()}
+        try:
+            while waiting:
+                done, _ = wait(waiting, timeout=patience, return_when=FIRST_COMPLETED)
+                for future in done:
+                    job = waiting.pop(future)
+                    found[job.key] = outcome = future.result()
+                    minutes = (time.monotonic() - began) / 60
+                    say(f"[{minutes:5.1f} min] {job.label}: {_words(outcome)}")
+                if not done:
+                    for line in crew.under_way():
+                        say(f"[{(time.monotonic() - began) / 60:5.1f} min] {line}")
+        except KeyboardInterrupt:
+            say("stopping: every row under way writes its checkpoint")
+            pool.shutdown(wait=False, cancel_futures=True)
+            crew.stop()
+            raise
+    return found
+
+
+class _Crew:
+    """Runs rows; can be stopped from another thread."""
+
+    def __init__(
+        self, results: Path, runs: Path, data: Callable[[Config], FurnaceData], at_once: int
+    ) -> None:
+        self.results, self.runs, self.data = results, runs, data
+        self.threads = max(1, (os.cpu_count() or 1) // at_once)
+        self.stopped = False
+        self.working: dict[subprocess.Popen[bytes], tuple[str, Path]] = {}
+        self.reading = threading.Lock()  # one thread at a time opens recordings
+
+    def run(self, job: Job) -> Result | Failed:
+        """Fit, test and keep a row."""
+        stem = stem_of(job.config, job.key)
+        run, path = self.runs / stem, self.results / f"{stem}.json"
+        run.mkdir(parents=True, exist_ok=True)
+        with _alone(run) as lock:
+            if path.is_file():  # another process has made it while we waited
+                return _known(path, job.key)
+            asked = run / "asked.yaml"
+            asked.write_text(job.config.to_yaml())
+            words = ["fit", "--config", str(asked), "--run", str(run), "--resume", "auto"]
+            best = run / "checkpoints" / "best.ckpt"
+            engine = [
+                f"--trainer.{name}={job.config.trainer[name]}"
+                for name in ("accelerator", "precision")
+                if name in job.config.trainer
+            ]
+            steps = [] if (run / "val.json").is_file() else [words]
+            steps.append(["test", "--checkpoint", str(best), *engine])
+            for step in steps:
+                failed = self._command(job, step, run, lock)
+                if failed:
+                    return failed
+            try:
+                with self.reading:
+                    result = gather(run, job.config, job.key, self.data(job.config))
+                    write_result(result, path)
+            except (ValueError, OSError) as error:
+                return Failed(reason=str(error))
+            return result
+
+    def _command(self, job: Job, words: list[str], run: Path, lock: int) -> Failed | None:
+        if self.stopped:
+            return Failed(reason="stopped")
+        log, errors = run / "log.txt", run / "errors.txt"
+        environment = {"OMP_NUM_THREADS": str(self.threads)} | os.environ
+        with log.open("ab") as out, errors.open("wb") as err:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fmbench", *words],
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is ours to hand on, once
+                pass_fds=[lock],  # should we be killed, the run stays locked until it ends
+            )
+            self.working[process] = (job.label, log)
+            try:
+                status = process.wait()
+            finally:
+                self.working.pop(process, None)
+        if status == 0:
+            return None
+        text = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
+        told = next((line for line in text if line.startswith("fmbench: error:")), None)
+        reason = told.removeprefix("fmbench: error:").strip() if told else (text or [""])[-1]
+        return Failed(reason=reason or f"`fmbench {words[0]}` ended with status {status}")
+
+    def under_way(self) -> Iterator[str]:
+        """What the rows under way have said last."""
+        for label, log in list(self.working.values()):
+            lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+            yield f"{label}: {lines[-1].strip() if lines else 'starting'}"
+
+    def stop(self) -> None:
+        """Ask every row to write its checkpoint and end; insist after STOP_SECONDS."""
+        self.stopped = True
+        for process in list(self.working):
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in list(self.working):
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[int]:
+    """Nobody else works in this run's folder, on this machine or on a shared disk; the lock."""
+    with (run / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _known(path: Path, key: str) -> Result:
+    result = read_result(path)
+    if result.key != key:
+        raise ValueError(
+            f"{path} was made with another configuration or other data than its name says; "
+            "delete it to have the row trained again"
+        )
+    return result
+
+
+def _words(outcome: Result | Failed) -> str:
+    if isinstance(outcome, Failed):
+        return f"FAILED: {outcome.reason}"
+    metrics = outcome.facts["metrics"]
+    names = ("acc", "f1", "fdr", "mdr", "miou")
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)

@@ -1,0 +1,230 @@
+"""An experiment's rows, measured: values, intervals, spread, and what they were measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmbench.data import FurnaceData
+from fmbench.run import Config
+from fmbench.tables.experiment import Experiment, Row, config_for
+from fmbench.tables.intervals import LEVEL, Interval, intervals, named_blocks, rates
+from fmbench.tables.results import PIXELS, Result, key_of
+from fmbench.tables.runner import Failed, Job, run_all
+from fmbench.train import LOWER_IS_BETTER
+
+RISE = 0.01
+"""A validation metric that still gains this much in the last quarter has not flattened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row as measured.
+
+    Attributes:
+        row: what was asked.
+        results: one a seed; empty where the row failed.
+        windows: of each seed.
+        intervals: of each rate, the mean over seeds.
+        spread: standard deviation of each rate over seeds; empty of one seed.
+        failed: why there is no measurement.
+    """
+
+    row: Row
+    results: tuple[Result, ...] = ()
+    windows: tuple[pd.DataFrame, ...] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    spread: Mapping[str, float] = field(default_factory=dict)
+    failed: str = ""
+
+    @property
+    def parameters(self) -> int | None:
+        return self.results[0].facts["parameters"] if self.results and not self.row.join else None
+
+    @property
+    def fit_seconds(self) -> float | None:
+        taken = [result.facts["fit_seconds"] for result in self.results]
+        return float(np.mean(taken)) if taken and not self.row.join else None
+
+    @property
+    def still_learning(self) -> bool:
+        return any(rising(r.facts["curve"], r.facts["config"]["select"]) for r in self.results)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Everything that a table in any format says.
+
+    Attributes:
+        experiment: what was asked.
+        profile: by which the rows were trained.
+        seeds: how many trainings a row is.
+        lines: in the experiment's order.
+    """
+
+    experiment: Experiment
+    profile: str
+    seeds: int
+    lines: tuple[Line, ...]
+
+    @property
+    def measured(self) -> list[Line]:
+        return [line for line in self.lines if line.results]
+
+    @property
+    def synthetic(self) -> bool:
+        return any(result.facts["synthetic"] for line in self.lines for result in line.results)
+
+    def head(self) -> list[str]:
+        """What the numbers are, in a few sentences."""
+        if not self.measured:
+            return ["No row has a result."]
+        first = self.measured[0]
+        facts = first.results[0].facts
+        said = [f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows."]
+        if self.synthetic:
+            said.append(
+                "Simulated recordings: these are not results on the fused magnesium benchmark, and"
+                " the paper's values beside them were measured on other data."
+            )
+        if self.profile == "smoke":
+            said.insert(0, "SMOKE: shows that everything runs; nothing has been learnt.")
+        plural = "s, mean of them" if self.seeds > 1 else ""
+        said.append(
+            f"Profile {self.profile}, {self.seeds} seed{plural}; {LEVEL:.0%} intervals by"
+            f" bootstrap over {named_blocks(first.windows[0])}. Checkpoints and thresholds were"
+            " chosen on validation and training recordings."
+        )
+        return said
+
+
+def make(
+    experiment: Experiment,
+    *,
+    profile: str,
+    seeds: int,
+    results: Path,
+    runs: Path,
+    at_once: int,
+    say: Callable[[str], None],
+    changes: Mapping[str, Any] | None = None,
+) -> Table:
+    """Measure every row, training what has no result yet.
+
+    Args:
+        experiment: what is wanted.
+        profile: a profile's name, or the path of a YAML file.
+        seeds: 0 to seeds - 1.
+        results: folder of the result files.
+        runs: folder of the runs.
+        at_once: how many rows train at the same time.
+        say: where progress goes.
+        changes: settings over those of every row.
+
+    Raises:
+        ValueError: settings that are not allowed, a damaged result, or rows that must have equally
+            many parameters and do not.
+    """
+    parts: dict[tuple[str, str], FurnaceData] = {}
+
+    def data_of(config: Config) -> FurnaceData:
+        given = {name: config.data[name] for name in ("root", "part")}
+        place = (str(given["root"]), str(given["part"]))
+        if place not in parts:
+            parts[place] = FurnaceData(**given)
+        return parts[place]
+
+    jobs: dict[str, list[Job]] = {}
+    for row in experiment.trained():
+        jobs[row.label] = []
+        for seed in range(seeds):
+            config = config_for(row, profile=profile, seed=seed, changes=changes)
+            key = key_of(config, data_of(config).fingerprint())
+            label = f"{row.label} ({row.modality}), seed {seed}"
+            jobs[row.label].append(Job(label=label, config=config, key=key))
+    found = run_all(
+        [job for of_row in jobs.values() for job in of_row],
+        data=data_of,
+        results=results,
+        runs=runs,
+        at_once=at_once,
+        say=say,
+    )
+    outcomes = {label: [found[job.key] for job in of_row] for label, of_row in jobs.items()}
+    lines = tuple(_line(row, outcomes) for row in experiment.rows)
+    table = Table(experiment=experiment, profile=Path(profile).stem, seeds=seeds, lines=lines)
+    _check_parameters(table)
+    return table
+
+
+def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Eq. (12) without training: the class logits of two detectors added, window by window.
+
+    Raises:
+        ValueError: they were tested on different windows.
+    """
+    place = ["recording", "frame"]
+    if not first[[*place, "label"]].equals(second[[*place, "label"]]):
+        raise ValueError("tested on different windows")
+    total = first["log_odds"] + second["log_odds"]
+    kept = first.drop(columns=[name for name in PIXELS if name in first])
+    return kept.assign(log_odds=total, decision=(total > 0).astype(int))
+
+
+def rising(curve: Sequence[float], metric: str) -> bool:
+    """Whether a validation curve gains more than RISE in its last quarter over all before."""
+    last = math.ceil(len(curve) / 4)
+    if len(curve) < 3:
+        return False
+    sign = -1 if metric.endswith(LOWER_IS_BETTER) else 1
+    signed = [sign * value for value in curve]
+    return max(signed[-last:]) - max(signed[:-last]) > RISE
+
+
+def _line(row: Row, outcomes: Mapping[str, Sequence[Result | Failed]]) -> Line:
+    labels = row.join or (row.label,)
+    gathered: list[list[Result]] = []
+    for label in labels:
+        failed = [each.reason for each in outcomes[label] if isinstance(each, Failed)]
+        if failed:
+            return Line(row=row, failed=failed[0] if not row.join else f"{label}: {failed[0]}")
+        gathered.append([each for each in outcomes[label] if isinstance(each, Result)])
+    windows = [result.windows for result in gathered[0]]
+    try:
+        if row.join:
+            windows = [joined(a.windows, b.windows) for a, b in zip(*gathered, strict=True)]
+        measured = intervals(windows)
+    except ValueError as error:
+        return Line(row=row, failed=str(error))
+    each = [rates(part) for part in windows]
+    spread = {
+        name: float(np.std([values[name] for values in each], ddof=1))
+        for name in (measured if len(each) > 1 else ())
+    }
+    return Line(
+        row=row,
+        results=tuple(result for part in gathered for result in part),
+        windows=tuple(windows),
+        intervals=measured,
+        spread=spread,
+    )
+
+
+def _check_parameters(table: Table) -> None:
+    asked = set(table.experiment.equal_parameters)
+    counts = {
+        line.row.label: line.parameters
+        for line in table.lines
+        if line.row.label in asked and line.parameters is not None
+    }
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+        raise ValueError(
+            f"{table.experiment.name}: these must have equally many parameters: {told}"
+        )
