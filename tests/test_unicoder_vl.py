@@ -239,11 +239,20 @@ def test_a_run_goes_through_both_stages(tmp_path: Path) -> None:
     assert isinstance(fmbench.load(best), Detector)
 
 
+def test_every_stage_learns_at_a_fifth_of_the_runs_rate() -> None:
+    problem = Problem(modality=Modality.CROSS, frames=2, image_size=(16, 16), current_samples=4)
+    detector = Detector(UnicoderVL(problem, dim=24, depth=1, pretext=1), problem=problem)
+    for stage in detector.stages:
+        detector.enter(stage)
+        assert [group["lr"] for group in detector.groups[0]] == [pytest.approx(1e-4)]
+
+
 @pytest.mark.parametrize(
     ("net", "message"),
     [
         ({"heads": 5}, "dim 24 is not a multiple of heads 5"),
         ({"pretext": -1}, "pretext is -1; it must be at least 0"),
+        ({"lr_scale": 0}, "lr_scale is 0; it must be above 0"),
         ({"tube": (3, 8, 8)}, "4 frames are not a multiple of the patch's 3"),
         ({"tube": (1, 8, 4)}, "a mask needs a square patch, not 8x4"),
     ],

@@ -14,6 +14,7 @@ of its three tasks on the training windows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -41,6 +42,9 @@ class UnicoderVL(nn.Module):
         mlp_ratio: hidden width of the MLPs over D.
         tube: frames, rows, columns of a patch.
         dropout: of embeddings, attention and MLPs, in training.
+        lr_scale: learning rate over the run's: 1e-4, that of BERT's own training, where that is
+            5e-4. Twelve post-norm layers from random weights end up calling all windows one class
+            at profile cpu's own rate, 1e-3.
         pretext: epochs of the pretext stage over those of the supervised one; 0 for none.
 
     Raises:
@@ -60,11 +64,15 @@ class UnicoderVL(nn.Module):
         mlp_ratio: float = 4,
         tube: Tube = (1, 8, 8),
         dropout: float = 0.1,
+        lr_scale: float = 0.2,
         pretext: float = 0.0,
     ) -> None:
         super().__init__()
         if pretext < 0:
             raise ValueError(f"pretext is {pretext}; it must be at least 0")
+        if lr_scale <= 0:
+            raise ValueError(f"lr_scale is {lr_scale}; it must be above 0")
+        self.lr_scale = lr_scale
         self.series = SeriesEmbedding(problem, dim, dropout)
         self.regions = RegionEmbedding(problem, dim, tube, dropout, class_token=False)
         self.encoder = BertStack(dim, depth, heads, mlp_ratio, dropout)
@@ -99,11 +107,15 @@ class UnicoderVL(nn.Module):
         heads = [
             p for head in (self.class_head, self.dense_head) if head for p in head.parameters()
         ]
-        fit = Learn(name="fit", turns=[Turn(parameters=body + heads)])
+
+        def at_its_rate(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+            return [{"params": parameters, "lr_scale": self.lr_scale}]
+
+        fit = Learn(name="fit", turns=[Turn(parameters=at_its_rate(body + heads))])
         if not self.pretext:
             return [fit]
         told = [*body, *self.pretext_heads.parameters()]
-        turn = Turn(parameters=told, losses=self.pretext_losses)
+        turn = Turn(parameters=at_its_rate(told), losses=self.pretext_losses)
         return [Learn(name="pretext", turns=[turn], share=self.pretext), fit]
 
     def pretext_losses(self, batch: Batch) -> dict[str, Tensor]:
