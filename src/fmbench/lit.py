@@ -13,8 +13,9 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import SumMetric
 
-from fmbench.metrics import DetectionMetrics, of_each_window
+from fmbench.metrics import Counts, DetectionMetrics, of_each_window
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
 from fmbench.types import Batch, Prediction, Problem
 
@@ -118,8 +119,13 @@ class Detector(L.LightningModule):
         self.metrics = nn.ModuleDict(
             {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
         )
+        # A sum: Lightning's mean over processes divides by a number of windows cut to an integer,
+        # and torchmetrics' MeanMetric leaves NaN out, or with "disable" the weights.
+        self.losses = nn.ModuleDict({part: SumMetric("disable") for part in ("val", "test")})
         self.gathered: list[dict[str, Tensor]] = []
-        self.tested: list[dict[str, Tensor]] = []
+        self.rates: dict[str, float] = {}
+        self.judged: list[dict[str, Tensor]] = []
+        self.tested: dict[str, Tensor] = {}
 
     @property
     def num_parameters(self) -> int:
@@ -184,10 +190,10 @@ class Detector(L.LightningModule):
         self._judge("val", batch)
 
     def on_test_start(self) -> None:
-        self.tested = []
+        self.judged = []
 
     def test_step(self, batch: Batch, index: int) -> None:
-        self.tested.append(of_each_window(self._judge("test", batch), batch))
+        self.judged.append(of_each_window(self._judge("test", batch), batch))
 
     def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
         if not isinstance(self.stage, Solve):
@@ -200,10 +206,7 @@ class Detector(L.LightningModule):
         """What a `Solve` stage has gathered, in all processes, becomes its solution."""
         if not isinstance(self.stage, Solve):
             return
-        shares = [concatenated(self.gathered)]
-        if self.trainer.world_size > 1:
-            shares *= self.trainer.world_size
-            distributed.all_gather_object(shares, shares[0])
+        shares = self._shares(concatenated(self.gathered))
         self.gathered = []
         self.stage.solve(concatenated(shares))
 
@@ -211,20 +214,35 @@ class Detector(L.LightningModule):
         self._report("val")
 
     def on_test_epoch_end(self) -> None:
+        """`tested` becomes what `of_each_window` keeps, in the order of the windows."""
         self._report("test")
+        shares = self._shares(concatenated(self.judged))
+        self.judged = []
+        self.tested = {name: interleaved([s[name] for s in shares]) for name in shares[0]}
+
+    def _shares(self, mine: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """What every process has, by rank."""
+        shares = [mine] * self.trainer.world_size
+        if len(shares) > 1:
+            distributed.all_gather_object(shares, mine)
+        return shares
 
     def _judge(self, part: str, batch: Batch) -> Prediction:
         prediction = self.forward(batch)
         self.metrics[part].update(prediction, batch)  # type: ignore[operator]
         loss = torch.stack(list(self.loss.terms(prediction, batch).values())).sum()
-        self.log(f"{part}/loss", loss, batch_size=len(batch.label), sync_dist=True)
+        self.losses[part].update(loss * len(batch.label))  # type: ignore[operator]
         return prediction
 
     def _report(self, part: str) -> None:
-        metrics = self.metrics[part]
+        metrics, loss = self.metrics[part], self.losses[part]
         rates: dict[str, float] = metrics.compute()  # type: ignore[operator]
+        windows = sum(rates[count] for count in Counts._fields)
+        self.rates = {"loss": loss.compute().item() / windows, **rates}  # type: ignore[operator]
         metrics.reset()  # type: ignore[operator]
-        self.log_dict({f"{part}/{name}": value for name, value in rates.items()}, sync_dist=True)
+        loss.reset()  # type: ignore[operator]
+        named = {f"{part}/{name}": value for name, value in self.rates.items()}
+        self.log_dict(named, sync_dist=True)  # the same in every process by now
 
     def configure_optimizers(self) -> Any:
         if not self.groups:
@@ -257,3 +275,11 @@ def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:
 def concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Columns by name, batch after batch."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def interleaved(shares: Sequence[Tensor]) -> Tensor:
+    """In order again: windows of which the k-th of n processes had every n-th, from the k-th on."""
+    out = torch.cat(list(shares))
+    for rank, share in enumerate(shares):
+        out[rank :: len(shares)] = share
+    return out

@@ -133,6 +133,7 @@ def add_trainer(parser: Parser) -> None:
             "enable_checkpointing": "a run always keeps its checkpoints",
             "enable_model_summary": "the first line of a run says how large the model is",
             "enable_progress_bar": "a bar on a terminal, plain lines elsewhere",
+            "use_distributed_sampler": "each window goes to one process, once",
             "fast_dev_run": "it would leave no checkpoint; use --config smoke",
             "barebones": "it would leave no checkpoint and no metrics",
             "callbacks": "a callback is an object, which no flag or file can name",

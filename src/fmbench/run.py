@@ -22,7 +22,7 @@ from torch import distributed
 from fmbench import checkpoint as checkpoints
 from fmbench.checkpoint import load
 from fmbench.data import FurnaceData
-from fmbench.lit import Detector, Loss, Optim, concatenated
+from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
 from fmbench.progress import describe, say
 from fmbench.provenance import git_commit, versions
@@ -165,7 +165,7 @@ def test(
     about = detector.stamp
     part = open_data(detector, data)
     say(f"{about['model']} ({detector.problem.modality}), {split} part of {part.description}")
-    loader = part.test_dataloader if split == "test" else part.val_dataloader
+    part.judged = split
     with quiet(), interruptible():
         engine = L.Trainer(
             **(trainer or {}),
@@ -173,14 +173,17 @@ def test(
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
+            use_distributed_sampler=False,
         )
-        engine.test(detector, dataloaders=loader(), verbose=False)
-    metrics = {
-        name.removeprefix("test/"): value.item() for name, value in engine.callback_metrics.items()
-    }
+        engine.test(detector, datamodule=part, verbose=False)
+    metrics = detector.rates
+    if engine.world_size > 1:
+        distributed.destroy_process_group()
+        if not engine.is_global_zero:
+            return metrics
     folder = out or run_folder(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    columns = {name: column.numpy() for name, column in concatenated(detector.tested).items()}
+    columns = {name: column.numpy() for name, column in detector.tested.items()}
     table = part.table(split).assign(**columns)
     table.to_csv(folder / f"{split}-predictions.csv", index=False, float_format="%.6g")
     result = {

@@ -88,7 +88,12 @@ def train(
             say(f"stage {k + 1} of {len(stages)}: {stages[k].name}")
             detector.stamp["stage"] = stages[k].name
         detector.enter(stages[k])
-        engine = {"default_root_dir": run, "enable_model_summary": False, **options}
+        engine = {
+            "default_root_dir": run,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,  # FurnaceData shares the windows out
+            **options,
+        }
         with quiet(), interruptible():
             if isinstance(stages[k], Solve):
                 trainer = _solve(detector, data, folders[k], engine)
@@ -176,6 +181,7 @@ NOISE = (
     r".*smaller than the logging interval.*",  # losses are logged for every epoch besides
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning 2.6 with torch 2.14
     r"Total length of `list` across ranks is zero.*",  # no validation: asked for
+    r".*custom batch sampler `EvenBatches` for prediction.*",  # it returns every window, in order
     r".*Checkpoint directory .* exists and is not empty.*",  # so it is where a run goes on
 )
 """Warnings of Lightning that tell a user of fmbench nothing."""

@@ -56,7 +56,7 @@ def test(argv: list[str]) -> int:
         trainer=_given(values, given, "trainer"),
     )
     for name, value in metrics.items():
-        print(f"{name:<8}{value:>10.4f}" if name not in COUNTS else f"{name:<8}{value:>10.0f}")
+        say(f"{name:<8}{value:>10.4f}" if name not in COUNTS else f"{name:<8}{value:>10.0f}")
     return 0
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from fmbench.data.dataset import TrainOrder, WindowDataset, WindowLoader, as_it_is
+from fmbench.data.dataset import EvenBatches, TrainOrder, WindowDataset, WindowLoader, as_it_is
 from fmbench.data.moments import Statistics, measure
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
@@ -125,6 +125,7 @@ class FurnaceData(LightningDataModule):
         self.flip = flip
         self.num_workers = num_workers
         self.seed = seed
+        self.judged: Split = "test"
         self._datasets: dict[str, WindowDataset] = {}
 
     @cached_property
@@ -230,18 +231,16 @@ class FurnaceData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches in random order; where a fit is resumed, from where it had stopped."""
         train = self.dataset("train")
-        shared = distributed.is_available() and distributed.is_initialized()
         order = TrainOrder(
             train,
             windows=self.epoch_windows,
             flip=self.flip and self.modality.has_video,
             seed=self.seed,
-            num_replicas=distributed.get_world_size() if shared else 1,
-            rank=distributed.get_rank() if shared else 0,
+            **_place(),
         )
         # A last batch of one or two windows would upset batch normalisation.
         drop_last = len(order) >= self.batch_size
-        loader = self._loader(train, sampler=order, drop_last=drop_last)
+        loader = self._loader(train, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
         if self.trainer is not None:  # Lightning tells the epoch only after workers have begun
             loop: Any = self.trainer.fit_loop
             done, epochs = loop.epoch_loop.batch_progress.current, loop.epoch_progress.current
@@ -257,11 +256,11 @@ class FurnaceData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Validation windows, by recording and frame; no loader where nothing is validated."""
-        return self._loader(self.dataset("val")) if self.validates else []
+        return self._in_order(self.dataset("val")) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Test windows, by recording and frame."""
-        return self._loader(self.dataset("test"))
+        """Windows of the part that is `judged`, by default test, by recording and frame."""
+        return self._in_order(self.dataset(self.judged))
 
     def windows_of(
         self, recording: str | Path, every: int = 1
@@ -287,7 +286,7 @@ class FurnaceData(LightningDataModule):
         )
         if not len(windows):
             raise ValueError(f"{found.name} has no usable window of this length")
-        return self._loader(windows), windows.table()
+        return self._in_order(windows), windows.table()
 
     def _find(self, recording: str | Path) -> Recording:
         path = Path(recording)
@@ -316,10 +315,13 @@ class FurnaceData(LightningDataModule):
             recordings, frames, self.spec, self.modality, upright=self.axes == "image"
         )
 
+    def _in_order(self, windows: WindowDataset) -> DataLoader[Batch]:
+        batches = EvenBatches(len(windows), self.batch_size, **_place())
+        return self._loader(windows, batch_sampler=batches)
+
     def _loader(self, windows: WindowDataset, **order: Any) -> DataLoader[Batch]:
         return WindowLoader(
             windows,
-            batch_size=self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -336,3 +338,10 @@ class FurnaceData(LightningDataModule):
             "frames, stride or current_samples, or set early to clamp, history to stretch, "
             "gaps to hold"
         )
+
+
+def _place() -> dict[str, int]:
+    """How many processes there are, and which of them this one is."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return {"num_replicas": 1, "rank": 0}
+    return {"num_replicas": distributed.get_world_size(), "rank": distributed.get_rank()}

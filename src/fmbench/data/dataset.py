@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from fmbench.data.recording import Recording
 from fmbench.data.series import format_seconds
@@ -259,6 +259,37 @@ class TrainOrder(DistributedSampler[int]):
         share = order[self.rank :: self.num_replicas][: len(self)]
         epoch, start = self._resumed
         return iter(share[start if epoch == self.epoch else 0 :].tolist())
+
+
+class EvenBatches(Sampler[list[int]]):
+    """Every window once, in order, over all processes: window i is process i mod `num_replicas`'s.
+
+    No window is repeated to make the shares equal, as DistributedSampler does: counts would differ
+    with the number of processes. All processes have equally many batches, since in training they
+    synchronise buffers at each; only the batches' sizes differ.
+
+    Args:
+        windows: how many there are; at least `num_replicas`.
+        batch_size: the most in a batch, if it is 2 or more.
+        num_replicas: processes that share them.
+        rank: which of them this one is.
+
+    Raises:
+        ValueError: fewer windows than processes.
+    """
+
+    def __init__(self, windows: int, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
+        if windows < num_replicas:
+            raise ValueError(f"{windows} windows cannot be shared by {num_replicas} processes")
+        longest = -(-windows // num_replicas)
+        count = min(-(-longest // batch_size), windows // num_replicas)
+        self.batches = np.array_split(np.arange(rank, windows, num_replicas), count)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([batch.tolist() for batch in self.batches])
 
 
 class WindowLoader(DataLoader[Batch]):
