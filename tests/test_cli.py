@@ -19,6 +19,7 @@ import yaml
 
 from fmbench.cli import COMMANDS, main
 from fmbench.config import find_config, peek, plain, profiles, words
+from fmbench.options import resolve
 from fmbench.types import Modality
 
 
@@ -200,6 +201,12 @@ def test_profiles_resolve_by_name_and_by_path_and_hold_for_every_model(
     }
     assert len(outcomes) == 1
     assert "net" not in yaml.safe_load((profiles() / f"{name}.yaml").read_text())
+
+
+def test_fit_without_any_option_takes_the_default_profile() -> None:
+    request = resolve([])
+    assert (request.config.model, request.config.modality) == ("fmformer", "cross")
+    assert "profile cpu" in request.notice
 
 
 def test_a_file_on_disk_comes_before_a_profile_of_its_name(

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fmbench.tables.results import write_text
+from fmbench.tables.runner import NOT_YET
 from fmbench.tables.table import Line, Table
 
 NAMES = {
@@ -49,7 +50,7 @@ def markdown(table: Table) -> str:
     for line in table.lines:
         first = [_label(line), line.row.shown or line.row.modality]
         if line.failed:
-            rows.append([*first, f"failed: {line.failed}", *[""] * (len(head) - 3)])
+            rows.append([*first, _why(line), *[""] * (len(head) - 3)])
             continue
         cells = [_cell(line, metric) for metric in metrics]
         rows.append([*first, *cells, _count(line.parameters), _minutes(line.fit_seconds)])
@@ -78,9 +79,7 @@ def latex(table: Table) -> str:
         first = [_tex(_label(line)), _tex(line.row.shown or line.row.modality)]
         if line.failed:
             lines.append(
-                " & ".join(
-                    [*first, rf"\multicolumn{{{len(metrics)}}}{{l}}{{failed: {_tex(line.failed)}}}"]
-                )
+                " & ".join([*first, rf"\multicolumn{{{len(metrics)}}}{{l}}{{{_tex(_why(line))}}}"])
                 + r" \\"
             )
             continue
@@ -178,6 +177,10 @@ def _explained(table: Table) -> str:
     if any(line.results and line.still_learning for line in table.lines):
         text += f". {LEARNING} still learning when its training ended"
     return text + "."
+
+
+def _why(line: Line) -> str:
+    return line.failed if line.failed == NOT_YET else f"failed: {line.failed}"
 
 
 def _label(line: Line) -> str:

@@ -24,6 +24,7 @@ from fmbench.data import FurnaceData
 from fmbench.run import Config
 from fmbench.tables.results import Result, gather, read_result, stem_of, write_result
 
+NOT_YET = "not trained yet"
 STOP_SECONDS = 60
 """How long a row may take to write its last checkpoint when it is stopped."""
 
@@ -58,6 +59,7 @@ def run_all(
     runs: Path,
     at_once: int,
     say: Callable[[str], None],
+    train: bool = True,
     patience: float = 60,
 ) -> dict[str, Result | Failed]:
     """Results by key. Those in `results` are taken from there; the others are made.
@@ -69,6 +71,7 @@ def run_all(
         runs: folder of the runs.
         at_once: how many rows train at the same time.
         say: where progress goes, line by line.
+        train: whether to make what has no result yet.
         patience: seconds between two lines while nothing ends.
 
     Raises:
@@ -85,6 +88,8 @@ def run_all(
             todo.setdefault(job.key, job)
     if found:
         say(f"{len(found)} of {len(found) + len(todo)} results are there ({results})")
+    if not train:
+        return found | {key: Failed(reason=NOT_YET) for key in todo}
     crew = _Crew(results, runs, data, at_once)
     began = time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
@@ -138,7 +143,8 @@ class _Crew:
                 if name in job.config.trainer
             ]
             steps = [] if (run / "val.json").is_file() else [words]
-            steps.append(["test", "--checkpoint", str(best), *engine])
+            if not (run / "test.json").is_file():
+                steps.append(["test", "--checkpoint", str(best), *engine])
             for step in steps:
                 failed = self._command(job, step, run, lock)
                 if failed:

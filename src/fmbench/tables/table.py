@@ -113,6 +113,7 @@ def make(
     runs: Path,
     at_once: int,
     say: Callable[[str], None],
+    train: bool = True,
     changes: Mapping[str, Any] | None = None,
 ) -> Table:
     """Measure every row, training what has no result yet.
@@ -125,6 +126,7 @@ def make(
         runs: folder of the runs.
         at_once: how many rows train at the same time.
         say: where progress goes.
+        train: whether to make what has no result yet.
         changes: settings over those of every row.
 
     Raises:
@@ -155,6 +157,7 @@ def make(
         runs=runs,
         at_once=at_once,
         say=say,
+        train=train,
     )
     outcomes = {label: [found[job.key] for job in of_row] for label, of_row in jobs.items()}
     lines = tuple(_line(row, outcomes) for row in experiment.rows)
