@@ -122,10 +122,10 @@ def test_a_95_percent_interval_covers_the_truth_and_a_frame_wise_one_does_not(
     rng = np.random.default_rng(7)
     truth = np.mean(1 / (1 + np.exp(-(3 + rng.normal(0, 2, 1_000_000)))))
     covered = naive = 0
-    sets = 300
+    sets = 200
     for _ in range(sets):
         windows = furnaces(rng, recordings, events, 60, 2)
-        value, low, high = intervals([windows], resamples=300)["acc"]
+        value, low, high = intervals([windows], resamples=200)["acc"]
         covered += low <= truth <= high
         half = 1.96 * np.sqrt(value * (1 - value) / len(windows))
         naive += abs(value - truth) <= half
