@@ -299,7 +299,7 @@ def test_a_model_that_does_not_read_the_modality_says_what_does(
     refused(
         fmbench("fit", "--model", "only-current", "--modality", "cross"),
         "only-current reads current, not cross",
-        "Models that read cross: bilm, ",
+        "Models that read cross: always_abnormal, bilm, ",
     )
 
 
@@ -502,17 +502,17 @@ def test_a_run_goes_on_with_the_configuration_that_it_wrote(
 def test_fit_without_data_makes_the_default_set_and_says_so(
     fmbench: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from fmbench.cli import train
+    from fmbench.cli import data
 
     asked: list[dict[str, object]] = []
-    write = train.write
+    write = data.write
 
     def smaller(root: Path, **settings: object) -> None:
         """The default set itself takes minutes; its recipe is noted, a tiny one is made."""
         asked.append(settings)
         write(root, **(settings | {"preset": "tiny"}))
 
-    monkeypatch.setattr(train, "write", smaller)
+    monkeypatch.setattr(data, "write", smaller)
     outcome = fmbench("fit", "--config", "smoke", *SMALL_NET, "--modality", "current")
     assert outcome.status == 0, outcome.err
     assert "making the default simulated set" in outcome.out
