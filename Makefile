@@ -29,7 +29,7 @@ test: install check  ## lint, types, import rules and the fast tests (minutes on
 	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"
 
 test-slow: install  ## the rest of the tests (some minutes more)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow
 
 check: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
