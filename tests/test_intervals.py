@@ -107,7 +107,8 @@ def furnaces(
     parts = []
     for k in range(recordings):
         ease = np.repeat(rng.normal(0, spread, events), length)
-        label = np.tile(np.arange(length) < length // 2, events).astype(int)
+        within = np.arange(length)  # normal, abnormal, normal: where blocks are cut, ease changes
+        label = np.tile(abs(within - length / 2) < length / 4, events).astype(int)
         right = rng.random(len(label)) < 1 / (1 + np.exp(-(3 + ease)))
         log_odds = np.where(right == (label == 1), 1.0, -1.0)
         parts.append(windows_of(label, log_odds, np.full(len(label), k)))

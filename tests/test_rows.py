@@ -16,7 +16,8 @@ import torch
 
 from fmbench.lit import Detector
 from fmbench.predict import predict
-from fmbench.run import Config, fit, test
+from fmbench.run import Config, fit
+from fmbench.run import test as measure
 from fmbench.stages import Learn, stages_of
 from fmbench.types import Batch
 from recordings import write_root
@@ -86,7 +87,7 @@ def test_a_row_is_broken_off_resumed_tested_and_draws_its_picture(
 
     learnt = torch.load(best, weights_only=True)["state_dict"]
     assert all(value.isfinite().all() for value in learnt.values() if value.is_floating_point())
-    metrics = test(best)
+    metrics = measure(best)
     assert 0 <= metrics["acc"] <= 1
     assert sum(metrics[count] for count in ("tn", "fp", "fn", "tp")) == 16
     written = predict(best, "furnace-1", out=tmp_path / "drawn", every=100)
