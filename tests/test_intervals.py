@@ -131,7 +131,7 @@ def test_a_95_percent_interval_covers_the_truth_and_a_frame_wise_one_does_not(
         half = 1.96 * np.sqrt(value * (1 - value) / len(windows))
         naive += abs(value - truth) <= half
     print(f"{recordings} recordings: {covered / sets:.3f}, frame-wise {naive / sets:.3f}")
-    # Rare hard events make the rate's distribution skew, and a percentile interval falls short: 0.88.
+    # Rare hard events make the rate's distribution skew: a percentile interval falls short, 0.88.
     assert covered / sets >= (0.9 if events == 1 else 0.85)
     assert naive / sets < 0.6
 
