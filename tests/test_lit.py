@@ -83,8 +83,9 @@ def test_the_stamp_goes_into_every_checkpoint() -> None:
     problem = Problem(modality=Modality.CURRENT, current_samples=8)
     model = FmFormer(problem, dim=12, depth=1)
     detector = Detector(model, problem=problem, stamp={"model": "fmformer"})
-    checkpoint: dict[str, object] = {}
+    checkpoint: dict[str, dict[str, object]] = {}
     detector.on_save_checkpoint(checkpoint)
+    assert 0 < checkpoint["fmbench"].pop("seconds") <= detector.seconds
     assert checkpoint["fmbench"] == {"model": "fmformer"}
 
 

@@ -161,6 +161,8 @@ def test_resuming_at_an_epochs_end_ends_where_an_unbroken_run_does(
     constant = {"optim": {"lr": 1e-3, "schedule": "constant"}, "select": "val/loss"}
     whole = fit(config(root, epochs=2, **constant), run=tmp_path / "whole")
     fit(config(root, epochs=1, **constant), run=tmp_path / "broken")
+    last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+    (tmp_path / "broken.ckpt").write_bytes(last.read_bytes())
     fit(config(root, epochs=2, **constant), run=tmp_path / "broken", resume="auto")
     weights = [
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -168,6 +170,9 @@ def test_resuming_at_an_epochs_end_ends_where_an_unbroken_run_does(
     ]
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+    before = torch.load(tmp_path / "broken.ckpt", weights_only=True)["fmbench"]["seconds"]
+    taken = json.loads((tmp_path / "broken" / "val.json").read_text())["fit_seconds"]
+    assert taken > before > 0  # of both parts together
     assert (tmp_path / "broken" / "log" / "version_0" / "metrics.csv").is_file()
     assert (tmp_path / "broken" / "log" / "version_1" / "metrics.csv").is_file()
 

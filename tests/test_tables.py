@@ -21,8 +21,9 @@ import torch
 import yaml
 
 from fmbench.cli import main
+from fmbench.data import FurnaceData
 from fmbench.run import Config
-from fmbench.simulator import Tag
+from fmbench.simulator import Tag, read_tags, write_dataset
 from fmbench.tables import breakdown, render, results
 from fmbench.tables.experiment import (
     METRICS,
@@ -100,11 +101,21 @@ def write_experiment(folder: Path, **content: Any) -> str:
         ({"rows": [ROW | {"modality": "sound"}]}, "row 'a': modality: there is no 'sound'"),
         ({"rows": [ROW | {"model": "vitt"}]}, "row 'a': no model is called 'vitt'; did you mean"),
         ({"rows": [ROW | {"model": None}]}, "row 'a': give it either a model or two rows to join"),
-        ({"rows": [ROW, ROW]}, "two rows are labelled 'a'"),
+        ({"rows": [ROW, ROW]}, "two rows are a (visual); label or modality must differ"),
         ({"rows": [ROW | {"paper": {"acc": "high"}}]}, "paper.acc is 'high'; it must be a number"),
         ({"rows": [ROW | {"paper": {"ac": 1}}]}, "paper: there is no 'ac'; did you mean 'acc'?"),
         ({"rows": [ROW | {"config": {"seed": 3}}]}, "config may not set seed"),
         ({"equal_parameters": ["b"]}, "equal_parameters: there is no 'b'"),
+        (
+            {
+                "rows": [
+                    {**ROW, "model": "fmformer"},
+                    {**ROW, "model": "fmformer", "modality": "current"},
+                    {"label": "j", "join": ["a", "a"], "modality": "cross"},
+                ]
+            },
+            "'a' is meant, and two rows are labelled so",
+        ),
         (
             {"rows": [ROW, {"label": "j", "join": ["a", "b"], "modality": "cross"}]},
             "row 'j': join: there is no 'b'",
@@ -125,7 +136,9 @@ def test_a_wrong_experiment_file_is_refused_with_its_place(
 
 def test_an_option_that_does_not_exist_names_the_row(tmp_path: Path) -> None:
     path = write_experiment(tmp_path, rows=[ROW | {"config": {"net": {"detph": 3}}}])
-    with pytest.raises(ValueError, match=r"row 'a': there is no option net\.detph; did you mean"):
+    with pytest.raises(
+        ValueError, match=r"row 'a \(visual\)': there is no option net\.detph; did you mean"
+    ):
         config_for(read_experiment(path).rows[0], profile="cpu", seed=0)
 
 
@@ -247,6 +260,32 @@ def test_onsets_are_the_first_frame_of_each_abnormal_stretch() -> None:
     assert onsets(np.zeros(3, bool)).tolist() == [-1] * 3
 
 
+def test_windows_of_simulated_recordings_get_onset_and_tags(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "sim", preset="tiny", seed=3, lazy=True)
+    data = FurnaceData(root=tmp_path / "sim", modality="current", test_windows=60)
+    found = results.with_truth(data.table("test"), data)
+    named = {recording.name: recording for recording in data.opened.recordings}
+    for _, row in found.iterrows():
+        recording, frame = named[row["recording"]], row["frame"]
+        assert row["tags"] == read_tags(data.opened.folder, recording.name)[frame]
+        before = frame
+        while before >= 0 and recording.labels(np.array([before]))[0]:
+            before -= 1
+        if before == frame:
+            assert np.isnan(row["since_onset"])
+        else:
+            seconds = recording.seconds
+            assert row["since_onset"] == seconds[frame] - seconds[before + 1]
+    assert 0 < found["since_onset"].notna().mean() < 1
+
+
+def test_windows_of_real_recordings_get_onset_alone(root: Path) -> None:
+    data = FurnaceData(root=root, modality="current", current_samples=12, test_windows=20)
+    found = results.with_truth(data.table("test"), data)
+    assert "since_onset" in found
+    assert "tags" not in found
+
+
 # Tables
 
 
@@ -259,7 +298,7 @@ def line_of(result: Result | None = None, failed: str = "", **row: Any) -> Line:
         row=Row(**row),
         results=(result,),
         windows=(result.windows,),
-        intervals=intervals([result.windows], resamples=50),
+        intervals=intervals([result.windows]),
     )
 
 
@@ -463,7 +502,7 @@ def test_a_table_is_made_once_and_a_row_that_fails_takes_no_other_with_it(
     tests = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/*/test.json"))]
     stored = [read_result(path) for path in kept]
     for result, test in zip(stored, tests, strict=True):
-        again = intervals([result.windows], resamples=1)
+        again = intervals([result.windows])
         for name in ("acc", "f1", "fdr", "mdr", "auroc", "aupr"):
             assert again[name].value == pytest.approx(test["metrics"][name], abs=1e-6), name
 

@@ -290,9 +290,14 @@ def find_config(name: str) -> Path:
 
 
 def profiles() -> Path:
-    """The folder of the profiles: inside the package once installed, else beside `src`."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
+    """The folder of the profiles."""
+    return shipped("configs")
+
+
+def shipped(folder: str) -> Path:
+    """A folder that comes with the code: inside the package once installed, else beside `src`."""
+    inside = Path(__file__).parent / folder
+    return inside if inside.is_dir() else Path(__file__).parents[2] / folder
 
 
 def read_yaml(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -114,6 +115,7 @@ class Detector(L.LightningModule):
         self.optim = optim or Optim()
         self.stamp = dict(stamp or {})
         self.stages = stages_of(model)
+        self.began = time.monotonic()
         self.stage: Stage | None = None
         self.clip = clip
         self.metrics = nn.ModuleDict(
@@ -124,7 +126,7 @@ class Detector(L.LightningModule):
         self.losses = nn.ModuleDict({part: SumMetric("disable") for part in ("val", "test")})
         self.gathered: list[dict[str, Tensor]] = []
         self.rates: dict[str, float] = {}
-        self.judged: list[dict[str, Tensor]] = []
+        self.kept: list[dict[str, Tensor]] = []
         self.tested: dict[str, Tensor] = {}
 
     @property
@@ -132,6 +134,11 @@ class Detector(L.LightningModule):
         """How many numbers some stage learns by gradient."""
         learnt = {p for stage in self.stages for p in learnt_in(stage)}
         return sum(p.numel() for p in learnt)
+
+    @property
+    def seconds(self) -> float:
+        """Of training, with what a resumed checkpoint had taken before."""
+        return float(self.stamp.get("seconds", 0)) + time.monotonic() - self.began
 
     def forward(self, batch: Batch) -> Prediction:
         prediction: Prediction = self.model(batch)
@@ -190,10 +197,10 @@ class Detector(L.LightningModule):
         self._judge("val", batch)
 
     def on_test_start(self) -> None:
-        self.judged = []
+        self.kept = []
 
     def test_step(self, batch: Batch, index: int) -> None:
-        self.judged.append(of_each_window(self._judge("test", batch), batch))
+        self.kept.append(of_each_window(self._judge("test", batch), batch))
 
     def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
         if not isinstance(self.stage, Solve):
@@ -216,8 +223,8 @@ class Detector(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """`tested` becomes what `of_each_window` keeps, in the order of the windows."""
         self._report("test")
-        shares = self._shares(concatenated(self.judged))
-        self.judged = []
+        shares = self._shares(concatenated(self.kept))
+        self.kept = []
         self.tested = {name: interleaved([s[name] for s in shares]) for name in shares[0]}
 
     def _shares(self, mine: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -262,7 +269,7 @@ class Detector(L.LightningModule):
         return chosen[0] if self.automatic_optimization else chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["fmbench"] = self.stamp
+        checkpoint["fmbench"] = {**self.stamp, "seconds": self.seconds}
 
 
 def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import distributed
 
 from fmbench import checkpoint as checkpoints
+from fmbench.atomic import write_text
 from fmbench.checkpoint import load
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector, Loss, Optim
@@ -105,7 +106,7 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(config.to_yaml())
     say(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
-    began = time.monotonic()
+    detector.began = time.monotonic()
     done = train(
         detector,
         data,
@@ -123,7 +124,7 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
         say("no part to validate on: best.ckpt holds the last weights, chosen by nothing")
         return done.best
     extra = {
-        "fit_seconds": round(time.monotonic() - began, 1),
+        "fit_seconds": round(detector.seconds, 1),
         "epochs": done.epochs,
         "steps": done.steps,
         "config": _plain(asdict(config)),
@@ -185,7 +186,8 @@ def test(
     folder.mkdir(parents=True, exist_ok=True)
     columns = {name: column.numpy() for name, column in detector.tested.items()}
     table = part.table(split).assign(**columns)
-    table.to_csv(folder / f"{split}-predictions.csv", index=False, float_format="%.6g")
+    lines = table.to_csv(index=False, float_format="%.6g")
+    write_text(folder / f"{split}-predictions.csv", lines)
     result = {
         "model": about["model"],
         "problem": about["problem"],
@@ -201,7 +203,7 @@ def test(
         "git_commit": git_commit(),
         "versions": versions(),
     }
-    (folder / f"{split}.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_text(folder / f"{split}.json", json.dumps(result, indent=2) + "\n")
     return metrics
 
 
@@ -260,6 +262,7 @@ def _resume_from(resume: str | Path | None, run: Path, detector: Detector) -> Pa
         if was != now:
             raise ValueError(f"{path}: its {key} is {was}, this run's is {now}; nothing resumed")
     checkpoints.load_weights(detector, content["state_dict"], path)
+    detector.stamp["seconds"] = content["fmbench"].get("seconds", 0)
     return path
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from fmbench import tables
+from fmbench.atomic import write_text
 from fmbench.cli.data import ensure
 from fmbench.config import Parser, nest
-from fmbench.options import add_data, add_trainer
-from fmbench.registry import catalogue
-from fmbench.tables import (
-    compare as compare_windows,
-)
-from fmbench.tables import (
-    events_markdown,
-    interference_markdown,
-    known_experiments,
-    make,
-    markdown,
-    read_experiment,
-    read_result,
-    write_table,
-    write_text,
-)
+from fmbench.options import DEFAULT_PROFILE, add_data, add_trainer
 from fmbench.tables.render import NAMES
 
 FAILED = 1
@@ -32,9 +20,9 @@ def table(argv: list[str]) -> int:
     parser = Parser(
         "table", "Make a table of the paper; what is there already is not trained again.", "NAME "
     )
-    known = ", ".join(known_experiments())
+    known = ", ".join(tables.known_experiments())
     parser.add_argument("name", help=f"{known}; or the path of a YAML file")
-    parser.option("profile", str, "cpu", "how long to train: a profile or a YAML file")
+    parser.option("profile", str, DEFAULT_PROFILE, "how long to train: a profile or a YAML file")
     parser.option("seeds", int, 1, "trainings of each row, seeds 0, 1, …")
     parser.option("jobs", int, 1, "rows that train at the same time")
     parser.option(
@@ -52,14 +40,13 @@ def table(argv: list[str]) -> int:
     for option in ("seeds", "jobs"):
         if values[option] < 1:
             raise ValueError(f"--{option} is {values[option]}; it must be at least 1")
-    experiment = read_experiment(values["name"])
+    experiment = tables.read_experiment(values["name"])
     profile = values["profile"]
     folder = Path(values["results"] or f"experiments/results/{Path(profile).stem}")
     grouped = [name for name in given if name.startswith(("data.", "trainer."))]
     ensure(Path(values["data.root"]), own_root="data.root" in given)
-    catalogue()  # a plug-in that cannot be imported says so now
     try:
-        made = make(
+        made = tables.make(
             experiment,
             profile=profile,
             seeds=values["seeds"],
@@ -73,18 +60,18 @@ def table(argv: list[str]) -> int:
     except KeyboardInterrupt as stopped:
         stopped.add_note("go on with the same command")
         raise
-    written = write_table(made, folder)
+    written = tables.write_table(made, folder)
     if made.measured:
         for kind, text in (
-            ("interference", interference_markdown(made)),
-            ("events", events_markdown(made)),
+            ("interference", tables.interference_markdown(made)),
+            ("events", tables.events_markdown(made)),
         ):
             written.append(folder / f"{experiment.name}-{kind}.md")
             write_text(written[-1], text)
     print()
-    print(markdown(made))
+    print(tables.markdown(made))
     print("\n".join(str(path) for path in written))
-    failed = [line for line in made.lines if line.failed]
+    failed = any(line.failed for line in made.lines)
     return FAILED if failed and not values["stored"] else 0
 
 
@@ -99,15 +86,14 @@ def compare(argv: list[str]) -> int:
     parser.add_argument("a", help="A: result file, or several separated by commas")
     parser.add_argument("b", help="B: likewise")
     values, _ = parser.values(argv)
-    sides = [[read_result(_file(name)) for name in values[side].split(",")] for side in "ab"]
-    found = compare_windows(*[[result.windows for result in side] for side in sides])
-    first = sides[0][0].facts
-    print(f"{first['data']}, test part; A - B, 95 % interval, p of an exchange of blocks")
-    if first["synthetic"]:
+    a, b = ([tables.read_result(_file(name)) for name in values[x].split(",")] for x in "ab")
+    found = tables.compare([each.windows for each in a], [each.windows for each in b])
+    print(f"{a[0].facts['data']}, test part; A - B, 95 % interval, p of an exchange of blocks")
+    if a[0].facts["synthetic"]:
         print("Simulated recordings: not results on the fused magnesium benchmark.")
     for metric, each in found.items():
         value, low, high = each.difference
-        p = "" if each.p != each.p else f"   p {each.p:.4f}"
+        p = "" if math.isnan(each.p) else f"   p {each.p:.4f}"
         print(f"{NAMES[metric]:<8}{value:>+9.4f}   [{low:+.4f}, {high:+.4f}]{p}")
     return 0
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 from fmbench import run
 from fmbench.cli.data import ensure
 from fmbench.config import Parser
+from fmbench.metrics import Counts
 from fmbench.options import Request, add_data, add_trainer, resolve
 from fmbench.predict import predict as predict_recording
 from fmbench.progress import say
-
-COUNTS = ("tn", "fp", "fn", "tp")
 
 
 def fit(argv: list[str]) -> int:
@@ -56,7 +55,9 @@ def test(argv: list[str]) -> int:
         trainer=_given(values, given, "trainer"),
     )
     for name, value in metrics.items():
-        say(f"{name:<8}{value:>10.4f}" if name not in COUNTS else f"{name:<8}{value:>10.0f}")
+        say(
+            f"{name:<8}{value:>10.4f}" if name not in Counts._fields else f"{name:<8}{value:>10.0f}"
+        )
     return 0
 
 

@@ -3,29 +3,19 @@
 An experiment is a YAML file under `experiments/`; `fmbench table NAME` makes it.
 """
 
-from fmbench.tables.breakdown import events, events_markdown, interference_markdown
-from fmbench.tables.experiment import Experiment, Row, known_experiments, read_experiment
-from fmbench.tables.intervals import Comparison, Interval, compare, intervals, rates
-from fmbench.tables.render import csv, latex, markdown, write_table
-from fmbench.tables.results import Result, key_of, read_result, write_result, write_text
-from fmbench.tables.table import Table, make
+from fmbench.tables.breakdown import events_markdown, interference_markdown
+from fmbench.tables.experiment import known_experiments, read_experiment
+from fmbench.tables.intervals import compare, intervals, rates
+from fmbench.tables.render import markdown, write_table
+from fmbench.tables.results import read_result, write_result
+from fmbench.tables.table import make
 
 __all__ = [
-    "Comparison",
-    "Experiment",
-    "Interval",
-    "Result",
-    "Row",
-    "Table",
     "compare",
-    "csv",
-    "events",
     "events_markdown",
     "interference_markdown",
     "intervals",
-    "key_of",
     "known_experiments",
-    "latex",
     "make",
     "markdown",
     "rates",
@@ -33,5 +23,4 @@ __all__ = [
     "read_result",
     "write_result",
     "write_table",
-    "write_text",
 ]

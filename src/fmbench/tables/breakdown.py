@@ -10,7 +10,7 @@ import pandas as pd
 from fmbench.data.series import parse_seconds
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Interval, intervals
-from fmbench.tables.render import NAMES, NONE
+from fmbench.tables.render import NAMES, NONE, ends
 from fmbench.tables.table import Line, Table
 
 DISTURBANCES = {
@@ -59,8 +59,8 @@ def events(windows: pd.DataFrame) -> dict[str, float]:
     for _, part in windows.groupby("recording", sort=False):
         part = part.sort_values("frame")
         seconds = parse_seconds(part["time"])
-        unit = seconds[1:] - seconds[:-1] if len(seconds) > 1 else np.zeros(0)
-        gaps += unit.tolist()
+        apart = np.diff(seconds)
+        gaps += apart.tolist()
         abnormal = part["label"].to_numpy() > 0
         called = part["decision"].to_numpy() > 0
         since = part["since_onset"].to_numpy()
@@ -77,7 +77,7 @@ def events(windows: pd.DataFrame) -> dict[str, float]:
             not abnormal[start:stop].any()
             for start, stop in zip(edges[::2], edges[1::2], strict=True)
         )
-        normal_seconds += float(np.sum(~abnormal) * (np.median(unit) if len(unit) else 0))
+        normal_seconds += float(np.sum(~abnormal) * (np.median(apart) if len(apart) else 0))
     hours = normal_seconds / 3600
     return {
         "events": total,
@@ -100,15 +100,15 @@ def interference_markdown(table: Table) -> str:
     shares = {name: len(part) for name, part in under(tagged[0].windows[0]).items()}
     counted = ", ".join(f"{name} {count:,}" for name, count in shares.items())
     lines += [f"Windows: {counted}. Value [interval].", ""]
-    measured = {line.row.label + line.row.modality: interference(line) for line in tagged}
+    measured = {line.row.name: interference(line) for line in tagged}
     for metric in table.experiment.metrics:
         rows = []
         for line in tagged:
-            found = measured[line.row.label + line.row.modality]
+            found = measured[line.row.name]
             if not any(metric in part for part in found.values()):
                 continue
             cells = [_cell(found.get(name, {}), metric) for name in shares]
-            rows.append([line.row.label, line.row.shown or line.row.modality, *cells])
+            rows.append([line.row.label, line.row.input, *cells])
         if rows:
             lines += [f"## {NAMES[metric]}", "", *_grid(["method", "input", *shares], rows), ""]
     return "\n".join(lines)
@@ -125,7 +125,7 @@ def events_markdown(table: Table) -> str:
         rows.append(
             [
                 line.row.label,
-                line.row.shown or line.row.modality,
+                line.row.input,
                 f"{each['found']:.3g} of {each['events']:.0f}",
                 f"{each['delay_median']:.0f}",
                 f"{each['delay_p90']:.0f}",
@@ -148,7 +148,7 @@ def _cell(found: Mapping[str, Interval], metric: str) -> str:
     interval = found.get(metric)
     if interval is None or np.isnan(interval.value):
         return NONE
-    return f"{interval.value:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{interval.value:.3f}{ends(interval, 2)}"
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

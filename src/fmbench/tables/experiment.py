@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fmbench.config import find_config, read_yaml
+from fmbench.config import find_config, read_yaml, shipped
 from fmbench.errors import nearest
 from fmbench.options import config_of
 from fmbench.registry import find_model
@@ -19,6 +19,7 @@ from fmbench.run import Config
 from fmbench.types import Modality
 
 METRICS = ("acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr")
+FOLDER = "experiments"
 REFERENCES = "references"
 
 
@@ -27,7 +28,7 @@ class Row:
     """A line of a table.
 
     Attributes:
-        label: what the table calls it.
+        label: what the table calls it; rows of different modalities may share one.
         modality: current, visual, cross; how it is printed where `shown` is not given.
         model: registered name; None where `join` is given.
         config: settings of `fit` for this row, over those of the experiment and the profile.
@@ -45,6 +46,16 @@ class Row:
     paper: Mapping[str, float] = field(default_factory=dict)
     shown: str | None = None
     reference: bool = False
+
+    @property
+    def input(self) -> str:
+        """What a table prints as the modality."""
+        return self.shown or self.modality
+
+    @property
+    def name(self) -> str:
+        """`FmFormer (cross)`; no other row of the experiment has it."""
+        return f"{self.label} ({self.input})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +82,15 @@ class Experiment:
         """The rows that a model stands behind."""
         return [row for row in self.rows if row.model]
 
-
-def experiments() -> Path:
-    """The folder of the experiment files: inside the package once installed, else beside `src`."""
-    inside = Path(__file__).parents[1] / "experiments"
-    return inside if inside.is_dir() else Path(__file__).parents[3] / "experiments"
+    def joined_in(self, row: Row) -> list[Row]:
+        """The trained rows that a row joins; itself if it joins none."""
+        named = {each.label: each for each in self.trained()}
+        return [named[label] for label in row.join] or [row]
 
 
 def known_experiments() -> list[str]:
     """Names of the tables that can be made."""
-    return sorted(path.stem for path in experiments().glob("*.yaml") if path.stem != REFERENCES)
+    return sorted(path.stem for path in shipped(FOLDER).glob("*.yaml") if path.stem != REFERENCES)
 
 
 def read_experiment(name: str) -> Experiment:
@@ -90,7 +100,7 @@ def read_experiment(name: str) -> Experiment:
         ValueError: no such experiment, an unknown key, a value that is not allowed, or a row whose
             model does not read its modality.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else experiments() / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped(FOLDER) / f"{name}.yaml"
     if not path.is_file():
         known = known_experiments()
         raise ValueError(
@@ -107,7 +117,7 @@ def read_experiment(name: str) -> Experiment:
     shared = _mapping(content.get("config", {}), f"{where}: config")
     rows = [_row(entry, k, where, shared) for k, entry in enumerate(_list(content, "rows", where))]
     if content.get("references", True):
-        file = experiments() / f"{REFERENCES}.yaml"
+        file = shipped(FOLDER) / f"{REFERENCES}.yaml"
         listed = _list(_mapping(read_yaml(file), file.name), "rows", file.name)
         rows += [
             replace(_row(entry, k, file.name, shared), reference=True)
@@ -139,7 +149,7 @@ def config_for(
     chosen = {"model": row.model, "modality": row.modality, "seed": seed}
     layers = [
         (profile, read_yaml(find_config(profile))),
-        (f"row {row.label!r}", dict(row.config)),
+        (f"row {row.name!r}", dict(row.config)),
         ("the command line", dict(changes or {})),
         ("the row's model, modality and seed", chosen),
     ]
@@ -175,6 +185,7 @@ def _row(entry: Any, position: int, where: str, shared: Mapping[str, Any]) -> Ro
     return Row(
         **{
             **content,
+            "label": str(content["label"]),
             "config": config,
             "paper": paper,
             "join": tuple(map(str, _list(content, "join", here))),
@@ -183,11 +194,14 @@ def _row(entry: Any, position: int, where: str, shared: Mapping[str, Any]) -> Ro
 
 
 def _check_labels(experiment: Experiment, where: str) -> None:
-    labels = [row.label for row in experiment.rows]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ValueError(f"{where}: two rows are labelled {label!r}; labels must differ")
+    names = [row.name for row in experiment.rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{where}: two rows are {name}; label or modality must differ")
     trained = [row.label for row in experiment.trained()]
+    for label in {*experiment.equal_parameters, *(x for row in experiment.rows for x in row.join)}:
+        if trained.count(label) > 1:
+            raise ValueError(f"{where}: {label!r} is meant, and two rows are labelled so")
     for row in experiment.rows:
         for label in row.join:
             _one_of(label, trained, f"{where}: row {row.label!r}: join")

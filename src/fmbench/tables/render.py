@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fmbench.tables.results import write_text
+from fmbench.atomic import in_one_step, write_text
+from fmbench.tables.intervals import Interval
 from fmbench.tables.runner import NOT_YET
 from fmbench.tables.table import Line, Table
 
@@ -48,7 +49,7 @@ def markdown(table: Table) -> str:
     head = ["method", "input", *(NAMES[metric] for metric in metrics), "parameters", "minutes"]
     rows = []
     for line in table.lines:
-        first = [_label(line), line.row.shown or line.row.modality]
+        first = [_label(line), line.row.input]
         if line.failed:
             rows.append([*first, _why(line), *[""] * (len(head) - 3)])
             continue
@@ -76,7 +77,7 @@ def latex(table: Table) -> str:
         r"\midrule",
     ]
     for line in table.lines:
-        first = [_tex(_label(line)), _tex(line.row.shown or line.row.modality)]
+        first = [_tex(_label(line)), _tex(line.row.input)]
         if line.failed:
             lines.append(
                 " & ".join([*first, rf"\multicolumn{{{len(metrics)}}}{{l}}{{{_tex(_why(line))}}}"])
@@ -108,7 +109,7 @@ def csv(table: Table) -> str:
         facts = line.results[0].facts if line.results else {}
         row = {
             "method": line.row.label,
-            "input": line.row.shown or line.row.modality,
+            "input": line.row.input,
             "profile": table.profile,
             "seeds": table.seeds,
             "data": facts.get("data"),
@@ -148,7 +149,7 @@ def picture(table: Table, path: Path) -> Path:
             axes.plot(line.row.paper[metric], k, "D", mfc="none", mec="#444444", markersize=5)
     axes.set_yticks(
         range(len(lines)),
-        [f"{line.row.label} ({line.row.shown or line.row.modality})" for line in lines],
+        [line.row.name for line in lines],
         fontsize=8.5,
     )
     axes.invert_yaxis()
@@ -161,10 +162,8 @@ def picture(table: Table, path: Path) -> Path:
     if table.synthetic:
         note = f"Simulated recordings: not results on the fused magnesium benchmark\n{note}"
     figure.supxlabel(note, fontsize=8, fontstyle="italic", x=0.995, ha="right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, format="png")
-    beside.replace(path)
+    with in_one_step(path) as beside:
+        figure.savefig(beside, format="png")
     return path
 
 
@@ -193,7 +192,14 @@ def _cell(line: Line, metric: str) -> str:
     if interval is None or math.isnan(interval.value):
         return NONE + printed
     spread = f" ± {line.spread[metric]:.3f}" if metric in line.spread else ""
-    return f"{interval.value:.4f}{spread} [{interval.low:.3f}, {interval.high:.3f}]{printed}"
+    return f"{interval.value:.4f}{spread}{ends(interval)}{printed}"
+
+
+def ends(interval: Interval, digits: int = 3) -> str:
+    """` [0.612, 0.671]`, or nothing where a value has no interval."""
+    if math.isnan(interval.low):
+        return ""
+    return f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def _tex_cell(line: Line, metric: str) -> str:
@@ -201,9 +207,7 @@ def _tex_cell(line: Line, metric: str) -> str:
     if interval is None or math.isnan(interval.value):
         return "--"
     spread = rf" \pm {line.spread[metric]:.3f}" if metric in line.spread else ""
-    return (
-        rf"${interval.value:.4f}{spread}$ {{\scriptsize [{interval.low:.3f}, {interval.high:.3f}]}}"
-    )
+    return rf"${interval.value:.4f}{spread}$ {{\scriptsize{ends(interval)}}}"
 
 
 def _tex(text: str) -> str:

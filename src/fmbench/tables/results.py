@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmbench.atomic import write_text
 from fmbench.data import FurnaceData
+from fmbench.metrics import Counts
 from fmbench.run import Config
 from fmbench.simulator import read_tags
 
-COUNTS = ("tn", "fp", "fn", "tp")
-PIXELS = tuple(f"pixel_{name}" for name in COUNTS)
+PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +82,13 @@ def gather(run: Path, config: Config, key: str, data: FurnaceData) -> Result:
         raise ValueError(f"{run / 'test.json'} was measured on other data; test again or delete it")
     windows = pd.read_csv(run / "test-predictions.csv").drop(columns="score")
     facts = {
-        "label": config.model,
         "config": asdict(config),
         "metrics": test["metrics"],
         "parameters": test["parameters"],
         "data": test["data"],
         "synthetic": test["synthetic"],
         "data_fingerprint": test["data_fingerprint"],
-        "fit_seconds": val.get("fit_seconds"),
-        "epochs": val.get("epochs"),
-        "steps": val.get("steps"),
+        **{name: val[name] for name in ("fit_seconds", "epochs", "steps")},
         "curve": curve(run, config.select),
         "git_commit": test["git_commit"],
         "versions": test["versions"],
@@ -149,20 +146,6 @@ def write_result(result: Result, path: Path) -> None:
     content = {"key": result.key, **result.facts, "recordings": names, "windows": columns}
     content = {"sha256": _digest(content), **content}
     write_text(path, json.dumps(content) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: beside it first, then into its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_result(path: Path) -> Result:

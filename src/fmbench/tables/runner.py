@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmbench.atomic import write_text
 from fmbench.data import FurnaceData
 from fmbench.run import Config
 from fmbench.tables.results import Result, gather, read_result, stem_of, write_result
@@ -123,18 +124,25 @@ class _Crew:
         self.threads = max(1, (os.cpu_count() or 1) // at_once)
         self.stopped = False
         self.working: dict[subprocess.Popen[bytes], tuple[str, Path]] = {}
+        self.elsewhere: set[str] = set()
         self.reading = threading.Lock()  # one thread at a time opens recordings
 
     def run(self, job: Job) -> Result | Failed:
-        """Fit, test and keep a row."""
+        """Fit, test and keep a row; whatever is wrong with it is its own."""
+        try:
+            return self._made(job)
+        except (ValueError, OSError) as error:
+            return Failed(reason=str(error))
+
+    def _made(self, job: Job) -> Result | Failed:
         stem = stem_of(job.config, job.key)
         run, path = self.runs / stem, self.results / f"{stem}.json"
         run.mkdir(parents=True, exist_ok=True)
-        with _alone(run) as lock:
+        with self._alone(job, run) as lock:
             if path.is_file():  # another process has made it while we waited
                 return _known(path, job.key)
             asked = run / "asked.yaml"
-            asked.write_text(job.config.to_yaml())
+            write_text(asked, job.config.to_yaml())
             words = ["fit", "--config", str(asked), "--run", str(run), "--resume", "auto"]
             best = run / "checkpoints" / "best.ckpt"
             engine = [
@@ -149,13 +157,19 @@ class _Crew:
                 failed = self._command(job, step, run, lock)
                 if failed:
                     return failed
-            try:
-                with self.reading:
-                    result = gather(run, job.config, job.key, self.data(job.config))
-                    write_result(result, path)
-            except (ValueError, OSError) as error:
-                return Failed(reason=str(error))
+            with self.reading:
+                result = gather(run, job.config, job.key, self.data(job.config))
+            write_result(result, path)
             return result
+
+    @contextmanager
+    def _alone(self, job: Job, run: Path) -> Iterator[int]:
+        """Nobody else works in this run's folder, on this machine or on a shared disk; the lock."""
+        with (run / "lock").open("w") as file:
+            self.elsewhere.add(job.label)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.elsewhere.discard(job.label)
+            yield file.fileno()
 
     def _command(self, job: Job, words: list[str], run: Path, lock: int) -> Failed | None:
         if self.stopped:
@@ -186,6 +200,8 @@ class _Crew:
 
     def under_way(self) -> Iterator[str]:
         """What the rows under way have said last."""
+        waiting = sorted(self.elsewhere)
+        yield from (f"{label}: waiting, another process trains it" for label in waiting)
         for label, log in list(self.working.values()):
             lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
             yield f"{label}: {lines[-1].strip() if lines else 'starting'}"
@@ -202,14 +218,6 @@ class _Crew:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[int]:
-    """Nobody else works in this run's folder, on this machine or on a shared disk; the lock."""
-    with (run / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
 
 
 def _known(path: Path, key: str) -> Result:

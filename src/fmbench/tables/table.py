@@ -45,15 +45,18 @@ class Line:
 
     @property
     def parameters(self) -> int | None:
+        """How many were learnt; None of a row that only joins others."""
         return self.results[0].facts["parameters"] if self.results and not self.row.join else None
 
     @property
     def fit_seconds(self) -> float | None:
+        """Of one training, on the machine that it was made on; mean over seeds."""
         taken = [result.facts["fit_seconds"] for result in self.results]
         return float(np.mean(taken)) if taken and not self.row.join else None
 
     @property
     def still_learning(self) -> bool:
+        """Whether the validation curve of any seed was `rising` when its training ended."""
         return any(rising(r.facts["curve"], r.facts["config"]["select"]) for r in self.results)
 
 
@@ -75,10 +78,12 @@ class Table:
 
     @property
     def measured(self) -> list[Line]:
+        """The lines that have a measurement."""
         return [line for line in self.lines if line.results]
 
     @property
     def synthetic(self) -> bool:
+        """Whether any line was measured on simulated recordings."""
         return any(result.facts["synthetic"] for line in self.lines for result in line.results)
 
     def head(self) -> list[str]:
@@ -97,8 +102,8 @@ class Table:
             said.insert(0, "SMOKE: shows that everything runs; nothing has been learnt.")
         plural = "s, mean of them" if self.seeds > 1 else ""
         said.append(
-            f"Profile {self.profile}, {self.seeds} seed{plural}; {LEVEL:.0%} intervals by"
-            f" bootstrap over {named_blocks(first.windows[0])}. Checkpoints and thresholds were"
+            f"Profile {self.profile}, {self.seeds} seed{plural}; {LEVEL:.0%} intervals by block"
+            f" jackknife over {named_blocks(first.windows[0])}. Checkpoints and thresholds were"
             " chosen on validation and training recordings."
         )
         return said
@@ -142,14 +147,12 @@ def make(
             parts[place] = FurnaceData(**given)
         return parts[place]
 
-    jobs: dict[str, list[Job]] = {}
+    jobs: dict[str, list[Job]] = {row.name: [] for row in experiment.trained()}
     for row in experiment.trained():
-        jobs[row.label] = []
         for seed in range(seeds):
             config = config_for(row, profile=profile, seed=seed, changes=changes)
             key = key_of(config, data_of(config).fingerprint())
-            label = f"{row.label} ({row.modality}), seed {seed}"
-            jobs[row.label].append(Job(label=label, config=config, key=key))
+            jobs[row.name].append(Job(label=f"{row.name}, seed {seed}", config=config, key=key))
     found = run_all(
         [job for of_row in jobs.values() for job in of_row],
         data=data_of,
@@ -159,8 +162,8 @@ def make(
         say=say,
         train=train,
     )
-    outcomes = {label: [found[job.key] for job in of_row] for label, of_row in jobs.items()}
-    lines = tuple(_line(row, outcomes) for row in experiment.rows)
+    outcomes = {name: [found[job.key] for job in of_row] for name, of_row in jobs.items()}
+    lines = tuple(_line(row, experiment.joined_in(row), outcomes) for row in experiment.rows)
     table = Table(experiment=experiment, profile=Path(profile).stem, seeds=seeds, lines=lines)
     _check_parameters(table)
     return table
@@ -190,14 +193,15 @@ def rising(curve: Sequence[float], metric: str) -> bool:
     return max(signed[-last:]) - max(signed[:-last]) > RISE
 
 
-def _line(row: Row, outcomes: Mapping[str, Sequence[Result | Failed]]) -> Line:
-    labels = row.join or (row.label,)
+def _line(
+    row: Row, parts: Sequence[Row], outcomes: Mapping[str, Sequence[Result | Failed]]
+) -> Line:
     gathered: list[list[Result]] = []
-    for label in labels:
-        failed = [each.reason for each in outcomes[label] if isinstance(each, Failed)]
+    for part in parts:
+        failed = [each.reason for each in outcomes[part.name] if isinstance(each, Failed)]
         if failed:
-            return Line(row=row, failed=failed[0] if not row.join else f"{label}: {failed[0]}")
-        gathered.append([each for each in outcomes[label] if isinstance(each, Result)])
+            return Line(row=row, failed=f"{part.label}: {failed[0]}" if row.join else failed[0])
+        gathered.append([each for each in outcomes[part.name] if isinstance(each, Result)])
     windows = [result.windows for result in gathered[0]]
     try:
         if row.join:
@@ -205,10 +209,10 @@ def _line(row: Row, outcomes: Mapping[str, Sequence[Result | Failed]]) -> Line:
         measured = intervals(windows)
     except ValueError as error:
         return Line(row=row, failed=str(error))
-    each = [rates(part) for part in windows]
+    seeds = [rates(each) for each in windows] if len(windows) > 1 else []
     spread = {
-        name: float(np.std([values[name] for values in each], ddof=1))
-        for name in (measured if len(each) > 1 else ())
+        name: float(np.std([values[name] for values in seeds], ddof=1))
+        for name in (measured if seeds else ())
     }
     return Line(
         row=row,
