@@ -31,11 +31,13 @@ from fmbench.simulator import (
     SimConfig,
     is_lazy,
     open_lazy,
+    read_tags,
     simulate,
     write_dataset,
     write_video,
 )
 from fmbench.simulator.splits import GUARD, official, strict
+from recordings import write_root
 
 SEED = 10_000
 
@@ -162,6 +164,20 @@ def test_the_sidecar_holds_tags_latent_state_and_key_frames(written: Path) -> No
             for event in keys:
                 assert file["label"][event["onset"]].any()
                 assert file["label"][event["offset"]].any()
+
+
+def test_tags_are_the_same_from_the_sidecar_and_from_a_lazy_root(written: Path, lazy: Path) -> None:
+    for name in names(written):
+        stored = read_tags(written / "pixel-level", name)
+        with h5py.File(written / "sidecar" / f"{name}.h5") as file:
+            assert np.array_equal(stored, file["tags"])
+        assert np.array_equal(stored, read_tags(lazy / "pixel-level", name))
+        assert stored.any()
+
+
+def test_recordings_that_nobody_simulated_have_no_tags(tmp_path: Path) -> None:
+    write_root(tmp_path, recordings=1, seconds=10, size=(16, 16))
+    assert read_tags(tmp_path / "pixel-level", "furnace-0") is None
 
 
 def test_position_and_layout_do_not_betray_the_label(written: Path) -> None:
