@@ -107,16 +107,15 @@ class UnicoderVL(nn.Module):
         heads = [
             p for head in (self.class_head, self.dense_head) if head for p in head.parameters()
         ]
-
-        def at_its_rate(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-            return [{"params": parameters, "lr_scale": self.lr_scale}]
-
-        fit = Learn(name="fit", turns=[Turn(parameters=at_its_rate(body + heads))])
+        fit = Learn(name="fit", turns=[Turn(parameters=self._at_its_rate(body + heads))])
         if not self.pretext:
             return [fit]
-        told = [*body, *self.pretext_heads.parameters()]
-        turn = Turn(parameters=at_its_rate(told), losses=self.pretext_losses)
+        told = self._at_its_rate([*body, *self.pretext_heads.parameters()])
+        turn = Turn(parameters=told, losses=self.pretext_losses)
         return [Learn(name="pretext", turns=[turn], share=self.pretext), fit]
+
+    def _at_its_rate(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+        return [{"params": parameters, "lr_scale": self.lr_scale}]
 
     def pretext_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Hidden samples, hidden patches, and whether video and current match."""

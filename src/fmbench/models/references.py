@@ -39,6 +39,11 @@ def separating(score: Tensor, label: Tensor) -> tuple[float, float]:
     return float(edges[k]), sign
 
 
+def unlearnt() -> list[Stage]:
+    """The stages of a model that has nothing to learn: it keeps nothing of the training windows."""
+    return [Solve(name="nothing", gather=lambda batch: {}, solve=lambda kept: None)]
+
+
 class AlwaysAbnormal(nn.Module):
     """Calls every window abnormal: its accuracy is the share of abnormal windows."""
 
@@ -51,7 +56,7 @@ class AlwaysAbnormal(nn.Module):
 
     def stages(self) -> Sequence[Stage]:
         """Nothing to learn."""
-        return [Solve(name="nothing", gather=lambda batch: {}, solve=lambda kept: None)]
+        return unlearnt()
 
     def forward(self, batch: Batch) -> Prediction:
         """(B, K) logits, the same for all."""
@@ -72,7 +77,7 @@ class RandomScore(nn.Module):
 
     def stages(self) -> Sequence[Stage]:
         """Nothing to learn."""
-        return [Solve(name="nothing", gather=lambda batch: {}, solve=lambda kept: None)]
+        return unlearnt()
 
     def forward(self, batch: Batch) -> Prediction:
         """(B, K) logits whose probability of class 1 is uniform in (0, 1)."""
