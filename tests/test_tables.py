@@ -227,10 +227,10 @@ def test_a_damaged_result_is_told_from_a_whole_one(tmp_path: Path) -> None:
     write_result(result_of(), path)
     whole = path.read_text()
     for damaged, said in (
-        (whole[: len(whole) // 2], "is damaged: no JSON"),
+        (whole[: len(whole) // 2], "is no JSON file, or a damaged one"),
         (whole.replace('"parameters": 1234', '"parameters": 1235'), "does not match its checksum"),
-        ('{"metrics": {}}', "is no result of ours"),
-        ("[]", "is no result of ours"),
+        ('{"metrics": {}}', "is no result that `fmbench table` wrote"),
+        ("[]", "is no result that `fmbench table` wrote"),
     ):
         path.write_text(damaged)
         with pytest.raises(ValueError, match=said):
@@ -513,7 +513,8 @@ def test_a_table_is_made_once_and_a_row_that_fails_takes_no_other_with_it(
 
     kept[0].write_text(kept[0].read_text()[:100])
     assert main(command(tmp_path, root, "--seeds", "2", rows=ROWS)) == 2
-    assert "is damaged" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "is no JSON file, or a damaged one; restore it, or delete it to have" in err
     kept[0].write_bytes(kept[1].read_bytes())
     assert main(command(tmp_path, root, "--seeds", "2", rows=ROWS)) == 2
     assert "made with another configuration or other data" in capsys.readouterr().err
@@ -576,3 +577,7 @@ def test_two_results_are_compared_on_the_command_line(tmp_path: Path, fmbench: C
     )
     assert several.status == 0, several.err
     refused(fmbench("compare", "gone.json", tmp_path / "b.json"), "gone.json: no such file")
+    (tmp_path / "notes.md").write_text("# Mine")
+    told = fmbench("compare", tmp_path / "notes.md", tmp_path / "b.json")
+    refused(told, "notes.md is no JSON file")
+    assert "delete" not in told.err  # it may be anything

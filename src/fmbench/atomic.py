@@ -13,6 +13,9 @@ def in_one_step(path: Path) -> Iterator[Path]:
     """Hand out a path beside `path` to write to; when the block ends, it takes the place of `path`.
 
     A block that fails, or a disk that is full, leaves what was there and nothing beside it.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}.{path.name}")
@@ -21,6 +24,9 @@ def in_one_step(path: Path) -> Iterator[Path]:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        said = f"{error.strerror or error}; nothing of it was written"
+        raise OSError(error.errno, said, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 

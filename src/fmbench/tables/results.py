@@ -156,13 +156,10 @@ def read_result(path: Path) -> Result:
     """
     content = _read_json(path)
     if not isinstance(content, dict) or "sha256" not in content:
-        raise ValueError(f"{path} is no result of ours; delete it to have the row trained again")
+        raise ValueError(f"{path} is no result that `fmbench table` wrote")
     stated = content.pop("sha256")
     if _digest(content) != stated:
-        raise ValueError(
-            f"{path} is damaged: its content does not match its checksum; "
-            "restore it, or delete it to have the row trained again"
-        )
+        raise ValueError(f"{path} is damaged: its content does not match its checksum")
     columns, names = content.pop("windows"), content.pop("recordings")
     recording = [names[k] for k in columns.pop("recording")]
     windows = pd.DataFrame({"recording": recording, **columns})
@@ -185,6 +182,4 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(
-            f"{path} is damaged: no JSON; delete it to have the row trained again"
-        ) from None
+        raise ValueError(f"{path} is no JSON file, or a damaged one") from None

@@ -221,12 +221,15 @@ class _Crew:
 
 
 def _known(path: Path, key: str) -> Result:
-    result = read_result(path)
-    if result.key != key:
-        raise ValueError(
-            f"{path} was made with another configuration or other data than its name says; "
-            "delete it to have the row trained again"
-        )
+    try:
+        result = read_result(path)
+        if result.key != key:
+            raise ValueError(
+                f"{path} was made with another configuration or other data than its name says"
+            )
+    except ValueError as error:
+        remedy = "restore it, or delete it to have the row trained again"
+        raise ValueError(f"{error}; {remedy}") from None
     return result
 
 
