@@ -7,7 +7,7 @@ PROFILE ?= cpu
 SEEDS ?= 1
 JOBS ?= 1
 
-.PHONY: help install demo table2 table3 table4 table5 test test-slow check validate-simulator clean
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 test test-slow check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
@@ -22,7 +22,7 @@ $(BIN)/.installed: pyproject.toml
 demo: install  ## simulate a small data set, train FmFormer on video and current, test it, draw a picture
 	$(BIN)/fmbench demo
 
-table2 table3 table4 table5: install  ## a table of the paper (PROFILE=cpu SEEDS=1 JOBS=1); trains what has no result
+table1 table2 table3 table4 table5 fig5 fig6: install  ## a table or figure of the paper (PROFILE=cpu SEEDS=1 JOBS=1); trains what has no result
 	$(BIN)/fmbench table $@ --profile $(PROFILE) --seeds $(SEEDS) --jobs $(JOBS)
 
 test: install check  ## lint, types, import rules and the fast tests (minutes on 2 cores)

@@ -40,7 +40,7 @@ def colour(name: str) -> list[int]:
 
 
 def test_prediction_is_tinted_truth_is_outlined_and_the_rest_left_alone() -> None:
-    picture = painted(scene(), 2, 320).astype(int)
+    picture = painted(*scene().seen(2), 320).astype(int)
     assert (picture[300, 300] == 90).all()
     inside_prediction = picture[150, 220]
     toward = np.array(colour(PREDICTED)) - 90
@@ -49,16 +49,16 @@ def test_prediction_is_tinted_truth_is_outlined_and_the_rest_left_alone() -> Non
     assert (inside_truth == 90).all()
     assert on_its_edge.max() == 255  # white, with a black rim so that it shows on a glow too
     assert on_its_edge.min() < 60
-    assert (painted(scene(), 0, 320) == 90).all()
+    assert (painted(*scene().seen(0), 320) == 90).all()
 
 
 def test_without_masks_the_frame_is_shown_as_it_is() -> None:
     bare = scene(truth=None, predicted=None)
-    assert (painted(bare, 2, 320) == 90).all()
+    assert (painted(*bare.seen(2), 320) == 90).all()
 
 
 def test_a_frame_keeps_its_shape() -> None:
-    assert painted(scene(height=36, width=64), 2, 480).shape == (270, 480, 3)
+    assert painted(*scene(height=36, width=64).seen(2), 480).shape == (270, 480, 3)
 
 
 def test_overlay_writes_a_png_large_enough_to_read(tmp_path: Path) -> None:

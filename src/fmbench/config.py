@@ -8,6 +8,7 @@ true/false, null, lists of these): a file can name no class, and nothing is impo
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,6 +162,7 @@ class Parser(ArgumentParser):
             with self._few_words(file, found):
                 self.parse_object(nest(found), defaults=False)
             merged |= found
+        argv = list(self._spread(argv))
         with self._few_words("", {}, argv):
             base = self.parse_object(nest(merged)) if merged else None
             values = self.parse_args(list(argv), namespace=base)
@@ -185,6 +187,24 @@ class Parser(ArgumentParser):
                 yield from self._leaves(value, file, f"{name}.")
             else:
                 raise ValueError(f"{file}: {self._unknown(name, self.in_files, '')}")
+
+    def _spread(self, argv: Sequence[str]) -> Iterator[str]:
+        """Flags, with `--net={depth: 4, heads: 3}` as `--net.depth=4 --net.heads=3`: settings that
+        go together can be one value of a sweep."""
+        groups = {name.rpartition(".")[0] for name in self.in_files} - {""}
+        for word in argv:
+            name, equals, text = word.removeprefix("--").partition("=")
+            if not word.startswith("--") or not equals or name not in groups:
+                yield word
+                continue
+            try:
+                content = yaml.safe_load(text)
+            except yaml.YAMLError:
+                content = text
+            if not isinstance(content, Mapping):
+                raise ValueError(f"--{name} is {text!r}; it takes a mapping of its options")
+            for option, value in self._leaves(content, f"--{name}", f"{name}."):
+                yield f"--{option}={value if isinstance(value, str) else json.dumps(value)}"
 
     @staticmethod
     def _refuse_null(where: str, value: Any, hint: Any) -> None:
@@ -255,6 +275,15 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             branch = branch.setdefault(group, {})
         branch[last] = value
     return tree
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"net": {"depth": 4}}` as `{"net.depth": 4}`."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return found
 
 
 def peek(argv: Sequence[str], flag: str) -> list[str]:

@@ -90,6 +90,16 @@ class Scene:
             if values is not None and len(values) != wanted:
                 raise ValueError(f"{name} has {len(values)} entries for {wanted} times")
 
+    def seen(
+        self, index: int
+    ) -> tuple[NDArray[np.uint8], NDArray[Any] | None, NDArray[Any] | None]:
+        """A frame, its predicted region and its true one."""
+        return (
+            self.frames[index],
+            None if self.predicted is None else self.predicted[index],
+            None if self.truth is None else self.truth[index],
+        )
+
 
 def overlay(path: Path, scene: Scene) -> Path:
     """Write a PNG: a row of frames, under it the three currents, under them the score.
@@ -141,7 +151,7 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
     try:
         for index, column in enumerate(columns):
             picture = np.zeros((side, side, 3), np.uint8)
-            frame = painted(scene, index, side)
+            frame = painted(*scene.seen(index), side)
             picture[: frame.shape[0], : frame.shape[1]] = frame
             for colour, stroke in ((0, 5), (255, 2)):  # white with a dark rim
                 cv2.putText(
@@ -156,17 +166,19 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
     return path
 
 
-def painted(scene: Scene, index: int, side: int) -> NDArray[np.uint8]:
-    """Frame `index`, its longer side `side` pixels: predicted region tinted, true one outlined."""
-    frame = scene.frames[index]
+def painted(
+    frame: NDArray[np.uint8], predicted: NDArray[Any] | None, truth: NDArray[Any] | None, side: int
+) -> NDArray[np.uint8]:
+    """A (H, W, 3) frame, its longer side `side` pixels: predicted region tinted, true one outlined;
+    both (H, W), 1 = abnormal."""
     height, width = frame.shape[:2]
     size = (round(side * width / max(width, height)), round(side * height / max(width, height)))
-    picture: NDArray[np.uint8] = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
-    if scene.predicted is not None:
-        region = _region(scene.predicted[index], size)[..., None] * TINT
-        picture = (picture * (1 - region) + _rgb(PREDICTED) * region).astype(np.uint8)
-    if scene.truth is not None:
-        region = _region(scene.truth[index], size).astype(np.uint8)
+    picture: NDArray[Any] = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
+    if predicted is not None:
+        tint = _region(predicted, size)[..., None] * TINT
+        picture = (picture * (1 - tint) + _rgb(PREDICTED) * tint).astype(np.uint8)
+    if truth is not None:
+        region = _region(truth, size).astype(np.uint8)
         outlines, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         stroke = max(2, side // 120)
         cv2.drawContours(picture, outlines, -1, (0, 0, 0), stroke + 2, cv2.LINE_AA)
@@ -191,7 +203,7 @@ def _rgb(colour: str) -> NDArray[np.int64]:
 
 def _frame(axes: Axes, scene: Scene, index: int, letter: str) -> None:
     """One frame of the row, under its time and score."""
-    axes.imshow(painted(scene, index, 320))
+    axes.imshow(painted(*scene.seen(index), 320))
     axes.set(xticks=[], yticks=[])
     nearest = int(np.abs(scene.score_times - scene.times[index]).argmin())
     text = f"{letter}   {clock(scene.times[index])}   score {scene.scores[nearest]:.2f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,9 +50,34 @@ def predict(
     path = Path(recording)
     if path.suffix == ".mat" and path.is_file():
         options.setdefault("root", path.resolve().parent.parent)
+    scene, table = predicted_scene(checkpoint, recording, data=options, every=every)
+    if scene.labels is not None:
+        table["label"] = scene.labels
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / f"{path.stem}.csv", overlay(out / f"{path.stem}.png", scene)]
+    table.to_csv(written[0], index=False, float_format="%.6g")
+    if video:
+        written.append(overlay_video(out / f"{path.stem}.mp4", scene))
+    return written
+
+
+def predicted_scene(
+    checkpoint: str | Path,
+    recording: str | Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    every: int = 1,
+    frames: Sequence[int] | None = None,
+) -> tuple[Scene, pd.DataFrame]:
+    """A recording with what a detector says of every n-th frame, or of `frames`; and the table of
+    frame, time, score, decision.
+
+    Raises:
+        ValueError: no such recording or frame, or one that the detector cannot read.
+    """
     detector = load(checkpoint)
-    part = open_data(detector, options)
-    loader, table = part.windows_of(recording, every)
+    part = open_data(detector, data)
+    loader, table = part.windows_of(recording, every, frames)
     with quiet(), interruptible():
         engine = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
         predictions = cast(list[Prediction], engine.predict(detector, dataloaders=loader))
@@ -64,16 +89,9 @@ def predict(
     table = table.assign(
         score=abnormal_probability(logits).float().numpy(), decision=logits.argmax(1).numpy()
     )
-    title = f"{detector.stamp['model']} ({detector.problem.modality}) on {path.stem}"
-    scene = scene_of(cast(WindowDataset, loader.dataset), table, masks, title, part.axes == "image")
-    if scene.labels is not None:
-        table["label"] = scene.labels
-    out.mkdir(parents=True, exist_ok=True)
-    written = [out / f"{path.stem}.csv", overlay(out / f"{path.stem}.png", scene)]
-    table.to_csv(written[0], index=False, float_format="%.6g")
-    if video:
-        written.append(overlay_video(out / f"{path.stem}.mp4", scene))
-    return written
+    title = f"{detector.stamp['model']} ({detector.problem.modality}) on {Path(recording).stem}"
+    windows = cast(WindowDataset, loader.dataset)
+    return scene_of(windows, table, masks, title, part.axes == "image"), table
 
 
 def scene_of(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import pandas as pd
 import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -22,6 +23,7 @@ from torch import distributed
 from fmbench import checkpoint as checkpoints
 from fmbench.atomic import write_text
 from fmbench.checkpoint import load
+from fmbench.config import flat
 from fmbench.data import FurnaceData
 from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
@@ -31,7 +33,7 @@ from fmbench.registry import create_model, find_model
 from fmbench.train import interruptible, places, quiet, train
 from fmbench.types import Modality
 
-__all__ = ["Config", "fit", "load", "test"]
+__all__ = ["Config", "curve", "fit", "load", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +247,18 @@ def run_folder(checkpoint: str | Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
+def curve(run: Path, metric: str) -> list[float]:
+    """What was logged of a metric, epoch after epoch, over all parts of a resumed run."""
+    logs = sorted(run.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:]))
+    seen: dict[int, float] = {}
+    for path in logs:
+        table = pd.read_csv(path)
+        if metric in table:
+            known = table.dropna(subset=[metric])
+            seen |= dict(zip(known["epoch"].astype(int), known[metric].astype(float), strict=True))
+    return [seen[epoch] for epoch in sorted(seen)]
+
+
 def _resume_from(resume: str | Path | None, run: Path, detector: Detector) -> Path | None:
     """The checkpoint to go on from, seen to be of the same model."""
     if resume is None:
@@ -270,7 +284,7 @@ def _loggers(config: Config, run: Path) -> list[Logger]:
     loggers: list[Logger] = [CSVLogger(run, name="log")]
     if config.logger == "wandb":
         wandb = WandbLogger(name=run.name, save_dir=run, project="fmbench")
-        wandb.log_hyperparams(_plain(asdict(config)))
+        wandb.log_hyperparams(flat(_plain(asdict(config))))  # a sweep names its parameters so
         loggers.append(wandb)
     return loggers
 

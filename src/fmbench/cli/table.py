@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from fmbench import tables
 from fmbench.atomic import write_text
 from fmbench.cli.data import ensure
 from fmbench.config import Parser, nest
 from fmbench.options import DEFAULT_PROFILE, add_data, add_trainer
-from fmbench.tables.render import NAMES
+from fmbench.tables.render import NAMES, Draw
 
 FAILED = 1
 
@@ -45,22 +46,33 @@ def table(argv: list[str]) -> int:
     folder = Path(values["results"] or f"experiments/results/{Path(profile).stem}")
     grouped = [name for name in given if name.startswith(("data.", "trainer."))]
     ensure(Path(values["data.root"]), own_root="data.root" in given)
+    if experiment.counts:
+        written = tables.write_counts(experiment, Path(values["data.root"]), folder)
+        print(written[0].read_text())
+        print("\n".join(str(path) for path in written))
+        return 0
+    where: dict[str, Any] = {
+        "results": folder / "runs",
+        "runs": Path(values["runs"]),
+        "at_once": values["jobs"],
+        "train": not values["stored"],
+        "say": lambda line: print(line, flush=True),
+    }
     try:
         made = tables.make(
             experiment,
             profile=profile,
             seeds=values["seeds"],
-            results=folder / "runs",
-            runs=Path(values["runs"]),
-            at_once=values["jobs"],
-            train=not values["stored"],
-            say=lambda line: print(line, flush=True),
             changes=nest({name: values[name] for name in grouped}),
+            **where,
         )
+        draw: Draw = {"lengths": tables.draw_lengths}.get(experiment.draw, tables.picture)
+        if experiment.draw == "cases":
+            draw = tables.cases_drawn(made, **where)
     except KeyboardInterrupt as stopped:
         stopped.add_note("go on with the same command")
         raise
-    written = tables.write_table(made, folder)
+    written = tables.write_table(made, folder, draw)
     if made.measured:
         for kind, text in (
             ("interference", tables.interference_markdown(made)),

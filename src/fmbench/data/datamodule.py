@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -263,26 +263,28 @@ class FurnaceData(LightningDataModule):
         return self._in_order(self.dataset(self.judged))
 
     def windows_of(
-        self, recording: str | Path, every: int = 1
+        self, recording: str | Path, every: int = 1, frames: Sequence[int] | None = None
     ) -> tuple[DataLoader[Batch], pd.DataFrame]:
         """All windows of one recording, for prediction, and the table of them.
 
         Args:
             recording: a name in this root, or the path of a `.mat` file in the benchmark's layout.
             every: keep every n-th frame.
+            frames: keep these, in order.
 
         Raises:
-            ValueError: no such recording, or no window.
+            ValueError: no such recording or frame, or no window.
         """
         if every < 1:
             raise ValueError(f"every is {every}; it must be at least 1")
         found = self._find(recording)
+        chosen = np.arange(0, found.num_frames, every) if frames is None else np.array(frames)
+        if chosen.max(initial=0) >= found.num_frames or chosen.min(initial=0) < 0:
+            raise ValueError(
+                f"{found.name} has frames 0 to {found.num_frames - 1}, not {chosen.max()}"
+            )
         windows = WindowDataset(
-            [found],
-            [np.arange(0, found.num_frames, every)],
-            self.spec,
-            self.modality,
-            upright=self.axes == "image",
+            [found], [chosen], self.spec, self.modality, upright=self.axes == "image"
         )
         if not len(windows):
             raise ValueError(f"{found.name} has no usable window of this length")

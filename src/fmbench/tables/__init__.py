@@ -4,23 +4,29 @@ An experiment is a YAML file under `experiments/`; `fmbench table NAME` makes it
 """
 
 from fmbench.tables.breakdown import events_markdown, interference_markdown
+from fmbench.tables.counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
+from fmbench.tables.figures import cases_drawn, draw_lengths
 from fmbench.tables.intervals import compare, intervals, rates
-from fmbench.tables.render import markdown, write_table
+from fmbench.tables.render import markdown, picture, write_table
 from fmbench.tables.results import read_result, write_result
 from fmbench.tables.table import make
 
 __all__ = [
+    "cases_drawn",
     "compare",
+    "draw_lengths",
     "events_markdown",
     "interference_markdown",
     "intervals",
     "known_experiments",
     "make",
     "markdown",
+    "picture",
     "rates",
     "read_experiment",
     "read_result",
+    "write_counts",
     "write_result",
     "write_table",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from fmbench.config import find_config, read_yaml, shipped
 from fmbench.errors import nearest
@@ -19,8 +19,22 @@ from fmbench.run import Config
 from fmbench.types import Modality
 
 METRICS = ("acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr")
+LENGTHS = ("frames", "stride", "current_samples")
+Draw = Literal["rows", "lengths", "cases"]
 FOLDER = "experiments"
 REFERENCES = "references"
+KEYS = (
+    "title",
+    "metrics",
+    "config",
+    "rows",
+    "equal_parameters",
+    "note",
+    "references",
+    "draw",
+    "cases",
+    "counts",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +46,7 @@ class Row:
         modality: current, visual, cross; how it is printed where `shown` is not given.
         model: registered name; None where `join` is given.
         config: settings of `fit` for this row, over those of the experiment and the profile.
+        test: LENGTHS with which the trained model is tested, where they differ from its training's.
         join: labels of two rows whose class logits are added, without training (eq. 12, Table IV).
         paper: the paper's printed values by metric.
         shown: what the table prints as the modality.
@@ -42,6 +57,7 @@ class Row:
     modality: str
     model: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    test: Mapping[str, int] = field(default_factory=dict)
     join: tuple[str, ...] = ()
     paper: Mapping[str, float] = field(default_factory=dict)
     shown: str | None = None
@@ -69,6 +85,12 @@ class Experiment:
         rows: lines, in order; those of `references.yaml` last.
         equal_parameters: labels of rows that must have equally many parameters.
         note: a line below the table.
+        draw: the picture: each row with its interval (rows), rates over the lengths that rows are
+            tested with (lengths), or what each row marks in a few frames (cases).
+        cases: of `draw: cases`, the recording and the frames by name of the disturbance; empty to
+            have them chosen by the simulator's tags.
+        counts: of Table I, what the paper counts, by part of the data and class; then nothing is
+            trained.
     """
 
     name: str
@@ -77,6 +99,9 @@ class Experiment:
     rows: tuple[Row, ...]
     equal_parameters: tuple[str, ...] = ()
     note: str = ""
+    draw: Draw = "rows"
+    cases: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def trained(self) -> list[Row]:
         """The rows that a model stands behind."""
@@ -109,11 +134,12 @@ def read_experiment(name: str) -> Experiment:
         )
     where = path.name
     content = _mapping(read_yaml(path), where)
-    allowed = ("title", "metrics", "config", "rows", "equal_parameters", "note", "references")
-    _only(content, allowed, where)
-    for needed in ("title", "rows"):
+    _only(content, KEYS, where)
+    for needed in ("title", *(() if "counts" in content else ("rows",))):
         if not content.get(needed):
             raise ValueError(f"{where}: {needed} is missing")
+    if "counts" in content:
+        return _count(content, path.stem, where)
     shared = _mapping(content.get("config", {}), f"{where}: config")
     rows = [_row(entry, k, where, shared) for k, entry in enumerate(_list(content, "rows", where))]
     if content.get("references", True):
@@ -133,6 +159,8 @@ def read_experiment(name: str) -> Experiment:
         rows=tuple(rows),
         equal_parameters=tuple(map(str, _list(content, "equal_parameters", where))),
         note=str(content.get("note", "")),
+        draw=cast(Draw, _one_of(content.get("draw", "rows"), get_args(Draw), f"{where}: draw")),
+        cases=_cases(content.get("cases", {}), where),
     )
     _check_labels(experiment, where)
     return experiment
@@ -182,15 +210,48 @@ def _row(entry: Any, position: int, where: str, shared: Mapping[str, Any]) -> Ro
     for fixed in ("model", "modality", "seed"):
         if fixed in config:
             raise ValueError(f"{here}: config may not set {fixed}; it has its own place")
+    test = _mapping(content.get("test", {}), f"{here}: test")
+    for name, value in test.items():
+        _one_of(name, LENGTHS, f"{here}: test")
+        _whole(value, f"{here}: test.{name}")
     return Row(
         **{
             **content,
             "label": str(content["label"]),
             "config": config,
+            "test": test,
             "paper": paper,
             "join": tuple(map(str, _list(content, "join", here))),
         }
     )
+
+
+def _cases(value: Any, where: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    found = {}
+    for name, entry in _mapping(value, f"{where}: cases").items():
+        here = f"{where}: cases.{name}"
+        content = _mapping(entry, here)
+        _only(content, ("recording", "frames"), here)
+        frames = _list(content, "frames", here)
+        if not content.get("recording") or not frames:
+            raise ValueError(f"{here}: give it a recording and a list of frames")
+        numbers = tuple(_whole(frame, f"{here}: frames", least=0) for frame in frames)
+        found[name] = (str(content["recording"]), numbers)
+    return found
+
+
+def _count(content: Mapping[str, Any], name: str, where: str) -> Experiment:
+    """Table I: what the paper counts."""
+    _only(content, ("title", "note", "counts"), where)
+    counts = {
+        part: {
+            kind: _whole(value, f"{where}: counts.{part}.{kind}")
+            for kind, value in _mapping(of_part, f"{where}: counts.{part}").items()
+        }
+        for part, of_part in _mapping(content["counts"], f"{where}: counts").items()
+    }
+    title, note = str(content["title"]), str(content.get("note", ""))
+    return Experiment(name=name, title=title, metrics=(), rows=(), note=note, counts=counts)
 
 
 def _check_labels(experiment: Experiment, where: str) -> None:
@@ -215,6 +276,12 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {value!r}; it must be a mapping")
     return {str(key): item for key, item in value.items()}
+
+
+def _whole(value: Any, where: str, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{where} is {value!r}; it must be a whole number, at least {least}")
+    return value
 
 
 def _list(content: Mapping[str, Any], key: str, where: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,18 @@ NAMES = {
 }
 NONE = "–"
 LEARNING = "†"
+Draw = Callable[[Table, Path], Path]
 COLOURS = {"current": "#009E73", "visual": "#E69F00", "cross": "#0072B2"}
 
 
-def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write `<name>.md`, `.tex`, `.csv` and `.png` into `folder`; returns their paths."""
+def write_table(table: Table, folder: Path, draw: Draw) -> list[Path]:
+    """Write `<name>.md`, `.tex`, `.csv` and `.png` into `folder`; returns their paths.
+
+    Args:
+        table: what was measured.
+        folder: where the files go.
+        draw: from the table and a path to the picture there; `picture`, or another figure.
+    """
     name = table.experiment.name
     texts = {"md": markdown(table), "tex": latex(table), "csv": csv(table)}
     written = []
@@ -39,7 +47,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
         written.append(folder / f"{name}.{ending}")
         write_text(written[-1], text)
     if table.measured:
-        written.append(picture(table, folder / f"{name}.png"))
+        written.append(draw(table, folder / f"{name}.png"))
     return written
 
 
@@ -63,6 +71,8 @@ def markdown(table: Table) -> str:
     ]
     if table.experiment.note:
         lines += ["", table.experiment.note]
+    if table.experiment.draw != "rows" and table.measured:
+        lines += ["", f"![{table.experiment.title}]({table.experiment.name}.png)"]
     return "\n".join(lines) + "\n"
 
 
@@ -157,10 +167,16 @@ def picture(table: Table, path: Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(f"{NAMES[metric]}: measured, with its interval; hollow: printed in the paper")
     axes.set_title(table.experiment.title, fontsize=10.5, loc="left")
-    data = lines[0].results[0].facts["data"]
-    note = f"{data}; profile {table.profile}"
+    return finish(figure, table, path)
+
+
+def finish(figure: Figure, table: Table, path: Path) -> Path:
+    """Say below a picture what it was measured on, and write it as a PNG; returns `path`."""
+    note = f"{table.measured[0].results[0].facts['data']}; profile {table.profile}"
     if table.synthetic:
         note = f"Simulated recordings: not results on the fused magnesium benchmark\n{note}"
+    if table.profile == "smoke":
+        note = f"SMOKE: shows that everything runs; nothing has been learnt.\n{note}"
     figure.supxlabel(note, fontsize=8, fontstyle="italic", x=0.995, ha="right")
     with in_one_step(path) as beside:
         figure.savefig(beside, format="png")

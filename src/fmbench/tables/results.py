@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from fmbench.atomic import write_text
 from fmbench.data import FurnaceData
 from fmbench.metrics import Counts
-from fmbench.run import Config
+from fmbench.run import Config, curve
 from fmbench.simulator import read_tags
 
 PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
@@ -44,8 +45,44 @@ class Result:
     windows: pd.DataFrame
 
 
-def key_of(config: Config, fingerprint: str) -> str:
-    """SHA-256 of a resolved configuration and its data's fingerprint.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training and a test of it, to be done, or found done.
+
+    Attributes:
+        label: of the row, with the seed.
+        config: of the training, resolved.
+        fingerprint: of its data.
+        test: options of the data that differ in the test.
+    """
+
+    label: str
+    config: Config
+    fingerprint: str
+    test: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Of the result."""
+        return key_of(self.config, self.fingerprint, self.test)
+
+    @property
+    def stem(self) -> str:
+        """What the result is called."""
+        return stem_of(self.config, self.key)
+
+    @property
+    def run(self) -> str:
+        """What the run is called; jobs that differ in the test alone share one."""
+        return stem_of(self.config, key_of(self.config, self.fingerprint))
+
+    def tested(self, run: Path) -> Path:
+        """The folder of the test's files, of a run in `run`."""
+        return run / "tests" / self.key[:10] if self.test else run
+
+
+def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """SHA-256 of a resolved configuration, its data's fingerprint, and what differs in the test.
 
     Where the data lies, who loads it and where the log goes make no other run.
     """
@@ -56,7 +93,7 @@ def key_of(config: Config, fingerprint: str) -> str:
         for name, value in content["data"].items()
         if name not in ("root", "num_workers")
     }
-    text = json.dumps([content, fingerprint], sort_keys=True)
+    text = json.dumps([content, fingerprint, *([dict(test)] if test else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -65,35 +102,37 @@ def stem_of(config: Config, key: str) -> str:
     return f"{config.model}-{config.modality}-{config.seed}-{key[:10]}"
 
 
-def gather(run: Path, config: Config, key: str, data: FurnaceData) -> Result:
+def gather(job: Job, run: Path, data: FurnaceData) -> Result:
     """The result of a run that has been fitted and tested.
 
     Args:
+        job: what it was.
         run: its folder.
-        config: its resolved configuration.
-        key: of both.
         data: that it was tested on.
 
     Raises:
         ValueError: a file of the run is missing or damaged, or was made with other data.
     """
-    test, val = (_read_json(run / f"{part}.json") for part in ("test", "val"))
-    if test["data_fingerprint"] != data.fingerprint():
-        raise ValueError(f"{run / 'test.json'} was measured on other data; test again or delete it")
-    windows = pd.read_csv(run / "test-predictions.csv").drop(columns="score")
+    tested = job.tested(run)
+    measured, val = _read_json(tested / "test.json"), _read_json(run / "val.json")
+    if measured["data_fingerprint"] != data.fingerprint():
+        where = tested / "test.json"
+        raise ValueError(f"{where} was measured on other data; test again or delete it")
+    windows = pd.read_csv(tested / "test-predictions.csv").drop(columns="score")
     facts = {
-        "config": asdict(config),
-        "metrics": test["metrics"],
-        "parameters": test["parameters"],
-        "data": test["data"],
-        "synthetic": test["synthetic"],
-        "data_fingerprint": test["data_fingerprint"],
+        "config": asdict(job.config),
+        **({"test": dict(job.test)} if job.test else {}),
+        "metrics": measured["metrics"],
+        "parameters": measured["parameters"],
+        "data": measured["data"],
+        "synthetic": measured["synthetic"],
+        "data_fingerprint": measured["data_fingerprint"],
         **{name: val[name] for name in ("fit_seconds", "epochs", "steps")},
-        "curve": curve(run, config.select),
-        "git_commit": test["git_commit"],
-        "versions": test["versions"],
+        "curve": curve(run, job.config.select),
+        "git_commit": measured["git_commit"],
+        "versions": measured["versions"],
     }
-    return Result(key=key, facts=facts, windows=with_truth(windows, data))
+    return Result(key=job.key, facts=facts, windows=with_truth(windows, data))
 
 
 def with_truth(windows: pd.DataFrame, data: FurnaceData) -> pd.DataFrame:
@@ -123,18 +162,6 @@ def onsets(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     begins = labels & ~np.concatenate([[False], labels[:-1]])
     first = np.maximum.accumulate(np.where(begins, np.arange(len(labels)), -1))
     return np.where(labels, first, -1)
-
-
-def curve(run: Path, metric: str) -> list[float]:
-    """A metric on validation windows, epoch after epoch, over all parts of a resumed run."""
-    logs = sorted(run.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:]))
-    seen: dict[int, float] = {}
-    for path in logs:
-        table = pd.read_csv(path)
-        if metric in table:
-            known = table.dropna(subset=[metric])
-            seen |= dict(zip(known["epoch"].astype(int), known[metric].astype(float), strict=True))
-    return [seen[epoch] for epoch in sorted(seen)]
 
 
 def write_result(result: Result, path: Path) -> None:

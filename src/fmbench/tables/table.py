@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fmbench.crew import Failed
 from fmbench.data import FurnaceData
 from fmbench.run import Config
 from fmbench.tables.experiment import Experiment, Row, config_for
 from fmbench.tables.intervals import LEVEL, Interval, intervals, named_blocks, rates
-from fmbench.tables.results import PIXELS, Result, key_of
-from fmbench.tables.runner import Failed, Job, run_all
+from fmbench.tables.results import PIXELS, Job, Result
+from fmbench.tables.runner import run_all
 from fmbench.train import LOWER_IS_BETTER
 
 RISE = 0.01
@@ -29,6 +30,7 @@ class Line:
 
     Attributes:
         row: what was asked.
+        jobs: the row's trainings, one a seed; none of a row that joins others.
         results: one a seed; empty where the row failed.
         windows: of each seed.
         intervals: of each rate, the mean over seeds.
@@ -37,6 +39,7 @@ class Line:
     """
 
     row: Row
+    jobs: tuple[Job, ...] = ()
     results: tuple[Result, ...] = ()
     windows: tuple[pd.DataFrame, ...] = ()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
@@ -109,6 +112,20 @@ class Table:
         return said
 
 
+class Opened:
+    """The data that a configuration names, as tests see it; the same root is opened once."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, str], FurnaceData] = {}
+
+    def __call__(self, config: Config) -> FurnaceData:
+        given = {name: config.data[name] for name in ("root", "part")}
+        place = (str(given["root"]), str(given["part"]))
+        if place not in self._parts:
+            self._parts[place] = FurnaceData(**given)
+        return self._parts[place]
+
+
 def make(
     experiment: Experiment,
     *,
@@ -138,24 +155,21 @@ def make(
         ValueError: settings that are not allowed, a damaged result, or rows that must have equally
             many parameters and do not.
     """
-    parts: dict[tuple[str, str], FurnaceData] = {}
-
-    def data_of(config: Config) -> FurnaceData:
-        given = {name: config.data[name] for name in ("root", "part")}
-        place = (str(given["root"]), str(given["part"]))
-        if place not in parts:
-            parts[place] = FurnaceData(**given)
-        return parts[place]
-
+    data = Opened()
     jobs: dict[str, list[Job]] = {row.name: [] for row in experiment.trained()}
     for row in experiment.trained():
         for seed in range(seeds):
             config = config_for(row, profile=profile, seed=seed, changes=changes)
-            key = key_of(config, data_of(config).fingerprint())
-            jobs[row.name].append(Job(label=f"{row.name}, seed {seed}", config=config, key=key))
+            job = Job(
+                label=f"{row.name}, seed {seed}",
+                config=config,
+                fingerprint=data(config).fingerprint(),
+                test={k: v for k, v in row.test.items() if v != config.data[k]},
+            )
+            jobs[row.name].append(job)
     found = run_all(
         [job for of_row in jobs.values() for job in of_row],
-        data=data_of,
+        data=data,
         results=results,
         runs=runs,
         at_once=at_once,
@@ -163,7 +177,10 @@ def make(
         train=train,
     )
     outcomes = {name: [found[job.key] for job in of_row] for name, of_row in jobs.items()}
-    lines = tuple(_line(row, experiment.joined_in(row), outcomes) for row in experiment.rows)
+    lines = tuple(
+        replace(_line(row, experiment.joined_in(row), outcomes), jobs=tuple(jobs.get(row.name, ())))
+        for row in experiment.rows
+    )
     table = Table(experiment=experiment, profile=Path(profile).stem, seeds=seeds, lines=lines)
     _check_parameters(table)
     return table

@@ -1,0 +1,273 @@
+"""Figures 5 and 6: what methods mark in hard cases, and a trained model at other input lengths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from fmbench.atomic import in_one_step
+from fmbench.data.recording import CURRENT_RATE, FRAME_RATE
+from fmbench.pictures import PREDICTED, SHADOW, TRUTH, painted
+from fmbench.predict import predicted_scene
+from fmbench.simulator import Tag
+from fmbench.tables.experiment import Experiment
+from fmbench.tables.render import NAMES, Draw, finish
+from fmbench.tables.runner import Extra, run_all
+from fmbench.tables.table import Line, Opened, Table
+
+HARD = {
+    "flame": (Tag.FLAME, 0.5),
+    "mist": (Tag.MIST_HEAVY, 0.25),
+    "ambient light": (Tag.AMBIENT, 0.5),
+}
+"""The disturbances of Fig. 5, and which quantile of the true region's area is shown: in mist the
+paper shows a subtle anomaly."""
+APART = 25
+"""Frames between the two of a case: close, and not the same."""
+RATES = {"acc": "#0072B2", "f1": "#009E73", "fdr": "#D55E00", "mdr": "#CC79A7"}
+SIDE = 240
+
+
+class Case(NamedTuple):
+    """Frames to look at."""
+
+    name: str
+    recording: str
+    frames: tuple[int, ...]
+
+
+def cases_of(experiment: Experiment, windows: pd.DataFrame) -> list[Case]:
+    """What the experiment names, or else an abnormal test window under each disturbance and under
+    neither of the others, and a frame a second later.
+
+    Chosen by the truth alone, the same for every method.
+
+    Args:
+        experiment: with or without `cases`.
+        windows: of any row, as a result holds them.
+
+    Raises:
+        ValueError: neither named nor to be told by tags.
+    """
+    if experiment.cases:
+        return [Case(name, *place) for name, place in experiment.cases.items()]
+    if "tags" not in windows:
+        raise ValueError(
+            f"{experiment.name}: these recordings do not say what disturbs them. Name the frames in"
+            " the experiment file:\ncases: {flame: {recording: NAME, frames: [1200, 1225]}, …}"
+        )
+    tags, found = windows["tags"].to_numpy(), []
+    every = int(sum(tag for tag, _ in HARD.values()))
+    for name, (tag, quantile) in HARD.items():
+        alone = windows[(windows["label"] > 0) & (tags & every == int(tag))]
+        if len(alone):
+            area = (alone["pixel_fn"] + alone["pixel_tp"]).to_numpy()
+            k = np.argsort(area, kind="stable")[int(quantile * (len(alone) - 1))]
+            frame = int(alone["frame"].iloc[k])
+            found.append(Case(name, str(alone["recording"].iloc[k]), (frame, frame + APART)))
+    if not found:
+        raise ValueError(f"{experiment.name}: no test window is abnormal under {', '.join(HARD)}")
+    return found
+
+
+def seen(cases: Sequence[Case], data: Mapping[str, Any]) -> Extra:
+    """The file that keeps frames, true and predicted regions of the cases, one a run."""
+    name = hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:6]
+
+    def make(checkpoint: Path, path: Path) -> None:
+        parts = [
+            predicted_scene(checkpoint, case.recording, data=data, frames=case.frames)[0]
+            for case in cases
+        ]
+        kept: dict[str, NDArray[Any]] = {"frames": np.concatenate([x.frames for x in parts])}
+        for mask in ("truth", "predicted"):
+            drawn = [getattr(part, mask) for part in parts]
+            if any(each is None for each in drawn):
+                raise ValueError(f"{checkpoint}: Fig. 5 shows masks, and here are none ({mask})")
+            kept[mask] = np.concatenate(drawn).astype(np.uint8)
+        with in_one_step(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **kept)  # type: ignore[arg-type]
+
+    return Extra(ending=f"-cases-{name}.npz", make=make)
+
+
+def cases_drawn(
+    table: Table,
+    *,
+    results: Path,
+    runs: Path,
+    at_once: int,
+    say: Callable[[str], None],
+    train: bool = True,
+) -> Draw:
+    """What draws the table's cases, once what each method marks there (of several trainings the
+    first) is known; what is not stored beside the results is predicted.
+
+    Args: see `fmbench.tables.run_all`.
+
+    Raises:
+        ValueError: a row has no mask, or no frames can be chosen.
+    """
+    lines = table.measured
+    if not lines:
+        return lambda table, path: path
+    for line in lines:
+        if "miou" not in line.intervals:
+            raise ValueError(f"{table.experiment.name}: {line.row.name} draws no mask to show")
+    jobs = [line.jobs[0] for line in lines]
+    cases = cases_of(table.experiment, lines[0].windows[0])
+    extra = seen(cases, {"root": jobs[0].config.data["root"]})
+    run_all(
+        jobs,
+        data=Opened(),
+        results=results,
+        runs=runs,
+        at_once=at_once,
+        say=say,
+        train=train,
+        extra=extra,
+    )
+    files = {
+        line.row.name: results / f"{job.stem}{extra.ending}"
+        for line, job in zip(lines, jobs, strict=True)
+    }
+    return partial(draw_cases, cases=cases, files=files)
+
+
+def draw_cases(
+    table: Table, path: Path, *, cases: Sequence[Case], files: Mapping[str, Path]
+) -> Path:
+    """A row a method, a column a frame.
+
+    Args:
+        table: that the methods stand in.
+        path: of the PNG.
+        cases: as they were chosen.
+        files: what `seen` wrote, by the name of the row; rows without are left out.
+
+    Raises:
+        ValueError: a file is damaged, or there is none.
+    """
+    methods = {name: _read(file) for name, file in files.items() if file.is_file()}
+    if not methods:
+        raise ValueError(f"{table.experiment.name}: nothing is stored of what the methods mark")
+    columns = [(case, frame) for case in cases for frame in case.frames]
+    first = next(iter(methods.values()))
+    rows = {"recorded": {"frames": first["frames"], "truth": first["truth"]}} | methods
+    figure = Figure(
+        figsize=(1.6 * len(columns) + 1.5, 1.66 * len(rows) + 1.2), dpi=110, layout="constrained"
+    )
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for cells, (name, kept) in zip(grid, rows.items(), strict=True):
+        cells[0].set_ylabel(name.replace(" (", "\n("), fontsize=9)
+        for k, (cell, (case, frame)) in enumerate(zip(cells, columns, strict=True)):
+            predicted = kept.get("predicted")
+            marked = None if predicted is None else predicted[k]
+            cell.imshow(painted(kept["frames"][k], marked, kept["truth"][k], SIDE))
+            cell.set(xticks=[], yticks=[])
+            if marked is None:
+                cell.set_title(f"{case.name}\n{case.recording}, frame {frame}", fontsize=7.5)
+            else:
+                cell.set_title(f"IoU {_iou(marked, kept['truth'][k])}", fontsize=7.5)
+    figure.legend(
+        handles=[
+            Patch(color=PREDICTED, alpha=0.8, label="predicted region"),
+            Line2D([], [], color=TRUTH, linewidth=2, label="true region", path_effects=SHADOW),
+        ],
+        loc="outside upper right",
+        ncols=2,
+        fontsize=8.5,
+        frameon=False,
+    )
+    figure.suptitle(table.experiment.title, fontsize=10.5, x=0.005, ha="left")
+    return finish(figure, table, path)
+
+
+def draw_lengths(table: Table, path: Path) -> Path:
+    """Rates over the length of the clip, and over that of the current; the training's length is
+    marked."""
+    figure = Figure(figsize=(9.5, 4.2), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    lines = table.measured
+    _over(left, lines, ("frames", "stride"), "clip, seconds (frames)")
+    _over(right, lines, ("current_samples",), "current, seconds")
+    left.set_ylabel("rate")
+    left.legend(frameon=False, fontsize=8.5)
+    figure.suptitle(table.experiment.title, fontsize=10.5, x=0.005, ha="left")
+    return finish(figure, table, path)
+
+
+def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str) -> None:
+    """The rows whose test differs by these options alone, and the row as trained."""
+    at: dict[float, tuple[int, Line, bool]] = {}  # two rows may be the same result
+    for line in lines:
+        facts = line.results[0].facts
+        test = facts.get("test", {})
+        if set(test) <= set(options):
+            data = {**facts["config"]["data"], **test}
+            at[_seconds(data, options[0])] = (data[options[0]], line, not test)
+    points = [(seconds, *at[seconds]) for seconds in sorted(at)]
+    x = [point[0] for point in points]
+    for metric, colour in RATES.items():
+        measured = [point[2].intervals[metric] for point in points]
+        axes.plot(
+            x,
+            [each.value for each in measured],
+            "o-",
+            color=colour,
+            markersize=4,
+            linewidth=1.3,
+            label=NAMES[metric],
+        )
+        ends = [each.low for each in measured], [each.high for each in measured]
+        axes.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
+    for seconds, _, _, trained in points:
+        if trained:
+            axes.axvline(seconds, color="0.4", linewidth=1, linestyle=":")
+            axes.annotate(
+                "as trained",
+                (seconds, 1),
+                (3, -3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                fontsize=8,
+                va="top",
+                color="0.3",
+            )
+    counts = [f" ({point[1]})" if options[0] == "frames" else "" for point in points]
+    axes.set_xticks(x, [f"{at:g}{count}" for at, count in zip(x, counts, strict=True)], fontsize=8)
+    axes.set(xlabel=name, ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _seconds(data: Mapping[str, Any], length: str) -> float:
+    """What a clip of `frames`, or a window of `current_samples`, spans."""
+    if length == "frames":
+        return float((data["frames"] - 1) * data["stride"] / FRAME_RATE)
+    return float(data["current_samples"] / CURRENT_RATE)
+
+
+def _iou(predicted: NDArray[np.uint8], truth: NDArray[np.uint8]) -> str:
+    union = np.count_nonzero(predicted | truth)
+    return f"{np.count_nonzero(predicted & truth) / union:.2f}" if union else "–"
+
+
+def _read(path: Path) -> dict[str, NDArray[np.uint8]]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in ("frames", "truth", "predicted")}
+    except Exception as error:  # what a damaged archive raises is anybody's guess
+        raise ValueError(f"{path} is damaged ({error}); delete it to have it made again") from None
