@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("fmbench.cli.train:predict", "scores and a picture of a recording"),
     "table": ("fmbench.cli.table:table", "a table of the paper: train, test, tabulate"),
     "compare": ("fmbench.cli.table:compare", "is one result better than another?"),
+    "sweep": ("fmbench.cli.sweep:sweep", "a W&B sweep file, run without a server"),
     "models": ("fmbench.cli.models:models", "what can be trained"),
     "data simulate": ("fmbench.cli.data:simulate", "make a synthetic data set"),
     "data check": ("fmbench.cli.data:check", "every fault of a data set"),

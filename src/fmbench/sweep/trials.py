@@ -1,0 +1,205 @@
+"""The trials of a sweep, suggested by Optuna and trained here.
+
+They are kept in an SQLite file that Optuna's own tools open; a sweep that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from fmbench.crew import Crew, Failed
+from fmbench.options import resolve
+from fmbench.run import curve
+from fmbench.sweep.file import Sweep, ends
+
+
+class Trial(NamedTuple):
+    """One training of a sweep."""
+
+    number: int
+    params: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """`trial 3: optim.lr=0.001`."""
+        told = ", ".join(
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in self.params.items()
+        )
+        return f"trial {self.number}: {told}"
+
+
+def run_sweep(
+    sweep: Sweep,
+    *,
+    out: Path,
+    at_once: int,
+    say: Callable[[str], None],
+    more: Sequence[str] = (),
+    count: int | None = None,
+) -> pd.DataFrame:
+    """Train what has not been trained; then one row a trial: number, parameters, the metric's best
+    value on validation recordings (NaN where it failed), failed (the reason).
+
+    Args:
+        sweep: what to try.
+        out: its folder: `trials.db`, and a run's folder for each trial.
+        at_once: how many trials train at the same time.
+        say: where progress goes.
+        more: further flags of `fit`, over those of the sweep's command.
+        count: how many trials in all, over `run_cap`.
+
+    Raises:
+        ValueError: flags that `fit` does not take, no end, a folder of another sweep, or one in
+            which somebody works.
+        KeyboardInterrupt: Ctrl-C; every trial under way has written its checkpoint.
+    """
+    flags = [*sweep.fixed, *more]
+    _check(sweep, flags)
+    limit = count or sweep.run_cap
+    if limit is None and sweep.method != "grid":
+        raise ValueError(
+            f"{sweep.name}: method {sweep.method} has no end; say how many: --count 20"
+        )
+    with _alone(out):
+        study = _study(sweep, flags, out / "trials.db")
+        crew = Crew(at_once, say)
+
+        def train(trial: Trial) -> float | Failed:
+            run = out / f"{trial.number:03d}"
+            with crew.alone(trial.label, run) as lock:
+                if not (run / "val.json").is_file():
+                    words = ["fit", *flags, *_flags(trial.params), "--logger=csv"]
+                    words += [f"--run={run}", "--resume=auto"]
+                    failed = crew.command(trial.label, words, run, lock)
+                    if failed:
+                        return failed
+                seen = curve(run, sweep.metric)
+            if not seen:
+                return Failed(reason=f"no metric {sweep.metric} was logged")
+            return max(seen) if sweep.goal == "maximize" else min(seen)
+
+        for trial, outcome in crew.work(_trials(sweep, study, limit), train):
+            if isinstance(outcome, Failed):
+                crew.say(f"{trial.label}: FAILED: {outcome.reason}")
+                study.set_user_attr(f"failed {trial.number}", outcome.reason)
+                study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                crew.say(f"{trial.label}: {sweep.metric} {outcome:.4f}")
+                study.tell(trial.number, outcome)
+    rows = [
+        {
+            "trial": trial.number,
+            **trial.params,
+            sweep.metric: trial.value if trial.value is not None else math.nan,
+            "failed": study.user_attrs.get(f"failed {trial.number}", ""),
+        }
+        for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _trials(sweep: Sweep, study: optuna.Study, limit: int | None) -> Iterator[Trial]:
+    """Those that were broken off, then new ones, as the outcomes so far suggest."""
+    unfinished = study.get_trials(states=(TrialState.RUNNING,))
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    left = math.inf if limit is None else limit - len(complete) - len(unfinished)
+    for trial in unfinished:
+        yield Trial(trial.number, trial.params)
+    if sweep.method == "grid":
+        known = [
+            trial.user_attrs["grid"] for trial in study.trials if trial.state != TrialState.FAIL
+        ]
+        for combination in sweep.combinations():
+            if combination not in known:
+                study.enqueue_trial(combination, user_attrs={"grid": combination})
+        left = min(left, len(study.get_trials(states=(TrialState.WAITING,))))
+    while left > 0:
+        # A sampler a trial: what it draws does not depend on where a sweep was broken off.
+        seed = int(np.random.SeedSequence(len(study.trials)).generate_state(1)[0])
+        study.sampler = (
+            optuna.samplers.GPSampler(seed=seed)  # W&B's is a Gaussian process, too
+            if sweep.method == "bayes"
+            else optuna.samplers.RandomSampler(seed=seed)
+        )
+        asked = study.ask(dict(sweep.space))
+        yield Trial(asked.number, asked.params)
+        left -= 1
+
+
+def _study(sweep: Sweep, flags: Sequence[str], path: Path) -> optuna.Study:
+    """The trials so far.
+
+    Raises:
+        ValueError: of another sweep, or no database of trials.
+    """
+    spaces = {name: optuna.distributions.distribution_to_json(d) for name, d in sweep.space.items()}
+    asked = [sweep.method, sweep.metric, sweep.goal, list(flags), spaces]
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path}",
+            study_name=sweep.name,
+            direction=sweep.goal,
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get("digest")
+        if known is None:
+            study.set_user_attr("digest", digest)
+    except Exception as error:  # of several libraries
+        raise ValueError(f"{path} is no database of trials, or a damaged one ({error})") from None
+    if known not in (None, digest):
+        raise ValueError(
+            f"{path.parent} holds trials of other settings than these; choose another --out"
+        )
+    return study
+
+
+def _check(sweep: Sweep, flags: Sequence[str]) -> None:
+    """Every parameter's ends are values that `fit` takes.
+
+    Raises:
+        ValueError: one is not.
+    """
+    firsts = {name: ends(each)[0] for name, each in sweep.space.items()}
+    resolve([*flags, *_flags(firsts)])
+    for name, each in sweep.space.items():
+        for value in ends(each)[1:]:
+            resolve([*flags, *_flags({**firsts, name: value})])
+
+
+def _flags(params: Mapping[str, Any]) -> list[str]:
+    """Parameters as W&B's agent writes them for `${args}`."""
+    return [f"--{name}={value}" for name, value in params.items()]
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Nobody else runs the sweep in this folder.
+
+    Raises:
+        ValueError: somebody does.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process runs the sweep in {out}; several machines share one by W&B's"
+                " agents: wandb sweep FILE"
+            ) from None
+        yield
