@@ -7,23 +7,13 @@ PROFILE ?= cpu
 SEEDS ?= 1
 JOBS ?= 1
 
-.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 test test-slow check validate-simulator clean
+.PHONY: help install demo EXPERIMENT = $(BIN)/fmbench table $@ --profile $(PROFILE) --seeds $(SEEDS) --jobs $(JOBS)
 
-help:  ## list the targets
-	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
+table1 table2 table3 table4 table5: install  ## a table of the paper (PROFILE=cpu SEEDS=1 JOBS=1); trains what has no result
+	$(EXPERIMENT)
 
-install: $(BIN)/.installed  ## make .venv and install fmbench with its development tools
-
-$(BIN)/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
-	@touch $@
-
-demo: install  ## simulate a small data set, train FmFormer on video and current, test it, draw a picture
-	$(BIN)/fmbench demo
-
-table1 table2 table3 table4 table5 fig5 fig6: install  ## a table or figure of the paper (PROFILE=cpu SEEDS=1 JOBS=1); trains what has no result
-	$(BIN)/fmbench table $@ --profile $(PROFILE) --seeds $(SEEDS) --jobs $(JOBS)
+fig5 fig6: install  ## a figure of the paper, likewise
+	$(EXPERIMENT)
 
 test: install check  ## lint, types, import rules and the fast tests (minutes on 2 cores)
 	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"

@@ -637,3 +637,21 @@ def test_demo_ends_with_the_papers_metrics_and_a_picture(fmbench: Command, tmp_p
 
 def test_a_part_of_an_option_that_has_none_is_answered_with_the_option(fmbench: Command) -> None:
     refused(fmbench("fit", "--run.out", "x"), "no option --run.out", "did you mean --run?")
+
+
+def test_processes_of_one_training_share_a_folder(
+    fmbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fmbench.options import resolve
+
+    named = resolve([]).run
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning tells the processes that it starts
+    assert resolve([]).run == named
+    assert resolve(["--run", "mine"]).run == Path("mine")
+    monkeypatch.delenv("LOCAL_RANK")
+    for launcher in ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, {"SLURM_NTASKS": "2"}):
+        with monkeypatch.context() as started:
+            for name, value in launcher.items():
+                started.setenv(name, value)
+            refused(fmbench("fit"), "--run is missing; processes that torchrun or srun starts")
+            assert resolve(["--run", "mine"]).run == Path("mine")

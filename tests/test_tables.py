@@ -581,6 +581,26 @@ def test_a_table_that_is_stopped_goes_on_where_it_was(tmp_path: Path, root: Path
     assert len(epochs) <= 402  # at most the epoch under way was done twice
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_table_and_train_no_row_twice(tmp_path: Path, root: Path) -> None:
+    rows = [
+        {**ROWS[1], "label": str(k), "config": {"optim": {"lr": 0.001 * k}}} for k in range(1, 5)
+    ]
+    words = [sys.executable, "-m", "fmbench", *command(tmp_path, root, rows=rows)]
+    both = [
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    logs = [path.read_text() for path in tmp_path.glob("runs/*/log.txt")]
+    assert len(logs) == 4
+    assert [log.count("epoch 1 of 3") for log in logs] == [1] * 4
+    tables = [out.split("# A table")[1] for out in outs]
+    assert tables[0] == tables[1]
+    assert len(list(tmp_path.glob("results/runs/*.json"))) == 4
+
+
 def test_the_result_of_other_data_is_refused(tmp_path: Path) -> None:
     class Data:
         def fingerprint(self) -> str:

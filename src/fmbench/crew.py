@@ -7,6 +7,7 @@ may write a last checkpoint.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import subprocess
@@ -33,6 +34,10 @@ class Failed:
     reason: str
 
 
+class BusyError(Exception):
+    """Somebody else works in a run's folder."""
+
+
 class Crew:
     """Works on tasks, some at a time.
 
@@ -55,7 +60,7 @@ class Crew:
         self, tasks: Iterable[Task], do: Callable[[Task], Outcome]
     ) -> Iterator[tuple[Task, Outcome]]:
         """Each task with what `do` made of it, as they end. A task is taken from `tasks` when there
-        is a hand for it, so that it may depend on the outcomes so far.
+        is a hand for it, so that it may depend on the outcomes so far; `tasks` may grow meanwhile.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; every command under way has written its checkpoint.
@@ -86,14 +91,23 @@ class Crew:
         self._say(f"[{(time.monotonic() - self.began) / 60:5.1f} min] {line}")
 
     @contextmanager
-    def alone(self, label: str, run: Path) -> Iterator[int]:
-        """Nobody else works in this run's folder, on this machine or on a shared disk; the lock."""
+    def alone(self, label: str, run: Path, *, seconds: float = math.inf) -> Iterator[int]:
+        """Nobody else works in this run's folder, on this machine or on a shared disk; the lock.
+
+        Raises:
+            BusyError: somebody has been working there for `seconds`.
+        """
         run.mkdir(parents=True, exist_ok=True)
         with (run / "lock").open("w") as file:
+            until = time.monotonic() + seconds
             self._waiting.append(label)
-            while not _locked(file) and not self.stopped:
-                time.sleep(0.2)
-            self._waiting.remove(label)
+            try:
+                while not _locked(file):
+                    if self.stopped or time.monotonic() >= until:
+                        raise BusyError
+                    time.sleep(0.2)
+            finally:
+                self._waiting.remove(label)
             yield file.fileno()
 
     def command(self, label: str, words: list[str], run: Path, lock: int) -> Failed | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -17,6 +18,8 @@ from fmbench.registry import find_model
 from fmbench.run import Config
 
 DEFAULT_PROFILE = "cpu"
+RUN = "FMBENCH_RUN"
+"""Variable that tells the processes that Lightning starts for a training its folder."""
 
 
 class Request(NamedTuple):
@@ -37,15 +40,32 @@ def resolve(argv: list[str]) -> Request:
     layers = [(file, read_yaml(find_config(file))) for file in files]
     values, given = _fit_parser(argv, layers).values(argv, layers)
     config = _config(values, given)
-    name = f"{config.model}-{config.modality}-{datetime.now():%Y%m%d-%H%M%S}"
     return Request(
         config=config,
-        run=Path(values["run"] or f"runs/{name}"),
+        run=Path(values["run"] or _new_folder(config, asked_only=values["print_config"])),
         resume=values["resume"],
         own_root="data.root" in given,
         print_config=values["print_config"],
         notice=notice,
     )
+
+
+def _new_folder(config: Config, *, asked_only: bool) -> str:
+    """A run's folder named after model and time, one for all processes of the training.
+
+    Raises:
+        ValueError: processes that were started side by side, which would each name their own.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN in os.environ:
+        return os.environ[RUN]  # Lightning started us
+    tasks = os.environ.get("WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS")
+    if int(tasks or 1) > 1 and not asked_only:
+        raise ValueError(
+            "--run is missing; processes that torchrun or srun starts must be told the folder that"
+            " they share: --run runs/NAME"
+        )
+    os.environ[RUN] = f"runs/{config.model}-{config.modality}-{datetime.now():%Y%m%d-%H%M%S}"
+    return os.environ[RUN]
 
 
 def config_of(layers: Sequence[tuple[str, Any]]) -> Config:

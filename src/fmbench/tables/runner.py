@@ -7,12 +7,13 @@ from its last checkpoint.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fmbench.atomic import write_text
-from fmbench.crew import Crew, Failed
+from fmbench.crew import BusyError, Crew, Failed
 from fmbench.data import FurnaceData
 from fmbench.run import Config
 from fmbench.tables.results import Job, Result, gather, read_result, write_result
@@ -77,18 +78,39 @@ def run_all(
     crew = Crew(at_once, say, patience=patience)
     reading = threading.Lock()  # one thread at a time opens recordings
 
-    def make(job: Job) -> Result | Failed:
+    queue, put_off = _Queue(todo.values()), set[str]()
+
+    def make(job: Job) -> Result | Failed | BusyError:
         """Fit, test and keep a row; whatever is wrong with it is its own."""
+        run = runs / job.run
         try:
-            with crew.alone(job.label, runs / job.run) as lock:
-                return _made(job, crew, lock, reading, data, results, runs / job.run, extra)
+            with crew.alone(job.label, run, seconds=30 if job.key in put_off else 0) as lock:
+                return _made(job, crew, lock, reading, data, results, run, extra)
+        except BusyError as busy:
+            return busy
         except (ValueError, OSError) as error:
             return Failed(reason=str(error))
 
-    for job, outcome in crew.work(todo.values(), make):
+    for job, outcome in crew.work(queue, make):
+        if isinstance(outcome, BusyError):  # other rows first; later it may be done
+            put_off.add(job.key)
+            queue.append(job)
+            continue
         found[job.key] = outcome
         crew.say(f"{job.label}: {_words(outcome)}")
     return found
+
+
+class _Queue(deque[Job]):
+    """Jobs that leave it as they are taken; it may be filled again."""
+
+    def __iter__(self) -> Iterator[Job]:
+        return self
+
+    def __next__(self) -> Job:
+        if not self:
+            raise StopIteration
+        return self.popleft()
 
 
 def _made(
