@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -325,14 +327,30 @@ def test_time_within_a_second_follows_from_the_place_in_it() -> None:
     assert elapsed(seconds, 10, 2).tolist() == [0, 0.5, 1, 4, 4.5]
 
 
-def test_wandb_offline_leaves_a_run_folder(
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # W&B's open file
+def test_wandb_offline_leaves_a_run_that_wandb_sync_takes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
+    """As W&B's agent starts it: a sweep's ID and parameters in the environment."""
+    (tmp_path / "params.yaml").write_text("wandb_version: 1\nnet.dim: {value: 24}\n")
+    for name, value in {
+        "MODE": "offline",
+        "SILENT": "true",
+        "SWEEP_ID": "abc",
+        "RUN_ID": "run123",
+        "SWEEP_PARAM_PATH": str(tmp_path / "params.yaml"),
+    }.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
     fit(config(root, "current", epochs=1, logger="wandb"), run=tmp_path)
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    (kept,) = tmp_path.glob("wandb/offline-run-*/run-run123.wandb")
+    stored = kept.read_bytes()
+    assert all(name in stored for name in (b"abc", b"val/acc", b"net.dim", b"optim.lr"))
     assert (tmp_path / "log" / "version_0" / "metrics.csv").is_file()
+    words = [sys.executable, "-m", "wandb", "sync", "--dry-run"]
+    monkeypatch.delenv("WANDB_SILENT")
+    listed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert listed.returncode == 0
+    assert "Would sync 1 run" in listed.stderr + listed.stdout
 
 
 def test_a_model_without_options_leaves_a_configuration_that_can_be_read_again(root: Path) -> None:

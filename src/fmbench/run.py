@@ -109,15 +109,19 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     (run / "config.yaml").write_text(config.to_yaml())
     say(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
     detector.began = time.monotonic()
+    loggers = _loggers(config, run)
     done = train(
         detector,
         data,
         run=run,
         select=config.select,
         options=config.trainer,
-        loggers=_loggers(config, run),
+        loggers=loggers,
         resume=start,
     )
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and done.is_global_zero:
+            logger.experiment.finish()  # the next training in this process has a run of its own
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()  # one process measures, over the whole part
         if not done.is_global_zero:
