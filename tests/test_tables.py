@@ -109,6 +109,7 @@ def write_experiment(folder: Path, **content: Any) -> str:
         ({"equal_parameters": ["b"]}, "equal_parameters: there is no 'b'"),
         ({"rows": [ROW | {"test": {"frame": 2}}]}, "test: there is no 'frame'; did you mean"),
         ({"rows": [ROW | {"test": {"frames": 0}}]}, "test.frames is 0; it must be a whole number"),
+        ({"against": "b"}, "against: there is no 'b'"),
         ({"draw": "pie"}, "draw: there is no 'pie'. Known: rows, lengths, cases"),
         ({"cases": {"flame": {"frames": [1]}}}, "cases.flame: give it a recording and a list"),
         (
@@ -341,6 +342,39 @@ def test_the_papers_value_stands_beside_the_measured_one_and_never_for_it() -> N
     assert found["acc"].isna().tolist() == [False, True]
     assert found["acc_paper"].tolist() == [0.9836, 0.5]
     assert found["failed"][1] == "out of memory"
+
+
+def test_orders_are_held_against_the_papers() -> None:
+    """A detector that is always right, one that is always wrong, and one that is the same."""
+    ours = windows_of(400)
+    ours["recording"] = [f"furnace-{k // 16}" for k in range(400)]  # 25 blocks
+    right = ours.assign(decision=ours["label"], log_odds=ours["label"] - 0.5)
+    wrong = right.assign(decision=1 - ours["label"], log_odds=0.5 - ours["label"])
+    lines = [
+        line_of(result_of(windows=windows), label=label, paper={"acc": acc} if acc else {})
+        for label, windows, acc in (
+            ("right", right, 0.9),  # the paper: better than ours
+            ("wrong", wrong, 0.9),
+            ("same", ours, 0.7),
+            ("unprinted", wrong, None),
+            ("ours", ours, 0.8),
+        )
+    ]
+    table = table_of(*lines, against="ours (visual)", metrics=("acc",))
+    rows = {
+        row.split(" | ")[0].strip("| "): [cell.strip() for cell in row.strip("| \n").split("|")]
+        for row in breakdown.orders_markdown(table).splitlines()[-4:]
+    }
+    assert [row[3] for row in rows.values() if len(row) > 3] == [
+        "as in the paper",
+        "**the other way round**",
+        "not told apart",
+    ]
+    gap = intervals([right])["acc"].value - intervals([ours])["acc"].value
+    assert rows["right"][2].startswith(f"{gap:+.4f} [")
+    assert rows["right"][2].endswith("*+0.1000*")
+    assert "p 1.000 *-0.1000*" in rows["same"][2]
+    assert "*" not in rows["unprinted"][2]
 
 
 def test_simulated_results_say_so_in_every_format(tmp_path: Path) -> None:

@@ -74,12 +74,12 @@ def table(argv: list[str]) -> int:
         raise
     written = tables.write_table(made, folder, draw)
     if made.measured:
-        for kind, text in (
-            ("interference", tables.interference_markdown(made)),
-            ("events", tables.events_markdown(made)),
-        ):
+        beside = {"interference": tables.interference_markdown, "events": tables.events_markdown}
+        if experiment.against:
+            beside["orders"] = tables.orders_markdown
+        for kind, text in beside.items():
             written.append(folder / f"{experiment.name}-{kind}.md")
-            write_text(written[-1], text)
+            write_text(written[-1], text(made))
     print()
     print(tables.markdown(made))
     print("\n".join(str(path) for path in written))

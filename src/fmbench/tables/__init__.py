@@ -3,7 +3,11 @@
 An experiment is a YAML file under `experiments/`; `fmbench table NAME` makes it.
 """
 
-from fmbench.tables.breakdown import events_markdown, interference_markdown
+from fmbench.tables.breakdown import (
+    events_markdown,
+    interference_markdown,
+    orders_markdown,
+)
 from fmbench.tables.counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
 from fmbench.tables.figures import cases_drawn, draw_lengths
@@ -22,6 +26,7 @@ __all__ = [
     "known_experiments",
     "make",
     "markdown",
+    "orders_markdown",
     "picture",
     "rates",
     "read_experiment",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fmbench.data.series import parse_seconds
 from fmbench.simulator import Tag
-from fmbench.tables.intervals import Interval, intervals
+from fmbench.tables.intervals import Comparison, Interval, compare, intervals
 from fmbench.tables.render import NAMES, NONE, ends
 from fmbench.tables.table import Line, Table
 
@@ -142,6 +142,52 @@ def events_markdown(table: Table) -> str:
     head = ["method", "input", "events found", "delay, median s", "delay, p90 s"]
     lines += _grid([*head, "false alarms an hour of normal operation", "time in alarm"], rows)
     return "\n".join(lines) + "\n"
+
+
+ALPHA = 0.05
+HOLDS, TURNED, OPEN = "as in the paper", "**the other way round**", "not told apart"
+
+
+def orders_markdown(table: Table) -> str:
+    """Every row minus `against`: measured, with interval and p, beside the paper's difference."""
+    (other,) = [line for line in table.lines if line.row.name == table.experiment.against]
+    lines = [f"# {table.experiment.title}: against {other.row.name}", "", *table.head(), ""]
+    lines += [
+        f"Row minus {other.row.name}, on the same windows: difference [interval], p of an exchange"
+        f" of blocks, *the paper's difference*. Told apart where p is below {ALPHA:g}; nothing is"
+        " corrected for the number of rows.",
+        "",
+    ]
+    metrics = [name for name in ("acc", "miou") if name in table.experiment.metrics]
+    rows = []
+    for line in table.measured:
+        if line is other or not other.results:
+            continue
+        found = compare(line.windows, other.windows)
+        cells = [line.row.label, line.row.input]
+        for metric in metrics:
+            mine, theirs = (each.row.paper.get(metric) for each in (line, other))
+            printed = None if mine is None or theirs is None else mine - theirs
+            cells += _difference(found.get(metric), printed)
+        rows.append(cells)
+    head = ["method", "input"]
+    for metric in metrics:
+        head += [NAMES[metric], f"order of {NAMES[metric]}"]
+    return "\n".join([*lines, *_grid(head, rows)]) + "\n"
+
+
+def _difference(found: Comparison | None, paper: float | None) -> list[str]:
+    """Measured and the paper's difference, and whether the order is the paper's."""
+    printed = "" if paper is None else f" *{paper:+.4f}*"
+    if found is None:
+        return [NONE + printed, ""]
+    value, p = found.difference.value, found.p
+    low, high = found.difference.low, found.difference.high
+    said = f"{value:+.4f} [{low:+.3f}, {high:+.3f}] p {p:.3f}{printed}"
+    if paper is None or paper == 0:
+        return [said, ""]
+    order = OPEN if p >= ALPHA else HOLDS if value * paper > 0 else TURNED
+    return [said, order]
 
 
 def _cell(found: Mapping[str, Interval], metric: str) -> str:

@@ -33,6 +33,7 @@ KEYS = (
     "references",
     "draw",
     "cases",
+    "against",
     "counts",
 )
 
@@ -89,6 +90,7 @@ class Experiment:
             tested with (lengths), or what each row marks in a few frames (cases).
         cases: of `draw: cases`, the recording and the frames by name of the disturbance; empty to
             have them chosen by the simulator's tags.
+        against: name of the row that the others are compared with; none if empty.
         counts: of Table I, what the paper counts, by part of the data and class; then nothing is
             trained.
     """
@@ -101,6 +103,7 @@ class Experiment:
     note: str = ""
     draw: Draw = "rows"
     cases: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    against: str = ""
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def trained(self) -> list[Row]:
@@ -161,6 +164,7 @@ def read_experiment(name: str) -> Experiment:
         note=str(content.get("note", "")),
         draw=cast(Draw, _one_of(content.get("draw", "rows"), get_args(Draw), f"{where}: draw")),
         cases=_cases(content.get("cases", {}), where),
+        against=str(content.get("against", "")),
     )
     _check_labels(experiment, where)
     return experiment
@@ -259,6 +263,8 @@ def _check_labels(experiment: Experiment, where: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{where}: two rows are {name}; label or modality must differ")
+    if experiment.against:
+        _one_of(experiment.against, names, f"{where}: against")
     trained = [row.label for row in experiment.trained()]
     for label in {*experiment.equal_parameters, *(x for row in experiment.rows for x in row.join)}:
         if trained.count(label) > 1:
