@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fmbench.cli.bar import progress
 from fmbench.config import Parser
 from fmbench.errors import nearest
 from fmbench.simulator import PRESETS, write_dataset
@@ -92,32 +90,8 @@ def ensure(root: Path, *, own_root: bool) -> None:
 
 def write(root: Path, **settings: Any) -> None:
     """`write_dataset` with a progress bar on a terminal and plain lines elsewhere."""
-    with _progress() as show:
+    with progress("simulating") as show:
         write_dataset(root, progress=show, **settings)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """A function of (done, total, what) that shows how far the work is."""
-    if sys.stdout.isatty():
-        from rich.progress import Progress
-
-        with Progress() as bar:
-            task = bar.add_task("simulating", total=None)
-            yield lambda done, total, what: bar.update(
-                task, completed=done, total=total, description=what
-            )
-        return
-    shown = -1
-
-    def line(done: int, total: int, what: str) -> None:
-        nonlocal shown
-        tenth = 10 * done // max(total, 1)
-        if tenth > shown:
-            shown = tenth
-            print(f"simulating: {done} of {total} ({what})", flush=True)
-
-    yield line
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -1,0 +1,50 @@
+"""Clock times as people and PLCs write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+FORMATS = "YYYY-MM-DD HH:MM:SS[.fff], or seconds since 1970"
+
+
+def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArray[np.float64]:
+    """Seconds since 1970, wall clock without zone.
+
+    Args:
+        column: cells as text.
+        path: where it comes from, for messages; its header is line 1.
+        form: as `strptime` has it; None for FORMATS.
+
+    Raises:
+        ValueError: a cell that is no time; names the line.
+    """
+    numbers = pd.to_numeric(column, errors="coerce")
+    if form is None and numbers.notna().all():
+        return np.asarray(numbers, np.float64)
+    parsed = pd.to_datetime(column, format=form or "ISO8601", errors="coerce")
+    bad = np.flatnonzero(parsed.isna())
+    if bad.size:
+        hint = f"expected {form}" if form else f"expected {FORMATS}; or give --time-format"
+        raise ValueError(f"{path}, line {bad[0] + 2}: {column.iloc[bad[0]]!r} is no time; {hint}")
+    return np.asarray(parsed.to_numpy("datetime64[ns]").astype(np.int64) / 1e9)
+
+
+def spread_within_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) times; where a clock shows whole seconds only, and several rows each, they are spread
+    evenly over the second."""
+    whole = np.floor(times)
+    if not np.array_equal(times, whole) or len(np.unique(whole)) == len(times):
+        return times
+    starts = np.flatnonzero(np.diff(whole, prepend=np.nan) != 0)
+    counts = np.diff(np.append(starts, len(times)))
+    within = np.arange(len(times)) - np.repeat(starts, counts)
+    return np.asarray(whole + within / np.repeat(counts, counts))
+
+
+def clock(seconds: float) -> str:
+    """Seconds since 1970 as `YYYY-MM-DD HH:MM:SS`."""
+    return str(np.datetime64(int(np.floor(seconds)), "s")).replace("T", " ")

@@ -1,0 +1,117 @@
+"""A raw video file: its frames in order, and when each was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import decord
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fmbench.ingest.clock import parse_times, spread_within_seconds
+
+decord.logging.set_level(decord.logging.QUIET)
+decord.bridge.set_bridge("native")
+
+
+class RawVideo:
+    """Frames of a file that decord reads (.mp4, .avi, .mkv, …).
+
+    Args:
+        path: the file.
+        threads: of the decoder; 0 lets it choose.
+
+    Attributes:
+        num_frames: N that can be decoded.
+        expected: how many the container says there are, or 0 where it does not say.
+        size: (H, W) in pixels.
+        shown: (N,) float64, seconds from the first frame, as the container has them.
+
+    Raises:
+        ValueError: no such file, no video, or no frame in it.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        self.path = path
+        try:
+            self._reader = decord.VideoReader(str(path), num_threads=threads)
+            self.num_frames = len(self._reader)
+            first = self._reader[0]
+        except (decord.DECORDError, RuntimeError, IndexError):
+            raise ValueError(
+                f"{path}: no video that can be read; a file that was cut off while it was recorded"
+                " may lack its index (repair it with the recorder's tool, or record .mkv or .avi)"
+            ) from None
+        if len(first.shape) != 3 or first.shape[2] != 3:  # decord2 3.4 misreads frames of 96 x 64
+            raise ValueError(
+                f"{path}: decord reads frames of shape {tuple(first.shape)}, not height, width and"
+                " 3 colours; write the video anew, larger or in another format"
+            )
+        self.size = (int(first.shape[0]), int(first.shape[1]))
+        self.expected = _counted(path)
+        starts = self._reader.get_frame_timestamp(range(self.num_frames))[:, 0]
+        self.shown = (starts - starts[0]).astype(np.float64)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, by the median step."""
+        return float(1 / np.median(np.diff(self.shown))) if self.num_frames > 1 else 0.0
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3), RGB."""
+        found: NDArray[np.uint8] = self._reader[index].asnumpy()
+        return found
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Every frame in order, (H, W, 3) RGB.
+
+        Raises:
+            ValueError: one that cannot be decoded; names its time.
+        """
+        self._reader.seek(0)
+        for index in range(self.num_frames):
+            try:
+                yield self._reader.next().asnumpy()
+            except (decord.DECORDError, RuntimeError, StopIteration):
+                raise ValueError(
+                    f"{self.path}: frame {index} of {self.num_frames}, at"
+                    f" {self.shown[index]:.2f} s, cannot be decoded; the file is damaged there"
+                ) from None
+
+    def cut_off(self) -> str:
+        """How much the container promises that is not there; empty if all is."""
+        if self.expected - self.num_frames <= 1:  # some count one that they do not show
+            return ""
+        return (
+            f"the container counts {self.expected} frames, {self.num_frames} can be decoded: the"
+            f" file ends at {self.shown[-1]:.1f} s"
+        )
+
+
+def read_frame_times(path: Path, frames: int, form: str | None) -> NDArray[np.float64]:
+    """(N,) seconds since 1970 of every frame, from the first column of a CSV with a header; frames
+    of one whole second are spread over it.
+
+    Raises:
+        ValueError: no such file, another number of rows than frames, or a time that is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    column = pd.read_csv(path, usecols=[0], dtype=str).iloc[:, 0]
+    if len(column) != frames:
+        raise ValueError(f"{path} has {len(column)} times, the video {frames} frames")
+    return spread_within_seconds(parse_times(column, path, form))
+
+
+def _counted(path: Path) -> int:
+    """Frames by the container's own count (OpenCV asks FFmpeg, which estimates where none is)."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    finally:
+        capture.release()

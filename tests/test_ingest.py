@@ -1,0 +1,440 @@
+"""A raw video and a PLC's log to a recording: against the simulator's truth, and damaged input."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cv2
+import decord
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from fmbench.data import check_root, open_root
+from fmbench.ingest import PlcLog, RawVideo, Region, read_plc
+from fmbench.ingest.clock import clock, parse_times, spread_within_seconds
+from fmbench.ingest.match import nearest_frames
+from fmbench.ingest.plc import to_half_seconds
+from fmbench.simulator.config import SimConfig
+from fmbench.simulator.process import Run, simulate
+from fmbench.simulator.render import FURNACE_BOX, Camera
+from fmbench.simulator.video import write_video
+from test_cli import Command, fmbench, refused
+
+__all__ = ["fmbench"]  # a fixture
+
+BEGIN = datetime(2030, 5, 1, 6, 0, 0)
+SECOND = 1_903_845_600.0  # BEGIN, since 1970
+
+
+@dataclass
+class Raw:
+    """A simulated recording as a plant has it."""
+
+    run: Run
+    video: Path
+    plc: Path
+    stamps: Path
+    roi: str
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Raw:
+    folder = tmp_path_factory.mktemp("raw")
+    run = simulate(SimConfig(seed=3), 5, 12, start=600)
+    write_video(folder / "furnace.mp4", run, size=(360, 640))
+    times = [str(second).replace("T", " ") for second in run.seconds]
+    rows = zip(np.repeat(times, 2), run.currents.reshape(-1, 3), strict=True)
+    text = "".join(f"{when};x;{a:.6g};{b:.6g};{c:.6g}\n" for when, (a, b, c) in rows)
+    (folder / "plc.csv").write_text("when;state;Ia;Ib;Ic\n" + text)
+    stamps = zip(times, run.frame_counts.tolist(), strict=True)
+    (folder / "stamps.csv").write_text("time\n" + "".join(f"{t}\n" * n for t, n in stamps))
+    top, left, tall, wide = FURNACE_BOX
+    roi = f"{left * 640:.0f},{top * 360:.0f},{wide * 640:.0f},{tall * 360:.0f}"
+    return Raw(run, folder / "furnace.mp4", folder / "plc.csv", folder / "stamps.csv", roi)
+
+
+def words(raw: Raw, out: Path, *more: str | Path, **instead: str | Path) -> list[str | Path]:
+    given = {
+        "video": raw.video,
+        "current": raw.plc,
+        "timestamps": raw.stamps,
+        "phases": "Ia,Ib,Ic",
+        "roi": raw.roi,
+        "out": out,
+    } | instead
+    flags: list[str | Path] = ["data", "ingest"]
+    for name, value in given.items():
+        flags += [f"--{name}", value] if value else []
+    return [*flags, *more]
+
+
+# The whole way
+
+
+def test_a_recording_agrees_with_the_simulators_truth(
+    raw: Raw, tmp_path: Path, fmbench: Command
+) -> None:
+    done = fmbench(*words(raw, tmp_path / "root"))
+    assert done.status == 0, done.err
+    folder = tmp_path / "root" / "unlabelled"
+    source = pd.read_csv(folder / "sources" / "furnace.csv")["source_frame"].to_numpy()
+    assert len(source) == 25 * 12
+    with h5py.File(folder / "videos" / "furnace.mat") as file:
+        frames = file["data"][:]
+        assert frames.dtype == np.uint8
+        assert "label" not in file
+    truth = Camera(raw.run).frames(source)  # (T, 3, H, W), as the simulator draws the furnace
+    error = np.abs(frames.transpose(0, 1, 3, 2).astype(int) - truth)
+    assert error.mean() < 5  # compressed, shaken, resampled: 3.2 of 255 levels
+    turned = np.abs(frames.astype(int) - truth)
+    assert turned.mean() > 2 * error.mean()  # the axes matter
+    currents = pd.read_csv(folder / "currents" / "furnace.csv")
+    assert list(currents.columns) == ["time", "A", "B", "C"]
+    assert np.allclose(currents[["A", "B", "C"]], raw.run.currents, rtol=1e-5)
+    seconds = pd.read_csv(folder / "timestamps" / "furnace.csv")["time"]
+    assert seconds.value_counts().tolist() == [25] * 12
+    assert seconds.iloc[0] == str(raw.run.seconds[0]).replace("T", " ")
+    report = json.loads((folder / "sources" / "furnace.json").read_text())
+    assert (report["frames"], report["seconds"]) == (300, 12)
+    assert report["source_frames"] == len(raw.run)
+    assert report["repeated"] == int((np.diff(source) == 0).sum())
+    assert check_root(tmp_path / "root") == []
+    recording = open_root(tmp_path / "root", "unlabelled").recordings[0]
+    assert not recording.has_labels
+    refused(fmbench(*words(raw, tmp_path / "root")), "is there already; remove it, or give another")
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_a_video_at_25_fps_is_taken_frame_by_frame(
+    raw: Raw, tmp_path: Path, fmbench: Command
+) -> None:
+    start = str(raw.run.seconds[0]).replace("T", " ")
+    done = fmbench(*words(raw, tmp_path, "--start", start, timestamps=""))
+    assert done.status == 0, done.err
+    source = pd.read_csv(tmp_path / "unlabelled" / "sources" / "furnace.csv")["source_frame"]
+    assert source.tolist() == list(range(len(source)))
+    assert len(source) == len(raw.run) // 25 * 25  # whole seconds
+    later = fmbench(*words(raw, tmp_path, "--start", start, "--offset", "2", timestamps="",
+                           **{"name": "later"}))  # fmt: skip
+    assert later.status == 0, later.err
+    moved = pd.read_csv(tmp_path / "unlabelled" / "timestamps" / "later.csv")["time"]
+    first = pd.read_csv(tmp_path / "unlabelled" / "timestamps" / "furnace.csv")["time"]
+    gap = datetime.fromisoformat(moved[0]) - datetime.fromisoformat(first[0])
+    assert gap == timedelta(seconds=2)
+
+
+def test_without_a_region_a_sheet_is_written_to_pick_it_from(
+    raw: Raw, tmp_path: Path, fmbench: Command
+) -> None:
+    done = fmbench("data", "ingest", "--video", raw.video, "--out", tmp_path)
+    assert done.status == 0, done.err
+    assert "go on with --roi x,y,w,h" in done.out
+    sheet = imread(tmp_path / "furnace-contact-sheet.jpg")
+    assert sheet.shape == (3 * 360, 4 * 640, 3)
+    assert not (tmp_path / "unlabelled").exists()
+
+
+def test_a_region_moves_by_key_frames(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
+    region = Region({0: (0, 10, 100, 50), 100: (50, 10, 200, 50)})
+    assert region.box(0) == (0, 10, 100, 50)
+    assert region.box(50) == (25, 10, 150, 50)
+    assert region.box(500) == (50, 10, 200, 50)
+    picture = np.zeros((360, 640, 3), np.uint8)
+    picture[10:60, 25:175] = 200
+    assert (region.cut(picture, 50, (8, 8)) == 200).all()
+    assert not (region.cut(picture, 0, (8, 8)) == 200).all()
+    (tmp_path / "roi.yaml").write_text("0: [207, 81, 225, 225]\n200: [210, 81, 225, 225]\n")
+    done = fmbench(*words(raw, tmp_path / "root", roi=tmp_path / "roi.yaml"))
+    assert done.status == 0, done.err
+    report = json.loads((tmp_path / "root/unlabelled/sources/furnace.json").read_text())
+    assert list(report["region"]) == ["0", "200"]
+
+
+def test_shrinking_is_the_mean_over_the_area() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    small = Region({0: (32, 0, 64, 64)}).cut(picture, 0, (16, 16))
+    mean = picture[:, 32:].reshape(16, 4, 16, 4, 3).mean((1, 3))
+    assert np.abs(small - mean).max() <= 0.51
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("cells", "form"),
+    [
+        (["2030-05-01 06:00:00", "2030-05-01 06:00:01.5"], None),
+        (["2030-05-01T06:00:00", "2030-05-01T06:00:01.500"], None),
+        ([str(SECOND), str(SECOND + 1.5)], None),
+        (["01.05.2030 06:00:00,0", "01.05.2030 06:00:01,5"], "%d.%m.%Y %H:%M:%S,%f"),
+    ],
+)
+def test_times_as_people_and_machines_write_them(cells: list[str], form: str | None) -> None:
+    found = parse_times(pd.Series(cells), Path("a.csv"), form)
+    assert found.tolist() == [SECOND, SECOND + 1.5]
+    assert clock(found[1]) == "2030-05-01 06:00:01"
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20))
+def test_rows_of_one_second_are_spread_over_it(counts: list[int]) -> None:
+    whole = np.repeat(np.arange(len(counts)), counts).astype(float)
+    found = spread_within_seconds(whole)
+    assert (np.floor(found) == whole).all()
+    assert (np.diff(found) > 0).all()
+    for second, count in enumerate(counts):
+        inside = found[whole == second] - second
+        assert np.allclose(inside, np.arange(count) / count)
+
+
+def test_finer_times_are_left_as_they_are() -> None:
+    times = np.array([0, 0.2, 0.2, 1.0])
+    assert spread_within_seconds(times) is times
+
+
+@given(
+    st.lists(st.floats(0.001, 0.3), min_size=2, max_size=60),
+    st.integers(1, 100),
+)
+def test_the_nearest_frame_is_taken_and_none_that_is_far(steps: list[float], count: int) -> None:
+    times = np.cumsum(steps)
+    grid = np.arange(count) / 25
+    found = nearest_frames(times, grid)
+    distance = np.abs(times[None] - grid[:, None])
+    reach = max(np.median(np.diff(times)), 0.04) + 1e-3
+    for k in range(count):
+        if found[k] < 0:
+            assert distance[k].min() > reach - 1e-9
+        else:
+            assert distance[k, found[k]] == pytest.approx(distance[k].min())
+    assert (np.diff(found[found >= 0]) >= 0).all()
+
+
+def test_where_the_clock_goes_back_the_later_frames_count() -> None:
+    times = np.array([0, 0.04, 0.08, 0.04, 0.08, 0.12])
+    assert nearest_frames(times, np.array([0, 0.04, 0.08, 0.12])).tolist() == [0, 3, 4, 5]
+
+
+# Currents
+
+
+def log_of(seconds: NDArray[Any], values: NDArray[Any]) -> PlcLog:
+    return PlcLog(SECOND + np.asarray(seconds, float), np.asarray(values, float), ())
+
+
+def test_two_samples_a_second_pass_as_they_are() -> None:
+    values = np.random.default_rng(0).normal(9000, 500, (20, 3))
+    found = to_half_seconds(log_of(np.arange(20) / 2, values))
+    assert found.seconds.tolist() == [int(SECOND) + k for k in range(10)]
+    assert (found.values.reshape(20, 3) == values).all()
+
+
+def test_a_faster_log_is_averaged_and_a_slower_one_joined_by_lines() -> None:
+    fast = log_of(np.arange(100) / 10, np.arange(100)[:, None])
+    assert to_half_seconds(fast).values.ravel().tolist() == [2 + 5 * k for k in range(20)]
+    slow = log_of(np.arange(5), 10 * np.arange(5)[:, None])
+    found = to_half_seconds(slow).values[..., 0]
+    assert found[:4, 0].tolist() == [0, 10, 20, 30]
+    assert found[:4, 1].tolist() == pytest.approx([7.5, 17.5, 27.5, 37.5])
+    assert np.isnan(found[4, 1])  # behind the last row
+
+
+def test_a_gap_in_the_log_is_not_drawn_over() -> None:
+    seconds = np.concatenate([np.arange(0, 10, 0.5), np.arange(15, 20, 0.5)])
+    found = to_half_seconds(log_of(seconds, np.ones((len(seconds), 1))))
+    missing = np.isnan(found.values).all((1, 2))
+    assert np.flatnonzero(missing).tolist() == [10, 11, 12, 13, 14]
+
+
+def plc(folder: Path, rows: list[str], head: str = "time,A,B,C") -> Path:
+    (folder / "plc.csv").write_text("\n".join([head, *rows]) + "\n")
+    return folder / "plc.csv"
+
+
+def stamp(k: float) -> str:
+    return (BEGIN + timedelta(seconds=k)).isoformat(" ")
+
+
+def test_what_is_odd_in_a_log_is_told(tmp_path: Path) -> None:
+    rows = [f"{stamp(k / 2)},{k},{k},{k}" for k in range(40)]
+    rows[6] = f"{stamp(3)},,6,6"
+    rows[10], rows[20] = rows[20], rows[10]
+    rows.append(rows[-1])
+    log = read_plc(plc(tmp_path, rows), time=None, phases=[])
+    assert (np.diff(log.seconds) >= 0).all()
+    told = " | ".join(log.remarks)
+    assert "phase A: 1 rows without a number, first at 2030-05-01 06:00:03" in told
+    assert "the clock goes back 2 times" in told
+    assert "1 times come twice, first at 2030-05-01 06:00:19" in told
+    found = to_half_seconds(log).values[..., 0].ravel()
+    assert np.isnan(found[6])
+    assert np.delete(found, 6).tolist() == [k for k in range(40) if k != 6]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (["x,1,2,3"], {}, "plc.csv, line 2: 'x' is no time; expected YYYY-MM-DD HH:MM:SS[.fff]"),
+        ([f"{stamp(0)},1,2,3"], {"phases": ["D"]}, "no column 'D'"),
+        ([f"{stamp(0)},1,2,3"], {"time": "tiem"}, "no column 'tiem'; did you mean 'time'?"),
+        ([f"{stamp(0)},,2,3"] * 3, {}, "phase 'A' has no value at all"),
+        ([], {}, "0 rows, 3 phases; nothing to read"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_refused(
+    tmp_path: Path, rows: list[str], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError) as refusal:
+        read_plc(plc(tmp_path, rows), **({"time": None, "phases": []} | options))
+    assert said in str(refusal.value)
+
+
+# Damaged input
+
+
+def write_frames(path: Path, count: int, code: str, size: tuple[int, int] = (160, 120)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 25, size)
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        writer.write(rng.integers(0, 255, (size[1], size[0], 3), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("ending", "code"), [("avi", "MJPG"), ("mkv", "MJPG"), ("mp4", "mp4v")])
+def test_half_a_video_is_caught(tmp_path: Path, fmbench: Command, ending: str, code: str) -> None:
+    whole = write_frames(tmp_path / f"whole.{ending}", 200, code)
+    assert RawVideo(whole).cut_off() == ""
+    half = tmp_path / f"half.{ending}"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    log = plc(tmp_path, [f"{stamp(k / 2)},{k},{k},{k}" for k in range(40)])
+    flags = ["data", "ingest", "--video", half, "--current", log, "--start", stamp(0)]
+    flags += ["--roi", "0,0,64,64", "--out", tmp_path / "root"]
+    done = fmbench(*flags)
+    if ending == "mp4":
+        refused(done, "half.mp4: no video that can be read; a file that was cut off")
+        return
+    refused(done, "the container counts 200 frames, ", "--gaps mask takes what can be decoded")
+    assert not (tmp_path / "root" / "unlabelled" / "videos" / "half.mat").exists()
+    taken = fmbench(*flags, "--gaps", "mask")
+    assert taken.status == 0, taken.err
+    assert "note: the container counts 200 frames" in taken.out
+    with h5py.File(tmp_path / "root" / "unlabelled" / "videos" / "half.mat") as file:
+        assert (
+            len(file["data"]) == (len(decord.VideoReader(str(half))) + 1) // 25 * 25
+        )  # one may be repeated
+
+
+def test_a_picture_that_the_decoder_misreads_is_refused(tmp_path: Path) -> None:
+    video = write_frames(tmp_path / "small.avi", 5, "MJPG", (96, 64))
+    if decord.VideoReader(str(video))[0].shape == (64, 96, 3):
+        assert RawVideo(video).size == (64, 96)  # a decoder that reads it right
+        return
+    with pytest.raises(ValueError, match="not height, width and 3 colours"):
+        RawVideo(video)
+
+
+def stalled(folder: Path) -> Path:
+    """Times of 300 frames; the camera stands still for 2 s after 4 s."""
+    seconds = [k / 25 + (2 if k >= 100 else 0) for k in range(300)]
+    (folder / "stamps.csv").write_text(
+        "time\n" + "".join(f"{stamp(s)}\n" for s in seconds), encoding="utf-8"
+    )
+    return folder / "stamps.csv"
+
+
+def test_missing_seconds_are_told_left_out_or_held(tmp_path: Path, fmbench: Command) -> None:
+    video = write_frames(tmp_path / "v.avi", 300, "MJPG")
+    rows = [f"{stamp(k / 2)},{k},{k},{k}" for k in range(40) if not 16 <= k < 20]
+    flags = ["data", "ingest", "--video", video, "--current", plc(tmp_path, rows)]
+    flags += ["--timestamps", stalled(tmp_path), "--roi", "0,0,64,64"]
+    refused(
+        fmbench(*flags, "--out", tmp_path / "a"),
+        "1 gaps in the video: 2030-05-01 06:00:04 (1.9 s)",
+        "--gaps mask leaves them out, hold repeats frames",
+    )
+    masked = fmbench(*flags, "--out", tmp_path / "b", "--gaps", "mask")
+    assert masked.status == 0, masked.err
+    assert "frames left out" in masked.out
+    assert "1 gaps in the currents: 2030-05-01 06:00:08 (2 s); these seconds have no" in masked.out
+    held = fmbench(*flags, "--out", tmp_path / "c", "--gaps", "hold")
+    assert held.status == 0, held.err
+    counts = {}
+    for name in "bc":
+        folder = tmp_path / name / "unlabelled"
+        counts[name] = (
+            len(pd.read_csv(folder / "timestamps" / "v.csv")),
+            len(pd.read_csv(folder / "currents" / "v.csv")),
+        )
+    assert counts["c"] == (14 * 25, 28)
+    assert counts["b"][0] == pytest.approx(12 * 25, abs=3)
+    assert counts["b"][1] == 24
+    a = pd.read_csv(tmp_path / "c" / "unlabelled" / "currents" / "v.csv")["A"]
+    assert a[16:20].tolist() == [15] * 4
+    source = pd.read_csv(tmp_path / "c" / "unlabelled" / "sources" / "v.csv")["source_frame"]
+    assert (source[102:148] == 99).all()
+
+
+def test_what_does_not_fit_together_is_refused(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
+    out = tmp_path / "root"
+    cases: list[tuple[list[str | Path], str]] = [
+        (["data", "ingest", "--out", out], "--video is missing"),
+        (words(raw, out, video=tmp_path / "no.mp4"), "no.mp4: no such file"),
+        (words(raw, out, current=""), "--current is missing"),
+        (words(raw, out, timestamps=""), "give either --start, the time of its first frame"),
+        (words(raw, out, "--start", stamp(0)), "give either --start"),
+        (words(raw, out, timestamps="", start="noon"), "--start is 'noon'; it takes YYYY-MM-DD"),
+        (words(raw, out, timestamps="", start=stamp(0)), "no second in common"),
+        (words(raw, out, roi="600,81,225,225"), "is not inside the picture, which is 640 wide"),
+        (words(raw, out, roi="a,b"), "expected x,y,w,h in pixels"),
+        (words(raw, out, roi="no.yaml"), "--roi no.yaml: no such file"),
+        (words(raw, out, "--size", "4"), "--size is 4; it must be at least 8"),
+        (words(raw, out, video=raw.plc), "no video that can be read"),
+    ]
+    for flags, said in cases:
+        refused(fmbench(*flags), said)
+    (tmp_path / "few.csv").write_text("time\n" + f"{stamp(0)}\n" * 9)
+    few = fmbench(*words(raw, out, timestamps=tmp_path / "few.csv"))
+    refused(few, f"has 9 times, the video {len(raw.run)} frames")
+    assert not list(out.rglob("*.mat"))
+
+
+def test_an_interrupted_ingest_leaves_no_recording(
+    raw: Raw, tmp_path: Path, fmbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, calls = Region.cut, 0
+
+    def stopped(self: Region, *given: Any) -> NDArray[np.uint8]:
+        nonlocal calls
+        calls += 1
+        if calls == 200:
+            raise KeyboardInterrupt
+        return cut(self, *given)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Region, "cut", stopped)
+        assert fmbench(*words(raw, tmp_path)).status == 130
+    assert not list(tmp_path.rglob("*.mat*"))
+    assert fmbench(*words(raw, tmp_path)).status == 0
+
+
+@pytest.mark.slow
+def test_decoding_is_what_takes_the_time(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
+    """A generous floor; the ratio of a real size is in the documentation."""
+    began = time.perf_counter()
+    for _ in RawVideo(raw.video, threads=1):
+        pass
+    alone = time.perf_counter() - began
+    began = time.perf_counter()
+    assert fmbench(*words(raw, tmp_path, "--threads", "1")).status == 0
+    assert time.perf_counter() - began < 3 * alone + 3
