@@ -31,7 +31,7 @@ from fmbench.ingest.video import RawVideo
 PART = "unlabelled"
 BLOCK = 256
 """Frames written at a time."""
-AHEAD = 32
+AHEAD = 8
 """Frames that may wait to be shrunk while the next are decoded."""
 
 
