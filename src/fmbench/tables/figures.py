@@ -178,7 +178,7 @@ def draw_cases(
             cell.imshow(painted(kept["frames"][k], marked, kept["truth"][k], SIDE))
             cell.set(xticks=[], yticks=[])
             if marked is None:
-                cell.set_title(f"{case.name}\n{case.recording}, frame {frame}", fontsize=7.5)
+                cell.set_title(f"{case.name}, frame {frame}", fontsize=8)
             else:
                 cell.set_title(f"IoU {_iou(marked, kept['truth'][k])}", fontsize=7.5)
     figure.legend(
@@ -192,7 +192,9 @@ def draw_cases(
         frameon=False,
     )
     figure.suptitle(table.experiment.title, fontsize=10.5, x=0.005, ha="left")
-    return finish(figure, table, path)
+    return finish(
+        figure, table, path, "; ".join(f"{case.name}: {case.recording}" for case in cases)
+    )
 
 
 def draw_lengths(table: Table, path: Path) -> Path:

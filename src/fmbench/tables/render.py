@@ -170,9 +170,11 @@ def picture(table: Table, path: Path) -> Path:
     return finish(figure, table, path)
 
 
-def finish(figure: Figure, table: Table, path: Path) -> Path:
-    """Say below a picture what it was measured on, and write it as a PNG; returns `path`."""
+def finish(figure: Figure, table: Table, path: Path, more: str = "") -> Path:
+    """Say below a picture what it was measured on (and `more`), and write it as a PNG; returns
+    `path`."""
     note = f"{table.measured[0].results[0].facts['data']}; profile {table.profile}"
+    note = f"{more}\n{note}" if more else note
     if table.synthetic:
         note = f"Simulated recordings: not results on the fused magnesium benchmark\n{note}"
     if table.profile == "smoke":
