@@ -1,4 +1,4 @@
-"""`fmbench data simulate`, `fmbench data check`, `fmbench data stats`."""
+"""`fmbench data simulate`, `data check`, `data stats`, `data select`."""
 
 from __future__ import annotations
 
@@ -100,6 +100,61 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"--set {text}: write NAME=VALUE, such as process.beta=0")
     return name, yaml.safe_load(value)
+
+
+def select(argv: list[str]) -> int:
+    """Write the lists of train, val and test frames of every labelled part."""
+    from fmbench.data.select import SHARES, By, write_lists
+    from fmbench.data.select import select as chosen
+    from fmbench.data.stats import labelled, table_of_splits, table_one
+    from fmbench.data.windows import WindowSpec
+
+    parser = Parser(
+        "data select",
+        "Which frames train, validate and test: contiguous blocks with guards between, about one"
+        " normal frame for each abnormal one. Writes train.json, val.json and test.json.",
+        "ROOT ",
+    )
+    parser.add_argument("root", help="the data set's folder")
+    option = parser.option
+    option("by", By | None, None, "time: blocks of each recording; recording: whole ones")
+    option("shares", str, ",".join(map(str, SHARES)), "of train, val and test")
+    option("guard_seconds", float | None, None, "between blocks (default: the longest window)")
+    option("ratio", float, 1.0, "normal frames for each abnormal one; 0 keeps all")
+    option("seed", int, 0, "of the order in which recordings and events are drawn")
+    option("replace", bool, False, "write over lists that are there", action="store_true")
+    values, _ = parser.values(argv)
+    root = Path(values["root"])
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    window = WindowSpec().seconds
+    guard = window if values["guard_seconds"] is None else values["guard_seconds"]
+    if guard < window:
+        print(f"note: {guard:g} s of guard are less than a window of {window:g} s; windows overlap")
+    if values["ratio"] < 0:
+        raise ValueError(f"--ratio is {values['ratio']:g}; it must be at least 0")
+    try:
+        shares = [float(share) for share in values["shares"].split(",")]
+    except ValueError:
+        raise ValueError(f"--shares is {values['shares']!r}; write 0.7,0.15,0.15") from None
+    for part in labelled(root):
+        found = chosen(
+            part,
+            by=values["by"],
+            shares=shares,
+            guard_seconds=guard,
+            ratio=values["ratio"] or None,
+            seed=values["seed"],
+        )
+        for path in write_lists(part.folder, found, replace=values["replace"]):
+            print(path)
+        if found.dropped:
+            print(f"{part.part}: {found.dropped} events left out whole, to come to the ratio")
+        if found.longest_normal is not None:
+            print(f"{part.part}: normal stretches of at most {found.longest_normal} frames")
+    for table in (table_one, table_of_splits):
+        print(f"\n{table(root).to_string(index=table is table_one)}")
+    return 0
 
 
 def _root(command: str, description: str, argv: list[str]) -> Path:

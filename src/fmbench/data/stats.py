@@ -21,7 +21,7 @@ def table_one(root: str | Path) -> pd.DataFrame:
     Raises:
         ValueError: no such folder, no recordings, or files that cannot be used.
     """
-    counts = {part.part: _count([*part.recordings]) for part in _parts(root)}
+    counts = {part.part: _count([*part.recordings]) for part in labelled(root)}
     table = pd.DataFrame(counts, index=list(ROWS), dtype=np.int64)
     table["total"] = table.sum(axis=1)
     return table
@@ -34,7 +34,7 @@ def table_of_recordings(root: str | Path) -> pd.DataFrame:
         ValueError: no such folder, no recordings, or files that cannot be used.
     """
     rows = []
-    for part in _parts(root):
+    for part in labelled(root):
         for recording in part.recordings:
             normal, abnormal, total = _count([recording])
             listed = {
@@ -63,7 +63,7 @@ def table_of_splits(root: str | Path) -> pd.DataFrame:
         ValueError: no such folder, no recordings, or files that cannot be used.
     """
     rows = []
-    for part in _parts(root):
+    for part in labelled(root):
         for split, lists in part.splits.items():
             labels = [
                 recording.labels(lists[recording.name])
@@ -76,7 +76,7 @@ def table_of_splits(root: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "split", *ROWS])
 
 
-def _parts(root: str | Path) -> Iterator[Root]:
+def labelled(root: str | Path) -> Iterator[Root]:
     """The labelled parts of a root."""
     labelled = [part for part in get_args(Part) if part != "unlabelled"]
     inside = [part for part in labelled if (Path(root) / part).is_dir()]
