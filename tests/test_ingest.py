@@ -23,6 +23,14 @@ from numpy.typing import NDArray
 
 from fmbench.data import check_root, open_root
 from fmbench.ingest import PlcLog, RawVideo, Region, read_plc
+from fmbench.ingest.align import (
+    SURE,
+    Described,
+    describe_currents,
+    describe_frame,
+    describe_video,
+    estimate,
+)
 from fmbench.ingest.clock import clock, parse_times, spread_within_seconds
 from fmbench.ingest.match import nearest_frames
 from fmbench.ingest.plc import to_half_seconds
@@ -329,6 +337,86 @@ def test_a_log_that_cannot_be_read_is_refused(
     with pytest.raises(ValueError) as refusal:
         read_plc(plc(tmp_path, rows), **({"time": None, "phases": []} | options))
     assert said in str(refusal.value)
+
+
+# Two clocks
+
+
+def shared_changes(seconds: int, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(n, 5) and (S, 2, 3): events of some ten seconds raise the brightness and the currents; a
+    drift and noise of its own in each."""
+    rng = np.random.default_rng(seed)
+    count = 2 * seconds
+    events = np.zeros(count)
+    for start in rng.integers(0, count, seconds // 60):
+        events[start : start + int(rng.integers(10, 40))] = 1
+
+    def of(size: int, share: float) -> NDArray[Any]:
+        drift = np.cumsum(rng.normal(0, 0.01, (count, size)), axis=0)
+        noise = rng.normal(0, 0.5, (count, size))
+        return np.asarray(share * events[:, None] * rng.uniform(0.3, 1, size) + drift + noise)
+
+    video, currents = of(5, 1.0), 9000 * np.exp(0.1 * of(3, 1.0))
+    return video, currents.reshape(seconds, 2, 3)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 7.5, -31.0])
+def test_an_offset_is_found_where_both_show_the_same_events(wrong: float) -> None:
+    video, currents = shared_changes(3600, seed=1)
+    whole = np.arange(1000, 4600)
+    found = estimate([(Described(1000.0 + wrong, video), describe_currents(whole, currents))])
+    assert found.sure
+    assert found.seconds == pytest.approx(-wrong, abs=0.5)
+    assert found.hours == pytest.approx(1, abs=0.05)
+
+
+def test_signals_that_have_nothing_in_common_are_not_sure() -> None:
+    found = [
+        estimate(
+            [
+                (
+                    Described(1000.0, shared_changes(3600, seed=seed)[0]),
+                    describe_currents(
+                        np.arange(1000, 4600), shared_changes(3600, seed=seed + 100)[1]
+                    ),
+                )
+            ]
+        )
+        for seed in range(10)
+    ]
+    assert not any(each.sure for each in found)
+
+
+def test_what_a_signal_is_described_by() -> None:
+    frame = np.zeros((10, 10, 3), np.uint8)
+    frame[:2, :5] = (30, 60, 90)
+    mean, red, blue, brightest, spread = describe_frame(frame)
+    assert (mean, red, blue, brightest) == (6, 3, 9, 60)
+    assert spread == pytest.approx(frame.mean(axis=2).std())
+    times = np.array([100.0, 100.2, 100.6, 101.7])
+    shown = describe_video(times, [np.array([v]) for v in (1.0, 3.0, 5.0, 9.0)])
+    assert shown.start == 100
+    assert np.exp(shown.values[:, 0]) - 1 == pytest.approx([2, 5, 7, 9])
+    values = np.full((600, 2, 3), 9000.0)
+    values[100:110] = np.nan
+    assert np.isfinite(describe_currents(np.arange(600), values).values).all()
+
+
+def test_the_command_says_how_sure_an_offset_is(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
+    flags = words(raw, tmp_path / "a", "--offset", "auto")
+    refused(fmbench(*flags), "0 s can be compared at every lag", "give --offset in seconds")
+    refused(fmbench(*words(raw, tmp_path, "--offset", "soon")), "--offset is 'soon'; it takes")
+    log = plc(tmp_path, [f"{stamp(k / 2)},{9000 + k % 7},9000,{9000 + k % 5}" for k in range(1200)])
+    video = write_frames(tmp_path / "v.avi", 8000, "MJPG", (128, 96))
+    done = fmbench(
+        "data", "ingest", "--video", video, "--current", log, "--start", stamp(0), "--roi",
+        "0,0,96,96", "--out", tmp_path / "b", "--offset", "auto",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "so it was NOT used (give --offset to set one)" in done.out
+    report = json.loads((tmp_path / "b/unlabelled/sources/v.json").read_text())
+    assert report["offset"] == 0
+    assert 0 < report["confidence"] < SURE
 
 
 # Damaged input

@@ -26,7 +26,7 @@ def ingest(argv: list[str]) -> int:
     option("roi", str | None, None, "x,y,w,h in pixels, or a YAML file: frame: [x, y, w, h]")
     option("start", str | None, None, 'clock of the first frame, "YYYY-MM-DD HH:MM:SS"')
     option("timestamps", str | None, None, "instead of --start: CSV, a time a frame")
-    option("offset", float, 0.0, "seconds to add to the video's clock to have the PLC's")
+    option("offset", str, "0", "seconds to add to the video's clock to have the PLC's; or auto")
     option("time", str | None, None, "column of the time (default: the first)")
     option("phases", str | None, None, "columns of the currents, separated by commas (all others)")
     option("time_format", str | None, None, "of times in both CSVs, as strptime has it")
@@ -55,8 +55,8 @@ def ingest(argv: list[str]) -> int:
 
 
 def _write(video: Any, region: Any, values: dict[str, Any], out: Path) -> int:
+    from fmbench.ingest import find_offset, read_plc
     from fmbench.ingest import ingest as write
-    from fmbench.ingest import read_plc
 
     if values["current"] is None:
         raise ValueError("--current is missing; give the CSV of the PLC")
@@ -65,17 +65,28 @@ def _write(video: Any, region: Any, values: dict[str, Any], out: Path) -> int:
     log_file = Path(values["current"])
     phases = [name.strip() for name in (values["phases"] or "").split(",") if name.strip()]
     log = read_plc(log_file, time=values["time"], phases=phases, form=values["time_format"])
+    times = _times(video, values)
+    offset = _seconds(values["offset"])
+    if offset is None:
+        with progress("comparing") as show:
+            offset = find_offset(
+                video,
+                times,
+                log,
+                region,
+                progress=lambda done, total: show(done, total, video.path.name),
+            )
     with progress("ingesting") as show:
         report = write(
             video,
-            _times(video, values),
+            times,
             log,
             region,
             root=out,
             name=values["name"] or video.path.stem.split(".")[0],
             currents=log_file,
             size=(values["size"], values["size"]),
-            offset=values["offset"],
+            offset=offset,
             gaps=values["gaps"],
             progress=lambda done, total: show(done, total, video.path.name),
         )
@@ -87,6 +98,16 @@ def _write(video: Any, region: Any, values: dict[str, Any], out: Path) -> int:
     for remark in report.remarks:
         print(f"note: {remark}")
     return 0
+
+
+def _seconds(text: str) -> Any:
+    """A number, or None for `auto`."""
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--offset is {text!r}; it takes seconds, or auto") from None
 
 
 def _times(video: Any, values: dict[str, Any]) -> Any:

@@ -15,6 +15,14 @@ from numpy.typing import NDArray
 
 from fmbench.atomic import write_text
 from fmbench.data.recording import FRAME_RATE
+from fmbench.ingest.align import (
+    SURE,
+    Offset,
+    describe_currents,
+    describe_frame,
+    describe_video,
+    estimate,
+)
 from fmbench.ingest.clock import clock
 from fmbench.ingest.match import (
     Gaps,
@@ -44,6 +52,7 @@ class Report:
         video, currents: the files that it comes from.
         start: wall clock of the first frame, with `offset` in it.
         offset: seconds added to the video's clock.
+        confidence: of an estimated offset (`fmbench.ingest.align`); None where it was given.
         region: x, y, w, h by key frame.
         size: (H, W) of the frames written.
         frames, seconds: how many frames, and seconds of current.
@@ -58,6 +67,7 @@ class Report:
     currents: str
     start: str
     offset: float
+    confidence: float | None
     region: dict[int, tuple[float, float, float, float]]
     size: tuple[int, int]
     frames: int
@@ -78,7 +88,7 @@ def ingest(
     name: str,
     currents: Path,
     size: tuple[int, int] = (64, 64),
-    offset: float = 0.0,
+    offset: float | Offset = 0.0,
     gaps: Gaps = "fail",
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -96,7 +106,8 @@ def ingest(
         name: of the recording.
         currents: file of the log, for the report.
         size: (H, W) to shrink to.
-        offset: seconds to add to the video's clock to have the PLC's.
+        offset: seconds to add to the video's clock to have the PLC's; an estimate is followed only
+            where it is sure.
         gaps: what to do where either has nothing: fail; mask leaves frames, or seconds of current,
             out; hold repeats the last.
         progress: called with frames done and in all.
@@ -110,10 +121,15 @@ def ingest(
     if target.exists():
         raise ValueError(f"{target} is there already; remove it, or give another --name")
     samples = to_half_seconds(log)
+    estimated = offset if isinstance(offset, Offset) else None
+    remarks = [*log.remarks]
+    if isinstance(offset, Offset):
+        remarks.append(said(offset))
+        offset = offset.seconds if offset.sure else 0.0
     first, last = common_seconds(times + offset, samples, video)
     grid = first + np.arange((last - first) * FRAME_RATE) / FRAME_RATE
     source = nearest_frames(times + offset, grid)
-    remarks = [*log.remarks, *oddities(video, times)]
+    remarks += oddities(video, times)
     source = fill_frames(source, grid, video, gaps, remarks)
     present = source >= 0
     grid, source = grid[present], source[present]
@@ -125,6 +141,7 @@ def ingest(
         currents=currents.name,
         start=clock(grid[0]),
         offset=offset,
+        confidence=estimated.confidence if estimated else None,
         region=dict(sorted(region.at.items())),
         size=size,
         frames=len(source),
@@ -156,6 +173,43 @@ def ingest(
     finally:
         partial.unlink(missing_ok=True)
     return report
+
+
+def find_offset(
+    video: RawVideo,
+    times: NDArray[np.float64],
+    log: PlcLog,
+    region: Region,
+    *,
+    reach: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Offset:
+    """How far the video's clock is behind the log's; reads the video once.
+
+    Raises:
+        ValueError: too little in common.
+    """
+
+    def described() -> Iterator[NDArray[np.float64]]:
+        for index, picture in enumerate(video):
+            if progress and index % BLOCK == 0:
+                progress(index, video.num_frames)
+            yield describe_frame(region.cut(picture, index, (64, 64)))
+
+    samples = to_half_seconds(log)
+    shown = describe_video(times, described())
+    return estimate([(shown, describe_currents(*samples))], reach=reach)
+
+
+def said(offset: Offset) -> str:
+    """An estimate in words."""
+    guess = (
+        f"offset by what changes in both: {offset.seconds:+.2f} s, confidence"
+        f" {offset.confidence:.1f} from {offset.hours:.1f} h"
+    )
+    if offset.sure:
+        return f"{guess}; it was added to the video's clock"
+    return f"{guess}; {SURE:g} would be sure, so it was NOT used (give --offset to set one)"
 
 
 def _write_frames(
