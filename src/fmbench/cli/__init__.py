@@ -26,6 +26,7 @@ COMMANDS = {
     "models": ("fmbench.cli.models:models", "what can be trained"),
     "data simulate": ("fmbench.cli.data:simulate", "make a synthetic data set"),
     "data ingest": ("fmbench.cli.ingest:ingest", "a raw video and a PLC's log to a recording"),
+    "data annotate": ("fmbench.cli.annotate:annotate", "masks from boxes on a few key frames"),
     "data select": ("fmbench.cli.data:select", "which frames train, validate and test"),
     "data check": ("fmbench.cli.data:check", "every fault of a data set"),
     "data stats": ("fmbench.cli.data:stats", "the paper's Table I for a data set"),
