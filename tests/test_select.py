@@ -118,6 +118,13 @@ def test_of_a_normal_stretch_what_is_nearest_to_its_events_stays() -> None:
     assert between.tolist() == [*range(half), *range(500 - half, 500)]
 
 
+def test_the_last_event_of_a_split_stays() -> None:
+    marks = marks_of([(100, 900)])
+    found = select(root_of(marks, marks, marks), by="recording", guard_seconds=5)
+    assert found.dropped == 0
+    assert all(len(frames) == 1050 for lists in found.lists.values() for frames in lists.values())
+
+
 def test_the_draw_follows_the_seed() -> None:
     marks = [marks_of([(100 + 10 * k, 50)] * 9) for k in range(12)]
     lists = [

@@ -205,7 +205,8 @@ def _balanced(
     over, dropped = abnormal - normal / ratio, 0
     for k in rng.permutation(len(events)):
         name, start, stop = events[k]
-        if stop - start <= 2 * over:  # nearer to the ratio without it
+        nearer = stop - start <= 2 * over  # to the ratio, without it
+        if nearer and dropped < len(events) - 1:
             gone[name].append((start, stop))
             over -= stop - start
             dropped += 1
