@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -64,3 +65,20 @@ def test_random_reading_stays_below_500_mb_over_the_bare_process(root: Path, str
     command = [sys.executable, "-c", READER, str(root), str(stride)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 500e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is from /proc")
+def test_a_root_of_the_papers_size_opens_in_less_than_1_gb(tmp_path: Path) -> None:
+    """2.2 million samples of 25 recordings; benchmarks/scale.md has the seconds."""
+    path = Path(__file__).parents[1] / "benchmarks" / "scale.py"
+    spec = importlib.util.spec_from_file_location("scale", path)
+    assert spec is not None
+    assert spec.loader is not None
+    scale = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(scale)
+    scale.write_root(tmp_path / "root", scale.RECORDINGS, scale.FRAMES)
+    samples, windows, *_, grown = scale.opened(tmp_path / "root", "cross")
+    assert samples == scale.RECORDINGS * scale.FRAMES > 2_200_000
+    assert windows > 1_500_000
+    assert grown < 1000
