@@ -128,5 +128,4 @@ def _agrees_with_the_truth(plant: Plant, root: Path, sources: dict[str, np.ndarr
         assert right.mean() > 0.97  # the class of a frame, but at the ends of events
         values = recording.currents.values
         assert np.allclose(values, run.currents.reshape(-1, 3)[: len(values)], rtol=1e-5)
-    print(f"IoU {both / either:.3f}")
-    assert both / either > 0.6
+    assert both / either > 0.7  # .797
