@@ -92,7 +92,7 @@ def test_cases_are_chosen_by_the_truth_alone() -> None:
         assert case.frames[1] - case.frames[0] == figures.APART
         alone = windows[(windows["tags"] == int(tag)) & (windows["label"] == 1)]
         area = alone["pixel_tp"] + alone["pixel_fn"]
-        at = alone["frame"].eq(case.frames[0]) & alone["recording"].eq(case.recording)
+        at = alone["frame"].eq(case.frames[1]) & alone["recording"].eq(case.recording)
         shown = area[at].iloc[0]
         assert (area <= shown).mean() == pytest.approx(quantile, abs=1.5 / len(alone))
     other = windows.assign(

@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 def cases_of(experiment: Experiment, windows: pd.DataFrame) -> list[Case]:
     """What the experiment names, or else an abnormal test window under each disturbance and under
-    neither of the others, and a frame a second later.
+    neither of the others, and a frame a second earlier.
 
     Chosen by the truth alone, the same for every method.
 
@@ -76,7 +76,8 @@ def cases_of(experiment: Experiment, windows: pd.DataFrame) -> list[Case]:
             area = (alone["pixel_fn"] + alone["pixel_tp"]).to_numpy()
             k = np.argsort(area, kind="stable")[int(quantile * (len(alone) - 1))]
             frame = int(alone["frame"].iloc[k])
-            found.append(Case(name, str(alone["recording"].iloc[k]), (frame, frame + APART)))
+            first = max(0, frame - APART)  # behind the frame its recording may end
+            found.append(Case(name, str(alone["recording"].iloc[k]), (first, first + APART)))
     if not found:
         raise ValueError(f"{experiment.name}: no test window is abnormal under {', '.join(HARD)}")
     return found
