@@ -7,7 +7,22 @@ PROFILE ?= cpu
 SEEDS ?= 1
 JOBS ?= 1
 
-.PHONY: help install demo EXPERIMENT = $(BIN)/fmbench table $@ --profile $(PROFILE) --seeds $(SEEDS) --jobs $(JOBS)
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 test test-slow check validate-simulator clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
+
+install: $(BIN)/.installed  ## make .venv and install fmbench with its development tools
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: install  ## simulate a small data set, train FmFormer on video and current, test it, draw a picture
+	$(BIN)/fmbench demo
+
+EXPERIMENT = $(BIN)/fmbench table $@ --profile $(PROFILE) --seeds $(SEEDS) --jobs $(JOBS)
 
 table1 table2 table3 table4 table5: install  ## a table of the paper (PROFILE=cpu SEEDS=1 JOBS=1); trains what has no result
 	$(EXPERIMENT)
