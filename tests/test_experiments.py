@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,11 @@ def test_learning_curves_and_table_come_from_the_runs_own_files(tmp_path: Path) 
     assert cells[:3] == ["visual", "0", f"{metrics['acc']:.4f}"]
     assert cells[9] == "32"  # windows: 2 epochs of 16
     assert (tmp_path / "docs" / "learning.png").stat().st_size > 10_000
+
+
+def test_every_target_of_the_makefile_has_a_rule() -> None:
+    text = (Path(__file__).parents[1] / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.M)
+    rules = [name for line in re.findall(r"^([a-z0-9 -]+):", text, re.M) for name in line.split()]
+    assert sorted(phony.split()) == sorted(rules)
+    assert {"demo", "test", "table2", "fig6"} <= set(rules)
