@@ -51,9 +51,9 @@ def write_summary(sweep: Sweep, table: pd.DataFrame, said: str, out: Path) -> li
         place = list(done[name])
         if isinstance(kind, CategoricalDistribution):
             place = [kind.choices.index(each) for each in place]
-            axes.set_xticks(
-                range(len(kind.choices)), [str(each) for each in kind.choices], fontsize=8
-            )
+            labels = [str(each).strip("{}").replace("'", "") for each in kind.choices]
+            turned = {"rotation": 20, "ha": "right"} if max(map(len, labels)) > 8 else {}
+            axes.set_xticks(range(len(labels)), labels, fontsize=8, **turned)
             axes.margins(x=0.2)
         elif isinstance(kind, FloatDistribution) and kind.log:
             axes.set_xscale("log")
