@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from fmbench.config import read_yaml
 from fmbench.ingest.video import RawVideo
 
+LARGE = 256
+"""Pixels to a side that are left for the second of two averages; rounding between them is then of
+no account."""
 Box = tuple[float, float, float, float]
 SHEET, TILE, GRID = (3, 4), 640, 10
 """Rows and columns of a contact sheet, width of a picture in pixels, lines of the grid."""
@@ -39,7 +42,14 @@ class Region:
     ) -> NDArray[np.uint8]:
         """(H, W, 3) -> the region by area averaging, (size, 3)."""
         x, y, width, height = self.box(frame)
-        part = picture[y : y + height, x : x + width]
+        part: NDArray[Any] = picture[y : y + height, x : x + width]
+        # By a whole factor first, where one divides: OpenCV is then three times as fast.
+        for factor in (4, 2):
+            if width % factor == height % factor == 0 and min(width, height) >= factor * LARGE:
+                part = cv2.resize(
+                    part, (width // factor, height // factor), interpolation=cv2.INTER_AREA
+                )
+                break
         # INTER_AREA averages where it shrinks; where it would enlarge, it interpolates.
         small = cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8)
