@@ -139,6 +139,8 @@ def test_our_files_are_valid_by_wandbs_own_schema(tmp_path: Path) -> None:
         ({"parameters": {"optim.lr": 3}}, "parameters.optim.lr: give it value, values"),
         ({"parameters": {"optim": {"parameters": {}}}}, "nested names are written with dots"),
         ({"parameters": {"optim.lr": {"values": 3}}}, "values is 3; it must be a list"),
+        ({"parameters": {"optim.lr": {"min": "1e-4", "max": 1.0}}}, "write 1.0e-4"),
+        ({"parameters": {"optim.lr": {"value": 1.0}}}, "every parameter has one value"),
         ({"parameters": {"optim.lr": {"min": 0.1}}}, "parameters.optim.lr: max is None"),
         ({"parameters": {"optim.lr": {"min": 0.1, "max": 1.0}}}, "a grid needs values"),
         (

@@ -115,6 +115,8 @@ def read_sweep(name: str) -> Sweep:
             space[str(key)] = _distribution(entry, here)
             if content["method"] == "grid":
                 _steps(space[str(key)], here)
+    if not space:
+        raise ValueError(f"{where}: every parameter has one value; give one {SHAPES}")
     return Sweep(
         name=path.stem,
         method=str(content["method"]),
@@ -190,7 +192,8 @@ def _distribution(entry: Mapping[str, Any], here: str) -> Distribution:
     low, high = entry.get("min"), entry.get("max")
     for name, end in (("min", low), ("max", high)):
         if not isinstance(end, int | float) or isinstance(end, bool):
-            raise ValueError(f"{here}: {name} is {end!r}; give it {SHAPES}")
+            hint = "; YAML takes 1e-4 for text, write 1.0e-4" if isinstance(end, str) else ""
+            raise ValueError(f"{here}: {name} is {end!r}; give it {SHAPES}{hint}")
     whole = isinstance(low, int) and isinstance(high, int)
     kind = entry.get("distribution", "int_uniform" if whole else "uniform")
     try:
