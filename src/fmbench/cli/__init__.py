@@ -29,6 +29,7 @@ COMMANDS = {
     "data annotate": ("fmbench.cli.annotate:annotate", "masks from boxes on a few key frames"),
     "data select": ("fmbench.cli.data:select", "which frames train, validate and test"),
     "data check": ("fmbench.cli.data:check", "every fault of a data set"),
+    "data doctor": ("fmbench.cli.doctor:doctor", "what to look at before training, as one page"),
     "data stats": ("fmbench.cli.data:stats", "the paper's Table I for a data set"),
     "import-official": ("fmbench.cli.models:import_official", "the released weights, made ours"),
 }
