@@ -22,7 +22,7 @@ RECORDINGS, FRAMES = 25, 89_468  # 2,236,700
 HELD_OUT = 5
 
 OPEN = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import torch
 from fmbench.data import FurnaceData
@@ -39,7 +39,8 @@ windows = len(data.dataset("train"))
 marks.append(time.perf_counter())
 batch = next(iter(data.train_dataloader()))
 marks.append(time.perf_counter())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory
+peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
 seconds = [b - a for a, b in zip(marks, marks[1:])]
 print(json.dumps([samples, windows, *seconds, (peak - bare) / 1e6]))
 """
