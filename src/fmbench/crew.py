@@ -80,8 +80,9 @@ class Crew:
                     if not done:
                         for line in self.under_way():
                             self.say(line)
-            except KeyboardInterrupt:
-                self._say("stopping: what is under way writes its checkpoint")
+            except BaseException:  # Ctrl-C, or whoever takes the outcomes cannot go on
+                if self._working:
+                    self._say("stopping: what is under way writes its checkpoint")
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
                 raise

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from fmbench.crew import Crew, Failed
@@ -64,6 +65,7 @@ def run_sweep(
     Raises:
         ValueError: flags that `fit` does not take, no end, a folder of another sweep, or one in
             which somebody works.
+        OSError: the trials cannot be written down.
         KeyboardInterrupt: Ctrl-C; every trial under way has written its checkpoint.
     """
     flags = [*sweep.fixed, *more]
@@ -78,27 +80,28 @@ def run_sweep(
         crew = Crew(at_once, say)
 
         def train(trial: Trial) -> float | Failed:
+            """Whatever is wrong with a trial is its own."""
             run = out / f"{trial.number:03d}"
-            with crew.alone(trial.label, run) as lock:
-                if not (run / "val.json").is_file():
-                    words = ["fit", *flags, *_flags(trial.params), "--logger=csv"]
-                    words += [f"--run={run}", "--resume=auto"]
-                    failed = crew.command(trial.label, words, run, lock)
-                    if failed:
-                        return failed
-                seen = curve(run, sweep.metric)
-            if not seen:
-                return Failed(reason=f"no metric {sweep.metric} was logged")
-            return max(seen) if sweep.goal == "maximize" else min(seen)
+            try:
+                with crew.alone(trial.label, run) as lock:
+                    return _trained(sweep, trial, run, flags, crew, lock)
+            except (ValueError, OSError) as error:
+                return Failed(reason=str(error))
 
-        for trial, outcome in crew.work(_trials(sweep, study, limit), train):
-            if isinstance(outcome, Failed):
-                crew.say(f"{trial.label}: FAILED: {outcome.reason}")
-                study.set_user_attr(f"failed {trial.number}", outcome.reason)
-                study.tell(trial.number, state=TrialState.FAIL)
-            else:
-                crew.say(f"{trial.label}: {sweep.metric} {outcome:.4f}")
-                study.tell(trial.number, outcome)
+        try:
+            for trial, outcome in crew.work(_trials(sweep, study, limit), train):
+                if isinstance(outcome, Failed):
+                    crew.say(f"{trial.label}: FAILED: {outcome.reason}")
+                    study.set_user_attr(f"failed {trial.number}", outcome.reason)
+                    study.tell(trial.number, state=TrialState.FAIL)
+                else:
+                    crew.say(f"{trial.label}: {sweep.metric} {outcome:.4f}")
+                    study.tell(trial.number, outcome)
+        except StorageInternalError as error:
+            raise OSError(
+                f"{out / 'trials.db'} cannot be written ({error.__cause__ or error}); what is"
+                " trained is kept, go on with the same command"
+            ) from None
     rows = [
         {
             "trial": trial.number,
@@ -109,6 +112,22 @@ def run_sweep(
         for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
     ]
     return pd.DataFrame(rows)
+
+
+def _trained(
+    sweep: Sweep, trial: Trial, run: Path, flags: Sequence[str], crew: Crew, lock: int
+) -> float | Failed:
+    """The best value of the metric over the epochs of a trial."""
+    if not (run / "val.json").is_file():
+        words = ["fit", *flags, *_flags(trial.params), "--logger=csv"]
+        words += [f"--run={run}", "--resume=auto"]
+        failed = crew.command(trial.label, words, run, lock)
+        if failed:
+            return failed
+    seen = curve(run, sweep.metric)
+    if not seen:
+        return Failed(reason=f"no metric {sweep.metric} was logged")
+    return max(seen) if sweep.goal == "maximize" else min(seen)
 
 
 def _trials(sweep: Sweep, study: optuna.Study, limit: int | None) -> Iterator[Trial]:
