@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fmbench.data import FurnaceData, check_root, open_root
 from fmbench.data.root import Root
-from fmbench.data.select import select, stretches
+from fmbench.data.select import select
+from fmbench.data.series import stretches
 from fmbench.data.windows import WindowSpec
 from recordings import write_root
 from test_cli import Command, fmbench, refused

@@ -18,6 +18,8 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
+from fmbench.data.series import stretches
+
 # Okabe and Ito's palette, told apart with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")
 TRUTH, PREDICTED, SCORE, ABNORMAL = "#FFFFFF", "#56B4E9", "#000000", "#CC79A7"
@@ -242,8 +244,7 @@ def _truth_bands(axes: Axes, scene: Scene, label: str = "truth: abnormal") -> No
     axes.xaxis.set_major_formatter(lambda value, _: clock(value))
     if scene.labels is None:
         return
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], scene.labels.astype(int), [0]])))
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in stretches(np.asarray(scene.labels, bool)):
         end = times[min(stop, len(times) - 1)]
         axes.axvspan(times[start], end, color=ABNORMAL, alpha=0.3, linewidth=0, label=label)
         label = ""

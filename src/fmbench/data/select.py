@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fmbench.atomic import write_text
 from fmbench.data.recording import Recording
 from fmbench.data.root import SPLITS, Root
+from fmbench.data.series import stretches
 
 By = Literal["time", "recording"]
 Ints = NDArray[np.int64]
@@ -96,20 +97,14 @@ def write_lists(folder: Path, selection: Selection, *, replace: bool = False) ->
     there = [split for split in SPLITS if (folder / f"{split}.json").exists()]
     if there and not replace:
         raise ValueError(f"{folder / there[0]}.json is there already; --replace to make it anew")
-    for split in there:
-        (folder / f"{split}.json").unlink()
     written = []
     for split, frames in selection.lists.items():
         content = {f"{name}.mat": each.tolist() for name, each in frames.items() if len(each)}
         written.append(folder / f"{split}.json")
         write_text(written[-1], json.dumps(content))
+    for split in set(there) - set(selection.lists):
+        (folder / f"{split}.json").unlink()  # of a split that is no more, once the new ones stand
     return written
-
-
-def stretches(labels: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(start, stop) of every run of abnormal frames."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], labels.astype(np.int8), [0]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _whole(

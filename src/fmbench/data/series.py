@@ -103,6 +103,12 @@ def format_seconds(seconds: NDArray[np.int64]) -> list[str]:
     return [str(time).replace("T", " ") for time in text]
 
 
+def stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(start, stop) of every run of true among (N,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
 def _checked_seconds(path: Path, text: pd.Series[str]) -> NDArray[np.int64]:
     seconds = parse_seconds(text)
     bad = np.flatnonzero(seconds < 0)

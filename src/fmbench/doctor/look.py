@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import CURRENT_RATE
+from fmbench.data.series import stretches
 
 COLUMNS = 300
 """Steps across a timeline or a trace: what a screen shows, and what bounds the page."""
@@ -46,8 +47,7 @@ def histogram(counts: NDArray[np.int64], label: str) -> str:
 
 def lane(spans: NDArray[np.bool_], kind: str, label: str) -> str:
     """(COLUMNS,) whether something holds, as bars along time."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], spans.astype(np.int8), [0]])))
-    path = "".join(f"M{a} 0H{b}V10H{a}z" for a, b in edges.reshape(-1, 2))
+    path = "".join(f"M{a} 0H{b}V10H{a}z" for a, b in stretches(spans))
     return _svg(COLUMNS, 10, f'<path class="{kind}" d="{path}"/>', label, "lane")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fmbench.data.series import parse_seconds
+from fmbench.data.series import parse_seconds, stretches
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
 from fmbench.tables.render import NAMES, NONE, ends
@@ -72,11 +72,7 @@ def events(windows: pd.DataFrame) -> dict[str, float]:
             if len(hits):
                 found += 1
                 delays.append(float(hits.min()))
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], called.astype(int), [0]])))
-        false += sum(
-            not abnormal[start:stop].any()
-            for start, stop in zip(edges[::2], edges[1::2], strict=True)
-        )
+        false += sum(not abnormal[start:stop].any() for start, stop in stretches(called))
         normal_seconds += float(np.sum(~abnormal) * (np.median(apart) if len(apart) else 0))
     hours = normal_seconds / 3600
     return {
