@@ -515,6 +515,51 @@ def test_missing_seconds_are_told_left_out_or_held(tmp_path: Path, fmbench: Comm
     assert (source[102:148] == 99).all()
 
 
+def test_a_log_or_a_video_that_is_silent_where_the_other_runs_is_refused(
+    tmp_path: Path, fmbench: Command
+) -> None:
+    video = write_frames(tmp_path / "v.avi", 100, "MJPG")
+    flags = ["data", "ingest", "--video", video, "--roi", "0,0,64,64", "--out", tmp_path / "a"]
+    rows = [f"{stamp(k)},1,2,3" for k in (0, 0.5, 20, 20.5)]
+    with_log = [*flags, "--current", plc(tmp_path, rows), "--gaps", "hold"]
+    refused(
+        fmbench(*with_log, "--start", stamp(8)), "no whole second of current while the video runs"
+    )
+    times = [0.04 * k for k in range(50)] + [30 + 0.04 * k for k in range(50)]
+    (tmp_path / "t.csv").write_text("time\n" + "".join(f"{stamp(s)}\n" for s in times))
+    rows = [f"{stamp(10 + k / 2)},1,2,3" for k in range(20)]
+    flags += ["--current", plc(tmp_path, rows), "--timestamps", tmp_path / "t.csv"]
+    refused(fmbench(*flags, "--gaps", "mask"), "no frame in the seconds that the log covers")
+    assert not list(tmp_path.rglob("*.mat*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"only\n1\n2\n", b"\x00\x01\xff" * 50, b"time\n\xff\n"])
+def test_a_file_that_is_no_csv_is_refused(
+    tmp_path: Path, raw: Raw, fmbench: Command, content: bytes
+) -> None:
+    (tmp_path / "odd.csv").write_bytes(content)
+    out = tmp_path / "root"
+    refused(fmbench(*words(raw, out, current=tmp_path / "odd.csv")), "odd.csv")
+    refused(fmbench(*words(raw, out, timestamps=tmp_path / "odd.csv")), "odd.csv")
+
+
+def test_one_frame_a_second_is_a_video_too(tmp_path: Path, fmbench: Command) -> None:
+    writer = cv2.VideoWriter(
+        str(tmp_path / "slow.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 1, (160, 120)
+    )
+    for k in range(8):
+        writer.write(np.full((120, 160, 3), 20 * k, np.uint8))
+    writer.release()
+    log = plc(tmp_path, [f"{stamp(k / 2)},1,2,3" for k in range(40)])
+    done = fmbench(
+        "data", "ingest", "--video", tmp_path / "slow.avi", "--current", log, "--start", stamp(0),
+        "--roi", "0,0,64,64", "--out", tmp_path / "a",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    source = pd.read_csv(tmp_path / "a/unlabelled/sources/slow.csv")["source_frame"]
+    assert source.tolist() == [round(k / 25 - 1e-9) for k in range(len(source))]
+
+
 def test_what_does_not_fit_together_is_refused(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
     out = tmp_path / "root"
     cases: list[tuple[list[str | Path], str]] = [

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import FRAME_RATE
+from fmbench.data.series import stretches
 from fmbench.ingest.clock import clock
 from fmbench.ingest.plc import SHOWN, HalfSeconds
 from fmbench.ingest.video import RawVideo
@@ -55,7 +56,8 @@ def oddities(video: RawVideo, times: NDArray[np.float64]) -> list[str]:
     """What is to be said of the video's own times."""
     found = [video.cut_off()] if video.cut_off() else []
     steps = np.diff(video.shown)
-    if len(steps) and np.ptp(steps[steps < 1]) > 0.5 / FRAME_RATE:
+    close = steps[steps < 1]  # longer ones are gaps
+    if len(close) and np.ptp(close) > 0.5 / FRAME_RATE:
         found.append(
             f"variable frame rate: {1000 * steps.min():.0f} to {1000 * steps.max():.0f} ms a frame"
         )
@@ -76,24 +78,20 @@ def fill_frames(
     remarks: list[str],
 ) -> NDArray[np.int64]:
     """Frames of the grid with gaps treated as asked; -1 remains where a frame is to be left out."""
-    stretches = _stretches(source < 0)
     if gaps == "fail" and video.cut_off():
         raise ValueError(f"{video.path}: {video.cut_off()}. --gaps mask takes what can be decoded")
-    if not stretches:
+    gone = stretches(source < 0)
+    if not gone:
         return source
-    told = ", ".join(
-        f"{clock(grid[start])} ({(stop - start) / FRAME_RATE:.1f} s)"
-        for start, stop in stretches[:SHOWN]
-    )
-    more = f" and {len(stretches) - SHOWN} more" if len(stretches) > SHOWN else ""
-    said = f"{len(stretches)} gaps in the video: {told}{more}"
+    if (source < 0).all():
+        raise ValueError(f"{video.path}: no frame in the seconds that the log covers")
+    said = _gaps("video", [(grid[start], (stop - start) / FRAME_RATE) for start, stop in gone])
     if gaps == "fail":
         raise ValueError(f"{video.path}: {said}. --gaps mask leaves them out, hold repeats frames")
     remarks.append(f"{said}; {'frames left out' if gaps == 'mask' else 'the last frame is held'}")
     if gaps == "mask":
         return source
-    place = np.maximum.accumulate(np.where(source >= 0, np.arange(len(source)), -1))
-    return np.where(place >= 0, source[place], source[np.flatnonzero(source >= 0)[0]])
+    return source[_last_known(source >= 0)]
 
 
 def fill_currents(
@@ -103,12 +101,12 @@ def fill_currents(
     inside = (samples.seconds >= first) & (samples.seconds < last)
     seconds, values = samples.seconds[inside], samples.values[inside]
     missing = np.isnan(values).any(axis=(1, 2))
-    stretches = _stretches(np.asarray(missing))
-    if not stretches:
+    gone = stretches(np.asarray(missing))
+    if not gone:
         return seconds, values
-    told = ", ".join(f"{clock(seconds[a])} ({b - a} s)" for a, b in stretches[:SHOWN])
-    more = f" and {len(stretches) - SHOWN} more" if len(stretches) > SHOWN else ""
-    said = f"{len(stretches)} gaps in the currents: {told}{more}"
+    if missing.all():
+        raise ValueError("the log has no whole second of current while the video runs")
+    said = _gaps("currents", [(seconds[start], float(stop - start)) for start, stop in gone])
     if gaps == "fail":
         raise ValueError(f"{said}. --gaps mask leaves these seconds out, hold repeats samples")
     if gaps == "mask":
@@ -116,12 +114,17 @@ def fill_currents(
         return seconds[~missing], values[~missing]
     remarks.append(f"{said}; the last sample is held")
     flat = values.reshape(-1, values.shape[2])
-    known = ~np.isnan(flat).any(axis=1)
-    place = np.maximum.accumulate(np.where(known, np.arange(len(flat)), -1))
-    place = np.where(place < 0, np.flatnonzero(known)[0], place)
-    return seconds, flat[place].reshape(values.shape)
+    return seconds, flat[_last_known(np.asarray(~np.isnan(flat).any(axis=1)))].reshape(values.shape)
 
 
-def _stretches(missing: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], missing.astype(int), [0]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+def _last_known(known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N,) the last place up to each where something is known; before the first, the first."""
+    place = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
+    return np.asarray(np.where(place < 0, np.flatnonzero(known)[0], place))
+
+
+def _gaps(what: str, found: list[tuple[float, float]]) -> str:
+    """Begin and seconds of gaps, in words."""
+    told = ", ".join(f"{clock(start)} ({round(length, 1):g} s)" for start, length in found[:SHOWN])
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{len(found)} gaps in the {what}: {told}{more}"

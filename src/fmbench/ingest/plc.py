@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +57,12 @@ def read_plc(
         raise ValueError(f"{path}: no such file")
     try:
         table = pd.read_csv(path, sep=None, engine="python", dtype=str, skipinitialspace=True)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        UnicodeDecodeError,
+        csv.Error,
+    ) as error:
         raise ValueError(f"{path}: no CSV with a header line: {str(error).strip()}") from None
     known = [str(name) for name in table.columns]
     time = time or known[0]

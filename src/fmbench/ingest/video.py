@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import decord
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from fmbench.data.series import read_columns
 from fmbench.ingest.clock import parse_times, spread_within_seconds
 
 decord.logging.set_level(decord.logging.QUIET)
@@ -98,11 +98,9 @@ def read_frame_times(path: Path, frames: int, form: str | None) -> NDArray[np.fl
     of one whole second are spread over it.
 
     Raises:
-        ValueError: no such file, another number of rows than frames, or a time that is none.
+        ValueError: no CSV, another number of rows than frames, or a time that is none.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    column = pd.read_csv(path, usecols=[0], dtype=str).iloc[:, 0]
+    column = read_columns(path).iloc[:, 0]
     if len(column) != frames:
         raise ValueError(f"{path} has {len(column)} times, the video {frames} frames")
     return spread_within_seconds(parse_times(column, path, form))
