@@ -603,6 +603,19 @@ def test_an_interrupted_ingest_leaves_no_recording(
     assert fmbench(*words(raw, tmp_path)).status == 0
 
 
+def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(
+    raw: Raw, tmp_path: Path, fmbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Region, *given: Any) -> NDArray[np.uint8]:  # as h5py says it
+        raise OSError(28, "Can't synchronously write data (file write failed: time = …, errno = 28")
+
+    monkeypatch.setattr(Region, "cut", full)
+    told = fmbench(*words(raw, tmp_path))
+    refused(told, "furnace.mat: No space left on device; nothing of it was written")
+    assert "synchronously" not in told.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 @pytest.mark.slow
 def test_decoding_is_what_takes_the_time(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
     """A generous floor; the ratio of a real size is in the documentation."""

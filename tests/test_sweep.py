@@ -26,6 +26,7 @@ from fmbench.sweep import known_sweeps, read_sweep, run_sweep, write_summary
 from fmbench.sweep.file import ends
 from recordings import write_root
 from test_cli import Command, fmbench, refused
+from test_tables import INTERRUPTIBLE
 
 __all__ = ["fmbench"]  # a fixture
 
@@ -244,14 +245,6 @@ def test_a_trial_that_fails_takes_no_other_with_it_and_is_tried_again(
         assert table["val/acc"].notna().tolist() == [True] + [False] * (trials - 1)
 
 
-STOPPED = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
-from fmbench.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_tries_the_same_as_one_that_is_not(
     tmp_path: Path, root: Path
@@ -263,7 +256,7 @@ def test_a_sweep_that_is_stopped_tries_the_same_as_one_that_is_not(
     path = write(tmp_path, method="random", run_cap=3, parameters=parameters)
     words = ["sweep", path, *fast(root), "--trainer.max_epochs", "40"]
     process = subprocess.Popen(
-        [sys.executable, "-c", STOPPED, *words, "--out", str(tmp_path / "a")],
+        [sys.executable, "-c", INTERRUPTIBLE, *words, "--out", str(tmp_path / "a")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

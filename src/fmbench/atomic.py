@@ -25,7 +25,8 @@ def in_one_step(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        said = f"{error.strerror or error}; nothing of it was written"
+        why = os.strerror(error.errno) if error.errno else str(error)  # h5py's own text is long
+        said = f"{why}; nothing of it was written"
         raise OSError(error.errno, said, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.atomic import write_text
+from fmbench.atomic import in_one_step, write_text
 from fmbench.data.recording import FRAME_RATE
 from fmbench.ingest.align import (
     SURE,
@@ -151,10 +151,8 @@ def ingest(
         left_out=int(video.num_frames - len(np.unique(source))),
         remarks=remarks,
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{name}.mat.partial")
-    try:
-        _write_frames(partial, video, source, region, size, progress)
+    with in_one_step(target) as beside:  # a recording is there once its frames are
+        _write_frames(beside, video, source, region, size, progress)
         stamps = "".join(f"{clock(second)}\n" for second in grid + 1e-6)
         write_text(folder / "timestamps" / f"{name}.csv", "time\n" + stamps)
         head = ",".join(["time", *"ABC"[: values.shape[2]]]) if values.shape[2] <= 3 else ""
@@ -169,9 +167,6 @@ def ingest(
         write_text(folder / "sources" / f"{name}.csv", "frame,source_frame\n" + lines)
         text = json.dumps(asdict(report), indent=1)
         write_text(folder / "sources" / f"{name}.json", text + "\n")
-        partial.replace(target)  # last: a recording is there once its frames are
-    finally:
-        partial.unlink(missing_ok=True)
     return report
 
 

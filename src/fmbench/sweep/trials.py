@@ -99,7 +99,7 @@ def run_sweep(
                     study.tell(trial.number, outcome)
         except StorageInternalError as error:
             raise OSError(
-                f"{out / 'trials.db'} cannot be written ({error.__cause__ or error}); what is"
+                f"{out / 'trials.db'} cannot be written ({_brief(error)}); what is"
                 " trained is kept, go on with the same command"
             ) from None
     rows = [
@@ -179,12 +179,20 @@ def _study(sweep: Sweep, flags: Sequence[str], path: Path) -> optuna.Study:
         if known is None:
             study.set_user_attr("digest", digest)
     except Exception as error:  # of several libraries
-        raise ValueError(f"{path} is no database of trials, or a damaged one ({error})") from None
+        raise ValueError(
+            f"{path} is no database of trials, or a damaged one, or cannot be written"
+            f" ({_brief(error)})"
+        ) from None
     if known not in (None, digest):
         raise ValueError(
             f"{path.parent} holds trials of other settings than these; choose another --out"
         )
     return study
+
+
+def _brief(error: Exception) -> str:
+    """What the database said, without the statement that it could not carry out."""
+    return str(error.__cause__ or error).splitlines()[0]
 
 
 def _check(sweep: Sweep, flags: Sequence[str]) -> None:
