@@ -168,7 +168,7 @@ def draw_cases(
     first = next(iter(methods.values()))
     rows = {"recorded": {"frames": first["frames"], "truth": first["truth"]}} | methods
     figure = Figure(
-        figsize=(1.6 * len(columns) + 1.5, 1.66 * len(rows) + 1.2), dpi=110, layout="constrained"
+        figsize=(1.6 * len(columns) + 1.5, 1.66 * len(rows) + 1.2), dpi=80, layout="constrained"
     )
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for cells, (name, kept) in zip(grid, rows.items(), strict=True):
