@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -82,14 +82,7 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
         ValueError: no such folder or part, no recordings in it, or a file that cannot be used.
     """
     folder = part_folder(root, part)
-    recordings: Sequence[Recording]
-    if (folder / "videos").is_dir():
-        recordings = [MatRecording(path, folder) for path in mat_files(folder / "videos")]
-    elif is_lazy(folder):
-        names = sorted(stem(path) for path in (folder / "timestamps").glob("*.csv"))
-        recordings = [LazyRecording(folder, name) for name in names]
-    else:
-        recordings = [SingleFileRecording(path, folder) for path in mat_files(folder)]
+    recordings: Sequence[Recording] = [opened() for _, opened in recordings_of(folder)]
     if not recordings:
         raise ValueError(
             f"{folder} holds no recordings; expected videos/*.mat, or run "
@@ -102,6 +95,19 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
         splits = {name: lists for name in SPLITS if (lists := _read_list(folder, name, recordings))}
     kind: Part = part  # type: ignore[assignment]  # part_folder has checked it
     return Root(folder, kind, tuple(recordings), splits, read_manifest(folder))
+
+
+def recordings_of(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]:
+    """Name of each recording of a part, by name, and what opens it."""
+    if (folder / "videos").is_dir():
+        for path in mat_files(folder / "videos"):
+            yield stem(path), partial(MatRecording, path, folder)
+    elif is_lazy(folder):
+        for name in sorted(stem(path) for path in (folder / "timestamps").glob("*.csv")):
+            yield name, partial(LazyRecording, folder, name)
+    else:
+        for path in mat_files(folder):
+            yield stem(path), partial(SingleFileRecording, path, folder)
 
 
 def part_folder(root: str | Path, part: str = "pixel-level") -> Path:

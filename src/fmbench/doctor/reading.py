@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -13,13 +12,10 @@ from numpy.typing import NDArray
 from fmbench.data.recording import (
     CURRENT_RATE,
     FRAME_RATE,
-    LazyRecording,
-    MatRecording,
     Recording,
     SingleFileRecording,
-    stem,
 )
-from fmbench.data.root import SPLITS, Part, frame_list, is_lazy, mat_files, read_json
+from fmbench.data.root import SPLITS, Part, frame_list, read_json, recordings_of
 from fmbench.data.windows import Ints
 from fmbench.ingest.align import Described, describe_currents, describe_frame, describe_video
 
@@ -40,29 +36,16 @@ def open_recordings(folder: Path) -> tuple[list[Recording], dict[str, str]]:
     """The recordings of a part that can be opened, by name; and why the others cannot."""
     opened: dict[str, Recording] = {}
     refused: dict[str, str] = {}
-    for name, make in _makers(folder):
+    try:
+        found = list(recordings_of(folder))
+    except UNREADABLE:
+        found = []  # a manifest that is no JSON: the check tells it
+    for name, make in found:
         try:
             opened[name] = make()
         except UNREADABLE as error:
             refused[name] = str(error)
     return [opened[name] for name in sorted(opened)], refused
-
-
-def _makers(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]:
-    if (folder / "videos").is_dir():
-        for path in mat_files(folder / "videos"):
-            yield stem(path), partial(MatRecording, path, folder)
-        return
-    try:
-        lazy = is_lazy(folder)
-    except UNREADABLE:
-        return  # the check tells it
-    if lazy:
-        for path in sorted((folder / "timestamps").glob("*.csv")):
-            yield stem(path), partial(LazyRecording, folder, stem(path))
-        return
-    for path in mat_files(folder):
-        yield stem(path), partial(SingleFileRecording, path, folder)
 
 
 def lists_of(folder: Path, recordings: list[Recording]) -> dict[str, dict[str, Ints]]:
