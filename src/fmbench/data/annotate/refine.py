@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 RADIUS = 0.4
 """Of the filter's window, in sides of the box (the square root of its area).
 
-This and SIGMA stand on the plateau of a grid over four simulated recordings of 600 s (seeds 3001 to
-3004, used for nothing else): pooled IoU .844 and mean of frames .817, boxes .670 and .700, the
-grid's best .846 and .817. With guides of grey or three channels, or an ellipse for the box, it was
-lower.
+This and SIGMA stand on the plateau of a grid over four simulated recordings that are used for
+nothing else (benchmarks/annotate.md). Guides of grey or three channels, or an ellipse for the box,
+were no better.
 """
 SIGMA = 5.0
 """Grey levels of red by which a neighbour's weight falls to exp(-1/2)."""
