@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,6 +12,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import decord
 import h5py
@@ -201,6 +204,48 @@ def test_a_region_moves_by_key_frames(raw: Raw, tmp_path: Path, fmbench: Command
     assert list(report["region"]) == ["0", "200"]
 
 
+def made_at(video: Path, to: Path, created: str) -> Path:
+    """The same packets in a container that says when it was made."""
+    with av.open(str(video)) as source, av.open(str(to), "w") as copy:
+        copy.metadata["creation_time"] = created
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    return to
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_clock_of_the_file_is_used_where_no_other_is_given(
+    raw: Raw, tmp_path: Path, fmbench: Command, suffix: str
+) -> None:
+    first = raw.run.seconds[0]
+    video = made_at(raw.video, tmp_path / f"a.{suffix}", f"{first - 2}.000000Z")
+    assert RawVideo(video).created() == first.astype(int) - 2
+    done = fmbench(*words(raw, tmp_path / "root", "--offset", "2", video=video, timestamps=""))
+    assert done.status == 0, done.err
+    assert f"the first frame is of {clock(first.astype(int) - 2)}, as a." in done.out
+    report = json.loads((tmp_path / "root/unlabelled/sources/a.json").read_text())
+    assert report["start"] == clock(first.astype(int))
+    assert report["seconds"] >= 11
+
+
+def test_a_clock_that_was_never_set_is_none(raw: Raw, tmp_path: Path) -> None:
+    assert RawVideo(raw.video).created() is None
+    unset = made_at(raw.video, tmp_path / "unset.mp4", "1970-01-01T00:00:00Z")
+    assert RawVideo(unset).created() is None
+
+
+def test_the_decoder_loads_no_library_of_a_gpu() -> None:
+    code = (
+        "import sys; from fmbench.ingest import RawVideo; assert 'nvidia' not in sys.modules;"
+        "print(any('libcublas' in line for line in open('/proc/self/maps')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_shrinking_is_the_mean_over_the_area() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     small = Region({0: (32, 0, 64, 64)}).cut(picture, 0, (16, 16))
@@ -208,7 +253,7 @@ def test_shrinking_is_the_mean_over_the_area() -> None:
     assert np.abs(small - mean).max() <= 0.51
 
 
-def test_a_large_region_is_averaged_in_two_steps_without_harm() -> None:
+def test_a_large_region_is_averaged_in_several_steps_without_harm() -> None:
     rng = np.random.default_rng(0)
     picture = cv2.GaussianBlur(rng.integers(0, 256, (1440, 1600, 3), np.uint8), (0, 0), 3)
     small = Region({0: (100, 0, 1440, 1440)}).cut(picture, 0, (64, 64))
@@ -567,7 +612,7 @@ def test_what_does_not_fit_together_is_refused(raw: Raw, tmp_path: Path, fmbench
         (words(raw, out, video=tmp_path / "no.mp4"), "no.mp4: no such file"),
         (words(raw, out, current=""), "--current is missing"),
         (words(raw, out, timestamps=""), "give either --start, the time of its first frame"),
-        (words(raw, out, "--start", stamp(0)), "give either --start"),
+        (words(raw, out, "--start", stamp(0)), "both say when frames were taken; give one"),
         (words(raw, out, timestamps="", start="noon"), "--start is 'noon'; it takes YYYY-MM-DD"),
         (words(raw, out, timestamps="", start=stamp(0)), "no second in common"),
         (words(raw, out, roi="600,81,225,225"), "is not inside the picture, which is 640 wide"),

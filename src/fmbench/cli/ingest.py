@@ -112,17 +112,26 @@ def _seconds(text: str) -> Any:
 
 def _times(video: Any, values: dict[str, Any]) -> Any:
     """(N,) seconds since 1970 of every frame."""
-    from fmbench.ingest.clock import parse_times
+    from fmbench.ingest.clock import clock, parse_times
     from fmbench.ingest.video import read_frame_times
 
-    if (values["start"] is None) == (values["timestamps"] is None):
-        raise ValueError(
-            "the video carries no clock: give either --start, the time of its first frame, or"
-            " --timestamps, a CSV with a time for each"
-        )
+    if values["start"] is not None and values["timestamps"] is not None:
+        raise ValueError("--start and --timestamps both say when frames were taken; give one")
     form = values["time_format"]
     if values["timestamps"]:
         return read_frame_times(Path(values["timestamps"]), video.num_frames, form)
+    if values["start"] is None:
+        created = video.created()
+        if created is None:
+            raise ValueError(
+                "the video carries no clock: give either --start, the time of its first frame, or"
+                " --timestamps, a CSV with a time for each"
+            )
+        print(
+            f"note: the first frame is of {clock(created)}, as {video.path.name} says that it was"
+            " made; zones and delays are not known: correct it by --offset, or give --start"
+        )
+        return created + video.shown
     try:
         start = parse_times(pd.Series([values["start"]]), Path("--start"), form)
     except ValueError:

@@ -15,8 +15,8 @@ from fmbench.config import read_yaml
 from fmbench.ingest.video import RawVideo
 
 LARGE = 256
-"""Pixels to a side that are left for the second of two averages; rounding between them is then of
-no account."""
+"""Pixels to a side that are left for the last of several averages; rounding between them is then
+of no account."""
 Box = tuple[float, float, float, float]
 SHEET, TILE, GRID = (3, 4), 640, 10
 """Rows and columns of a contact sheet, width of a picture in pixels, lines of the grid."""
@@ -43,16 +43,17 @@ class Region:
         """(H, W, 3) -> the region by area averaging, (size, 3)."""
         x, y, width, height = self.box(frame)
         part: NDArray[Any] = picture[y : y + height, x : x + width]
-        # By a whole factor first, where one divides: OpenCV is then three times as fast.
-        for factor in (4, 2):
-            if width % factor == height % factor == 0 and min(width, height) >= factor * LARGE:
-                part = cv2.resize(
-                    part, (width // factor, height // factor), interpolation=cv2.INTER_AREA
-                )
-                break
+        # Halved first, while it can be: OpenCV halves ten times as fast as it averages at will.
+        # It rounds a half up, which is an eighth of a level too much in the mean of four.
+        excess = 0.0
+        while width % 2 == height % 2 == 0 and min(width, height) >= 2 * LARGE:
+            width, height, excess = width // 2, height // 2, excess + 0.125
+            part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+        if excess:
+            part = part.astype(np.float32)
         # INTER_AREA averages where it shrinks; where it would enlarge, it interpolates.
         small = cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-        return np.asarray(small, np.uint8)
+        return np.rint(small - excess).astype(np.uint8) if excess else np.asarray(small, np.uint8)
 
 
 def read_region(text: str, video: RawVideo) -> Region:

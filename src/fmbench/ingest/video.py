@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import cv2
-import decord
 import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.series import read_columns
 from fmbench.ingest.clock import parse_times, spread_within_seconds
-
-decord.logging.set_level(decord.logging.QUIET)
-decord.bridge.set_bridge("native")
+from fmbench.ingest.decoder import decord
 
 
 class RawVideo:
@@ -62,6 +60,18 @@ class RawVideo:
     def rate(self) -> float:
         """Frames a second, by the median step."""
         return float(1 / np.median(np.diff(self.shown))) if self.num_frames > 1 else 0.0
+
+    def created(self) -> float | None:
+        """Seconds since 1970, as the container says that the recording began (a clock without
+        zone: mostly UTC); None where it does not say."""
+        import av
+
+        try:
+            with av.open(str(self.path)) as container:
+                said = container.metadata.get("creation_time")
+            return None if said is None else _wall_clock(said)
+        except (av.FFmpegError, ValueError):  # it is only a hint: --start is still there
+            return None
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3), RGB."""
@@ -122,6 +132,13 @@ class _Shared:
 def _seen(frame: Any) -> NDArray[np.uint8]:
     """The decoder's own memory as an array, kept as long as the array is."""
     return np.asarray(np.from_dlpack(_Shared(frame)), np.uint8)
+
+
+def _wall_clock(text: str) -> float | None:
+    """ISO 8601 to seconds since 1970, its zone left out; None for the year 1904 or 1970, which a
+    camera writes whose clock was never set."""
+    when = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return when.timestamp() if when.year > 1970 else None
 
 
 def _counted(path: Path) -> int:

@@ -6,9 +6,11 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -229,6 +231,17 @@ def _write_frames(
                     progress(at, len(source))
 
 
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """OpenCV's own threads would take twice the processor time, and the decoder needs it."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def _wanted(
     video: RawVideo, source: NDArray[np.int64], region: Region, size: tuple[int, int]
 ) -> Iterator[NDArray[np.uint8]]:
@@ -236,7 +249,7 @@ def _wanted(
     wanted, counts = np.unique(source, return_counts=True)
     times = dict(zip(wanted.tolist(), counts.tolist(), strict=True))
     waiting: deque[tuple[Future[NDArray[np.uint8]], int]] = deque()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, _one_opencv_thread():
         for index, picture in enumerate(video):
             if index in times:
                 waiting.append((pool.submit(region.cut, picture, index, size), times[index]))
