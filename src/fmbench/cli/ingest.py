@@ -20,7 +20,7 @@ def ingest(argv: list[str]) -> int:
         " the furnace. Without --roi a contact sheet is written to pick one from.",
     )
     option = parser.option
-    option("video", str | None, None, "what decord reads: .mp4, .avi, .mkv, …", metavar="FILE")
+    option("video", str | None, None, "what FFmpeg reads: .mp4, .avi, .mkv, …", metavar="FILE")
     option("current", str | None, None, "CSV of the PLC, with a header", metavar="FILE")
     option("out", str | None, None, "data root; the recording goes into DIR/unlabelled")
     option("roi", str | None, None, "x,y,w,h in pixels, or a YAML file: frame: [x, y, w, h]")

@@ -40,7 +40,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: who compares two signals needs no decord, which takes 0.7 GB."""
+    """Import on first use: who compares two signals needs no decoder."""
     if name in _HOME:
         return getattr(import_module(f"fmbench.ingest.{_HOME[name]}"), name)
     raise AttributeError(f"module 'fmbench.ingest' has no attribute {name!r}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import h5py
 import numpy as np
+from av import VideoFrame
 from numpy.typing import NDArray
 
 from fmbench.atomic import in_one_step, write_text
@@ -36,7 +37,7 @@ from fmbench.ingest.match import (
 )
 from fmbench.ingest.plc import PlcLog, to_half_seconds
 from fmbench.ingest.region import Region
-from fmbench.ingest.video import RawVideo
+from fmbench.ingest.video import RawVideo, rgb
 
 PART = "unlabelled"
 BLOCK = 256
@@ -188,11 +189,12 @@ def find_offset(
     """
 
     def described() -> Iterator[NDArray[np.float64]]:
-        for index, picture in enumerate(video):
+        for index, small in enumerate(_wanted(video, every, region, (64, 64))):
             if progress and index % BLOCK == 0:
                 progress(index, video.num_frames)
-            yield describe_frame(region.cut(picture, index, (64, 64)))
+            yield describe_frame(small)
 
+    every = np.arange(video.num_frames)
     samples = to_half_seconds(log)
     shown = describe_video(times, described())
     return estimate([(shown, describe_currents(*samples))], reach=reach)
@@ -249,10 +251,14 @@ def _wanted(
     wanted, counts = np.unique(source, return_counts=True)
     times = dict(zip(wanted.tolist(), counts.tolist(), strict=True))
     waiting: deque[tuple[Future[NDArray[np.uint8]], int]] = deque()
+
+    def shrunk(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
+        return region.cut(rgb(frame), index, size)
+
     with ThreadPoolExecutor(1) as pool, _one_opencv_thread():
-        for index, picture in enumerate(video):
+        for index, frame in enumerate(video):
             if index in times:
-                waiting.append((pool.submit(region.cut, picture, index, size), times[index]))
+                waiting.append((pool.submit(shrunk, frame, index), times[index]))
             if len(waiting) > AHEAD:
                 done, count = waiting.popleft()
                 yield from [done.result()] * count
