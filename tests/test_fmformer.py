@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from fmbench.models import FmFormer
 from fmbench.types import Batch, Modality, Problem
@@ -162,3 +163,23 @@ def test_without_fusion_no_parameter_in_training_is_left_without_gradient(intera
     assert prediction.mask_logits is not None
     (prediction.logits.sum() + prediction.mask_logits.sum()).backward()
     assert not [n for n, x in model.named_parameters() if x.requires_grad and x.grad is None]
+
+
+@pytest.mark.parametrize("modality", ["cross", "current"])
+def test_nothing_is_computed_that_no_head_reads(modality: str) -> None:
+    """Of the last sub-layer, only class tokens go on: two thirds of a block, but for their keys."""
+    p = problem(modality, dense=False)
+    model, given = FmFormer(p, **SMALL).eval(), batch(p)
+    with FlopCounterMode(display=False) as trimmed:
+        short = model(given).logits
+    tokens = {"current": 21, "cross": 21 + 2 * (16 + 4) + 1}[modality]
+    spared = 2 * 3 * (tokens - (1 + p.modality.has_video)) * 24 * 24 * (1 + 1 + 8)  # q, out, MLP
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "fmbench.nn.attention.Attention.qkv",
+            lambda self, tokens, rows=None: self._heads(self.to_qkv(self.norm(tokens)), 3),
+        )
+        with FlopCounterMode(display=False) as whole:
+            full = model(given).logits
+    torch.testing.assert_close(short, full)
+    assert whole.get_total_flops() - trimmed.get_total_flops() >= spared  # and attention

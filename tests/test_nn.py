@@ -249,3 +249,19 @@ def test_video_of_another_size_than_the_models_is_refused() -> None:
         video_of(batch, image_size=(24, 16))
     with pytest.raises(ValueError, match="reads video, and the batch has none"):
         video_of(Batch(None, torch.zeros(2, 240, 3), label))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_first_rows_are_those_of_the_whole(rows: int) -> None:
+    torch.manual_seed(0)
+    first, second = Block(24, 3).double(), Block(24, 3).double()
+    a, b = torch.randn(2, 7, 24).double(), torch.randn(2, 5, 24).double()
+    torch.testing.assert_close(first(a, rows), first(a)[:, :rows])
+    whole = cross_update(first, second, a, b)
+    part = cross_update(first, second, a, b, (None, rows))
+    torch.testing.assert_close(part[0], whole[0])
+    torch.testing.assert_close(part[1], whole[1][:, :rows])
+    learnt = [*first.parameters(), *second.parameters()]
+    expected = torch.autograd.grad((whole[0].sum() + whole[1][:, :rows].sum()).sin(), learnt)
+    found = torch.autograd.grad((part[0].sum() + part[1].sum()).sin(), learnt)
+    torch.testing.assert_close(found, expected)

@@ -196,17 +196,24 @@ class FmFormer(nn.Module):
     def encode(
         self, video: Tensor | None, current: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Sec. III-B: (B, N_v, D) and (B, N_c, D), or one of them, through all layers."""
+        """Sec. III-B: (B, N_v, D) and (B, N_c, D), or one of them, through all layers.
+
+        What no head reads is not computed: of the last layer, the class token is enough, but for
+        the video's where a mask is asked for.
+        """
+        rows: tuple[int | None, int | None] = (None, None)
         for layer, crosses in enumerate(self.cross_layers):
+            if layer == len(self.cross_layers) - 1:
+                rows = (None if self.dense_head else 1, 1)
             if crosses and video is not None and current is not None:
                 first = cast(Block, self.video_blocks[layer])
                 second = cast(Block, self.current_blocks[layer])
-                video, current = cross_update(first, second, video, current)
+                video, current = cross_update(first, second, video, current, rows)
                 continue
             if video is not None:
-                video = self.video_blocks[layer](video)
+                video = self.video_blocks[layer](video, rows[0])
             if current is not None:
-                current = self.current_blocks[layer](current)
+                current = self.current_blocks[layer](current, rows[1])
         return video, current
 
 

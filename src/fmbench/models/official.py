@@ -61,16 +61,23 @@ class Layer(nn.Module):
         hidden = int(dim * mlp_ratio)
         self.mlp = nn.ModuleDict({name: mlp(dim, hidden, dim) for name in streams})
 
-    def forward(self, streams: dict[str, Tensor]) -> dict[str, Tensor]:
-        """(B, N, D) by stream -> the same."""
-        z = {name: x + self.self_attention[name](x) for name, x in streams.items()}
+    def forward(
+        self, streams: dict[str, Tensor], rows: Mapping[str, int | None] | None = None
+    ) -> dict[str, Tensor]:
+        """(B, N, D) by stream -> the same, or the first `rows` tokens of each."""
+        asked = rows or dict.fromkeys(streams)
+        whole = asked if len(streams) == 1 else dict.fromkeys(streams)
+        z = {}
+        for name, x in streams.items():
+            attention = cast(Attention, self.self_attention[name])
+            z[name] = attention.added(x, *attention.qkv(x, whole[name]))
         if len(z) == 2:
             video, current = (cast(Attention, self.cross_attention[name]) for name in z)
-            query_v, key_v, value_v = video.qkv(z["video"])
-            query_c, key_c, value_c = current.qkv(z["current"])
+            query_v, key_v, value_v = video.qkv(z["video"], asked["video"])
+            query_c, key_c, value_c = current.qkv(z["current"], asked["current"])
             z = {
-                "video": z["video"] + video.output(query_v, key_c, value_c),
-                "current": z["current"] + current.output(query_c, key_v, value_v),
+                "video": video.added(z["video"], query_v, key_c, value_c),
+                "current": current.added(z["current"], query_c, key_v, value_v),
             }
         return {name: x + self.mlp[name](x) for name, x in z.items()}
 
@@ -182,8 +189,13 @@ class OfficialFmFormer(nn.Module):
                 raise ValueError(self._fixed("current", batch.current))
             tokens = self.embed["current"](batch.current)
             streams["current"] = self._with_class("current", tokens)
-        for layer in self.layers:
-            streams = layer(streams)
+        # What no head reads is not computed: of the last layer, one token a stream is enough, but
+        # for the video's where a mask is asked for.
+        needed: dict[str, int | None] = dict.fromkeys(streams, 1)
+        if self.problem.dense:
+            needed["video"] = None
+        for k, layer in enumerate(self.layers):
+            streams = layer(streams, needed if k == len(self.layers) - 1 else None)
         if not self.problem.dense:
             logits = [self.heads[name](x[:, 0]) for name, x in streams.items()]
             return Prediction(sum(logits[1:], logits[0]))

@@ -56,18 +56,33 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.to_out = nn.Linear(dim, dim)
 
-    def qkv(self, tokens: Tensor) -> Heads:
-        """Eq. (3): (B, N, D) -> queries, keys, values of the normalised tokens, (B, h, N, d)."""
-        query, key, value = rearrange(
-            self.to_qkv(self.norm(tokens)), "b n (k h d) -> k b h n d", k=3, h=self.heads
-        )
+    def qkv(self, tokens: Tensor, rows: int | None = None) -> Heads:
+        """Eq. (3): (B, N, D) -> queries, keys, values of the normalised tokens, (B, h, N, d).
+
+        Only the first `rows` tokens have a query, if given: the others' results are not needed.
+        """
+        tokens = self.norm(tokens)
+        if rows is None:
+            query, key, value = self._heads(self.to_qkv(tokens), 3)
+            return query, key, value
+        asking, asked = self.to_qkv.weight.tensor_split([tokens.shape[-1]])
+        query = self._heads(F.linear(tokens[:, :rows], asking), 1)[0]
+        key, value = self._heads(F.linear(tokens, asked), 2)
         return query, key, value
+
+    def _heads(self, x: Tensor, parts: int) -> Tensor:
+        """(B, N, parts·D) -> (parts, B, h, N, d), a view."""
+        return rearrange(x, "b n (k h d) -> k b h n d", k=parts, h=self.heads)
 
     def output(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Eqs. (4), (5), (7): attention, then the output map; -> (B, N, D)."""
         dropout = self.dropout if self.training else 0.0
         out: Tensor = self.to_out(attend(query, key, value, dropout))
         return F.dropout(out, dropout)
+
+    def added(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The residual, z + attention, of the tokens that have a query."""
+        return tokens[:, : query.shape[2]] + self.output(query, key, value)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Self-attention without the residual: (B, N, D) -> (B, N, D)."""
@@ -90,22 +105,28 @@ class Block(nn.Module):
         self.mlp = mlp(dim, int(dim * mlp_ratio), dim, dropout)
 
     def update(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """z' = attention + z; z = MLP(z') + z'."""
-        tokens = tokens + self.attention.output(query, key, value)
+        """z' = attention + z; z = MLP(z') + z', for the tokens that have a query."""
+        tokens = self.attention.added(tokens, query, key, value)
         updated: Tensor = tokens + self.mlp(tokens)
         return updated
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Eq. (6): (B, N, D) -> (B, N, D)."""
-        return self.update(tokens, *self.attention.qkv(tokens))
+    def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
+        """Eq. (6): (B, N, D) -> (B, N, D), or the first `rows` tokens of it."""
+        return self.update(tokens, *self.attention.qkv(tokens, rows))
 
 
-def cross_update(first: Block, second: Block, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def cross_update(
+    first: Block,
+    second: Block,
+    a: Tensor,
+    b: Tensor,
+    rows: tuple[int | None, int | None] = (None, None),
+) -> tuple[Tensor, Tensor]:
     """Eqs. (7) and (8), both directions at once: (B, N, D) and (B, M, D) -> the same shapes.
 
     Queries stay in their stream, keys and values come from the other; both directions see the
-    streams as they were before.
+    streams as they were before. Of each stream only the first `rows` tokens are updated, if given.
     """
-    query_a, key_a, value_a = first.attention.qkv(a)
-    query_b, key_b, value_b = second.attention.qkv(b)
+    query_a, key_a, value_a = first.attention.qkv(a, rows[0])
+    query_b, key_b, value_b = second.attention.qkv(b, rows[1])
     return first.update(a, query_a, key_b, value_b), second.update(b, query_b, key_a, value_a)
