@@ -7,7 +7,7 @@ PROFILE ?= cpu
 SEEDS ?= 1
 JOBS ?= 1
 
-.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 smoke test test-slow check validate-simulator clean
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 smoke test test-slow faults check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
@@ -38,6 +38,9 @@ test: install check  ## lint, types, import rules and the fast tests (minutes on
 
 test-slow: install  ## the rest of the tests (some minutes more)
 	$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow
+
+faults: install  ## inject faults into trainings and data, every trial, and write docs/reliability.md (an hour)
+	$(BIN)/pytest tests/faults --full -n auto --maxprocesses 2 --report docs/reliability.md
 
 check: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

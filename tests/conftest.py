@@ -4,4 +4,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for processes that tests start
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, not in faults/, so that every way to start pytest knows them."""
+    group = parser.getgroup("faults")
+    group.addoption("--full", action="store_true", help="tests/faults: every trial, not a few")
+    group.addoption("--report", metavar="FILE", help="tests/faults: write the table of faults here")

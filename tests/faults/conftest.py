@@ -1,0 +1,138 @@
+"""Faults are injected, and what came of them is a line of docs/reliability.md.
+
+A test asks for the fixture `fault`, names the fault and the promise, and records its trials; tests
+that name the same fault share a line. A trial in which the promise was not kept fails the test.
+`pytest tests/faults --full --report docs/reliability.md` (`make faults`) writes the table.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmbench.atomic import write_text
+from fmbench.provenance import git_commit, versions
+
+
+@dataclass
+class Fault:
+    """What was done to fmbench, what it promises then, and whether it did so.
+
+    Attributes:
+        name: the fault, a line of the table.
+        promise: what must come of it.
+        kept: of each trial, whether the promise was kept.
+        broken: what happened instead, where it was not.
+        figures: values measured, by "name, unit".
+    """
+
+    name: str
+    promise: str
+    kept: list[bool] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    figures: dict[str, list[float]] = field(default_factory=dict)
+
+    def trial(self, ok: bool, note: str = "") -> None:
+        """Record a trial; `note` says what happened where the promise was not kept."""
+        self.kept.append(bool(ok))
+        if not ok:
+            self.broken.append(note)
+
+    def measured(self, name: str, value: float) -> None:
+        """Record a value; the table shows the range of all that have this name."""
+        self.figures.setdefault(name, []).append(float(value))
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fault]]:
+    """`fault(name, promise=...)` -> a Fault, whose trials become a line of the table."""
+    told: list[Fault] = []
+
+    def tell(name: str, *, promise: str) -> Fault:
+        told.append(Fault(name, promise))
+        return told[-1]
+
+    yield tell
+    for each in told:
+        request.node.user_properties.append(("fault", asdict(each)))
+        assert each.kept, f"{each.name}: no trial was recorded"
+        if each.broken:
+            pytest.fail(f"{each.name}: {len(each.broken)} of {len(each.kept)}: {each.broken}")
+
+
+@pytest.fixture(scope="session")
+def trials(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """`trials(short, full)`: how many there are to be, by --full."""
+    return lambda short, full: full if pytestconfig.getoption("full") else short
+
+
+TOLD = pytest.StashKey[list[tuple[tuple[str, int], dict[str, Any]]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TOLD] = []
+    config.pluginmanager.register(Collector(config))
+
+
+class Collector:
+    """Hears every test's reports, also those that xdist's processes send."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "teardown":
+            return
+        file, line, _ = report.location
+        for key, told in report.user_properties:
+            if key == "fault":
+                self.config.stash[TOLD].append(((file, line or 0), told))  # type: ignore[arg-type]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        path = self.config.getoption("report")
+        if path and not hasattr(self.config, "workerinput"):
+            told = [one for _, one in sorted(self.config.stash[TOLD], key=lambda each: each[0])]
+            write_text(Path(path), page(told, full=self.config.getoption("full")))
+
+
+HEAD = """# What happens to a run, and what becomes of it
+
+Made by `make faults`, which injects every fault below into real trainings and measures what comes
+of it; nothing here is written by hand. {form}. Recordings: small ones made for the tests,
+**synthetic data**. {where}.
+
+| fault | promise | kept | measured |
+| --- | --- | --- | --- |
+"""
+
+
+def page(told: Sequence[Mapping[str, Any]], *, full: bool) -> str:
+    """The table: a line a fault, with the trials of all tests that named it."""
+    lines: dict[str, Fault] = {}
+    for one in told:
+        line = lines.setdefault(one["name"], Fault(one["name"], one["promise"]))
+        line.kept += one["kept"]
+        line.broken += one["broken"]
+        for name, values in one["figures"].items():
+            line.figures.setdefault(name, []).extend(values)
+    packages = versions()
+    named = [f"{name} {packages[name]}" for name in ("python", "torch", "lightning")]
+    where = f"{', '.join(named)}, {platform.system()} {platform.machine()}, commit {git_commit()}"
+    form = "Full form" if full else "**Short form, few trials**"
+    rows = [
+        f"| {line.name} | {line.promise} | {sum(line.kept)} of {len(line.kept)} "
+        f"| {'; '.join(map(span, line.figures, line.figures.values()))} |\n"
+        for line in lines.values()
+    ]
+    return HEAD.format(form=form, where=where) + "".join(rows)
+
+
+def span(name: str, values: Sequence[float]) -> str:
+    """`"seconds to stop 0.12 to 0.31"`."""
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return f"{name} {low}" if low == high else f"{name} {low} to {high}"
