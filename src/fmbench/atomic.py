@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def in_one_step(path: Path) -> Iterator[Path]:
+def in_one_step(path: Path, *, size: int | None = None, keep: Path | None = None) -> Iterator[Path]:
     """Hand out a path beside `path` to write to; when the block ends, it takes the place of `path`.
 
     A block that fails, or a disk that is full, leaves what was there and nothing beside it.
+
+    Args:
+        path: the file.
+        size: bytes that will be written, if they are known, for the message of a full disk.
+        keep: where what was there goes, once the new file is on the disk.
 
     Raises:
         OSError: it cannot be written; the error names `path`.
@@ -23,16 +31,40 @@ def in_one_step(path: Path) -> Iterator[Path]:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         beside.replace(path)
+        _settle(path.parent)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)  # h5py's own text is long
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            beside.unlink(missing_ok=True)
+            needed = f"{size:,} bytes needed, " if size is not None else ""
+            why += f" ({needed}{shutil.disk_usage(path.parent).free:,} free)"
         said = f"{why}; nothing of it was written"
         raise OSError(error.errno, said, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
+def _settle(folder: Path) -> None:
+    """Put a folder's names on the disk, so that a rename outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text`, as UTF-8, in one step."""
-    with in_one_step(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with in_one_step(path, size=len(content)) as beside:
+        beside.write_bytes(content)
+
+
+def remove_halves(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left below `folder`."""
+    for path in folder.rglob(".*"):
+        if re.fullmatch(r"\.\d+\..+", path.name):
+            path.unlink(missing_ok=True)

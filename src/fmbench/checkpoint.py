@@ -6,7 +6,8 @@ data. Everything is read with `weights_only`: no file can run code.
 
 from __future__ import annotations
 
-import pickle
+import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +15,40 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from torch import nn
 
+from fmbench.atomic import in_one_step
 from fmbench.lit import Detector
 from fmbench.models import official
 from fmbench.registry import create_model
 from fmbench.types import Problem
+
+
+class Checkpoints(TorchCheckpointIO):
+    """How Lightning writes and reads checkpoints: whole or not at all, and nothing but tensors.
+
+    Where `last.ckpt` is replaced, the one before it stays as `previous.ckpt`.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write `path` in one step.
+
+        Raises:
+            OSError: it cannot be written; what was there is left.
+        """
+        path, memory = Path(path), io.BytesIO()
+        torch.save(checkpoint, memory)
+        content = memory.getbuffer()
+        keep = path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
+        with in_one_step(path, size=len(content), keep=keep) as beside:
+            beside.write_bytes(content)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read `path` as `read` does, whatever Lightning asks for."""
+        return read(path)
 
 
 def stamp(
@@ -144,8 +173,17 @@ def _tensors(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
+        if zipfile.is_zipfile(path):  # the files of torch before 1.6 are none, and have no checksum
+            with zipfile.ZipFile(path) as file:
+                if (record := file.testzip()) is not None:
+                    raise ValueError(f"the checksum of {record} does not match")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+    except OSError:
+        raise
+    except Exception as error:  # whatever bytes can make of zipfile, pickle and torch
+        why = f" ({error})" if isinstance(error, ValueError) else ""
         raise ValueError(
-            f"{path}: damaged, or it holds more than tensors and plain values; not loaded"
+            f"{path}: damaged, or it holds more than tensors and plain values{why}; not loaded\n"
+            "A run goes on from the checkpoint before it with --resume auto. From elsewhere: copy "
+            "it again, or ask for its tensors alone"
         ) from None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
 from fmbench.metrics import Counts, DetectionMetrics, of_each_window
+from fmbench.random_state import random_state, set_random_state
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
 from fmbench.types import Batch, Prediction, Problem
 
@@ -126,6 +128,10 @@ class Detector(L.LightningModule):
         self.losses = nn.ModuleDict({part: SumMetric("disable") for part in ("val", "test")})
         self.gathered: list[dict[str, Tensor]] = []
         self.rates: dict[str, float] = {}
+        self.terms: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.seen = 0
+        self.resumed: list[dict[str, Any]] = []
         self.kept: list[dict[str, Tensor]] = []
         self.tested: dict[str, Tensor] = {}
 
@@ -157,8 +163,20 @@ class Detector(L.LightningModule):
             parameter.requires_grad_(parameter in learning)
         self.automatic_optimization = len(turns) == 1
 
+    def setup(self, stage: str) -> None:
+        """Where a training goes on: what its process knew beside the weights."""
+        if self.global_rank < len(self.resumed):
+            mine = self.resumed[self.global_rank]
+            set_random_state(mine["random"])
+            self.sums, self.seen = mine["sums"], mine["seen"]
+        self.resumed = []
+
+    def on_train_epoch_start(self) -> None:
+        self.sums, self.seen = {}, 0
+
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
         assert isinstance(self.stage, Learn)
+        self.seen += len(batch.label)
         if self.automatic_optimization:
             return self._descend(self.stage.turns[0].losses, batch)
         optimizers, schedules = self.optimizers(), self.lr_schedulers()
@@ -175,23 +193,23 @@ class Detector(L.LightningModule):
         return None
 
     def _descend(self, losses: Losses | None, batch: Batch) -> Tensor:
-        """The sum of a turn's losses; each is logged by its name."""
+        """The sum of a turn's losses; the mean of each over the epoch is logged by its name."""
         terms = losses(batch) if losses else self.loss.terms(self(batch), batch)
         loss = torch.stack(list(terms.values())).sum()
-        values = {f"train/{name}_loss": term.detach() for name, term in terms.items()}
-        size = len(batch.label)
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        values = {f"train/{name}_loss": term for name, term in self.terms.items()}
         if self.automatic_optimization:
-            self.log(
-                "train/loss",
-                loss.detach(),
-                prog_bar=True,
-                on_step=True,
-                on_epoch=True,
-                batch_size=size,
-                sync_dist=True,
-            )
+            values["train/loss_epoch"] = loss.detach()
+            self.log("train/loss_step", loss.detach(), prog_bar=True, sync_dist=True)
+        for name, value in values.items():
+            value = value * len(batch.label)
+            self.sums[name] = value + self.sums[name].to(value) if name in self.sums else value
         return loss
+
+    def log_means(self) -> None:
+        """The means over the epoch: not Lightning's, which no checkpoint holds."""
+        means = {name: value / self.seen for name, value in self.sums.items()}
+        self.log_dict(means, sync_dist=True)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self._judge("val", batch)
@@ -227,11 +245,12 @@ class Detector(L.LightningModule):
         self.kept = []
         self.tested = {name: interleaved([s[name] for s in shares]) for name in shares[0]}
 
-    def _shares(self, mine: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    def _shares(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
         """What every process has, by rank."""
-        shares = [mine] * self.trainer.world_size
-        if len(shares) > 1:
-            distributed.all_gather_object(shares, mine)
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return [mine]
+        shares = [mine] * distributed.get_world_size()
+        distributed.all_gather_object(shares, mine)
         return shares
 
     def _judge(self, part: str, batch: Batch) -> Prediction:
@@ -269,7 +288,18 @@ class Detector(L.LightningModule):
         return chosen[0] if self.automatic_optimization else chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        mine = {"random": random_state(), "sums": sums, "seen": self.seen}
         checkpoint["fmbench"] = {**self.stamp, "seconds": self.seconds}
+        checkpoint["processes"] = self._shares(mine)
+
+
+class Means(Callback):
+    """Logs an epoch's means; a callback, so that those after it know them."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, Detector)
+        module.log_means()
 
 
 def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:

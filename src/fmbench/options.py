@@ -28,6 +28,7 @@ class Request(NamedTuple):
     config: Config
     run: Path
     resume: str | None
+    force: bool
     own_root: bool
     """Whether the user named the data's root."""
     print_config: bool
@@ -44,6 +45,7 @@ def resolve(argv: list[str]) -> Request:
         config=config,
         run=Path(values["run"] or _new_folder(config, asked_only=values["print_config"])),
         resume=values["resume"],
+        force=values["force"],
         own_root="data.root" in given,
         print_config=values["print_config"],
         notice=notice,
@@ -111,6 +113,7 @@ def _fit_parser(argv: list[str], layers: Sequence[tuple[str, Any]]) -> Parser:
     parser.repeated("config", "a YAML file or a profile; the later wins", metavar="FILE")
     parser.option("run", str | None, None, "its folder (default: a new one in runs/)")
     parser.option("resume", str | None, None, "go on from: auto, or a checkpoint")
+    parser.flag("force", "go on although configuration or recordings have changed")
     parser.flag("print_config", "print the resolved YAML and stop")
     parser.add_signature("", Config, "what is trained")
     parser.add_signature("net", model, f"{chosen['model']}: its own options")

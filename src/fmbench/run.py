@@ -7,6 +7,7 @@ val.json after `fit`, test.json and test-predictions.csv after `test`.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,10 +22,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import distributed
 
 from fmbench import checkpoint as checkpoints
-from fmbench.atomic import write_text
+from fmbench.atomic import remove_halves, write_text
 from fmbench.checkpoint import load
 from fmbench.config import flat
 from fmbench.data import FurnaceData
+from fmbench.guard import Killable
 from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
 from fmbench.progress import describe, say
@@ -72,17 +74,23 @@ class Config:
         return yaml.safe_dump(values, sort_keys=False)
 
 
-def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
+def fit(
+    config: Config, *, run: Path, resume: str | Path | None = None, force: bool = False
+) -> Path:
     """Train; returns the best checkpoint by validation.
 
     Args:
         config: what to train, on what, how.
         run: folder of the run, made if missing.
-        resume: a checkpoint to go on from, or "auto" for the run's last one if there is one.
+        resume: a checkpoint to go on from, or "auto" for the run's newest that is whole, if any.
+        force: go on although configuration or recordings are others than the checkpoint's.
 
     Raises:
-        ValueError: options or data that do not fit together, or a checkpoint of another model.
-        KeyboardInterrupt: Ctrl-C; the last checkpoint is whole.
+        ValueError: options or data that do not fit together, a checkpoint of another model or
+            training, or a loss or gradient that is not finite.
+        OSError: a file cannot be written; what was there is left.
+        KeyboardInterrupt: Ctrl-C; the step is saved.
+        Stopped: SIGTERM or SIGUSR1, likewise; a SystemExit.
     """
     modality = Modality(config.modality)
     model_class = find_model(config.model, modality)
@@ -92,7 +100,12 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
     problem = data.problem(can if config.dense is None else config.dense)
     model = create_model(config.model, problem, **config.net)
     standardize(model, data)
-    about = checkpoints.stamp(config.model, config.net, problem, config.data, data.description)
+    about = checkpoints.stamp(config.model, config.net, problem, config.data, data.description) | {
+        "config": _plain(asdict(config)),
+        "data_fingerprint": data.fingerprint(),
+        "git_commit": git_commit(),
+        "versions": versions(),
+    }
     detector = Detector(
         model,
         problem=problem,
@@ -101,12 +114,13 @@ def fit(config: Config, *, run: Path, resume: str | Path | None = None) -> Path:
         stamp=about,
         clip=config.trainer.get("gradient_clip_val"),
     )
-    start = _resume_from(resume, run, detector)
+    start = _resume_from(resume, run, detector, force=force)
     if start is None and any((run / name).is_dir() for name in ("checkpoints", "stages")):
         raise ValueError(f"{run} holds a run already; go on with --resume auto, or choose another")
 
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.yaml").write_text(config.to_yaml())
+    remove_halves(run)
+    write_text(run / "config.yaml", config.to_yaml())
     say(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
     detector.began = time.monotonic()
     loggers = _loggers(config, run)
@@ -176,6 +190,7 @@ def test(
     with quiet(), interruptible():
         engine = L.Trainer(
             **(trainer or {}),
+            callbacks=[Killable()],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -263,25 +278,83 @@ def curve(run: Path, metric: str) -> list[float]:
     return [seen[epoch] for epoch in sorted(seen)]
 
 
-def _resume_from(resume: str | Path | None, run: Path, detector: Detector) -> Path | None:
-    """The checkpoint to go on from, seen to be of the same model."""
+MAY_DIFFER = re.compile(
+    r"logger|data\.(root|num_workers)"
+    r"|trainer\.(max_epochs|max_steps|max_time|accelerator|devices|num_nodes|strategy)"
+)
+"""Where a training runs, and until when: it may go on with others of these."""
+
+
+def _resume_from(
+    resume: str | Path | None, run: Path, detector: Detector, *, force: bool
+) -> Path | None:
+    """The checkpoint to go on from, seen to be of the same training."""
     if resume is None:
         return None
-    path = Path(resume)
     if str(resume) == "auto":
-        made = [each for each in places(run, detector.stages) if (each / "last.ckpt").is_file()]
-        if not made:
+        found = _newest(run, detector)
+        if found is None:
             say(f"nothing to resume in {run}; starting anew")
             return None
-        path = made[-1] / "last.ckpt"
-    content = checkpoints.read(path)
+        path, content = found
+    else:
+        path = Path(resume)
+        content = checkpoints.read(path)
+    about = content["fmbench"]
     for key in ("model", "problem"):
-        was, now = content["fmbench"][key], detector.stamp[key]
+        was, now = about[key], detector.stamp[key]
         if was != now:
             raise ValueError(f"{path}: its {key} is {was}, this run's is {now}; nothing resumed")
+    changed = _changed(about, detector.stamp)
+    if changed and not force:
+        listed = [*changed[:3], *([f"and {len(changed) - 3} more"] if len(changed) > 3 else [])]
+        raise ValueError(
+            f"{path}: of another training; nothing resumed. --force goes on all the same\n"
+            + "\n".join(listed)
+        )
     checkpoints.load_weights(detector, content["state_dict"], path)
-    detector.stamp["seconds"] = content["fmbench"].get("seconds", 0)
+    detector.stamp["seconds"] = about.get("seconds", 0)
+    detector.resumed = content.get("processes", [])
     return path
+
+
+def _newest(run: Path, detector: Detector) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a run that is whole, and its content.
+
+    Raises:
+        ValueError: there are some, and none is whole.
+    """
+    made = [
+        folder / f"{name}.ckpt"
+        for folder in reversed(places(run, detector.stages))
+        for name in ("last", "previous", "best")
+    ]
+    broken = None
+    for path in made:
+        if path.is_file():
+            try:
+                return path, checkpoints.read(path)
+            except ValueError as error:
+                say(str(error).partition("\n")[0] + "; the one before it is tried")
+                broken = error
+    if broken is not None:
+        raise broken
+    return None
+
+
+def _changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two trainings, a line each; nothing of checkpoints before 0.2."""
+    if "config" not in was:
+        return []
+    before, after = flat(was["config"]), flat(now["config"])
+    lines = [
+        f"{name} is {after.get(name)!r}, was {before.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not MAY_DIFFER.fullmatch(name)
+    ]
+    if was["data_fingerprint"] != now["data_fingerprint"]:
+        lines.append(f"the recordings are {now['trained_on']}, were {was['trained_on']}")
+    return lines
 
 
 def _loggers(config: Config, run: Path) -> list[Logger]:

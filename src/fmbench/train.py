@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from fmbench import checkpoint as checkpoints
 from fmbench.data import FurnaceData
-from fmbench.lit import Detector
+from fmbench.guard import Guard, Killable, Stopped
+from fmbench.lit import Detector, Means
 from fmbench.progress import on_terminal, progress, say
 from fmbench.stages import Solve, Stage, share_epochs
 
@@ -92,6 +94,7 @@ def train(
             "default_root_dir": run,
             "enable_model_summary": False,
             "use_distributed_sampler": False,  # FurnaceData shares the windows out
+            "plugins": [checkpoints.Checkpoints()],
             **options,
         }
         with quiet(), interruptible():
@@ -103,6 +106,8 @@ def train(
                 monitor = select if last and data.validates else None
                 start = resume if k == first else None
                 trainer = _learn(detector, data, folders[k], engine, monitor, start)
+        if trainer.is_global_zero:  # what it was kept for cannot come any more
+            (folders[k] / "previous.ckpt").unlink(missing_ok=True)
         done += trainer.current_epoch
         steps += trainer.global_step
     return Trained(
@@ -127,13 +132,12 @@ def _learn(
         filename="best",
         monitor=monitor,
         mode="min" if (monitor or "").endswith(LOWER_IS_BETTER) else "max",
-        save_last=True,
         enable_version_counter=False,
     )
     options = {
         "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
-        "callbacks": [keep, LearningRateMonitor("step"), *progress()],
+        "callbacks": [Means(), LearningRateMonitor("step"), *progress(), keep, Guard(folder)],
         "enable_progress_bar": on_terminal(),
         **options,
     }
@@ -154,14 +158,14 @@ def _solve(
         **options,
         "logger": False,
         "enable_checkpointing": False,
-        "callbacks": progress(),
+        "callbacks": [*progress(), Killable()],
         "enable_progress_bar": on_terminal(),
         "limit_predict_batches": options.get("limit_train_batches"),
     }
     trainer = L.Trainer(**options)
     trainer.predict(detector, datamodule=data, return_predictions=False, weights_only=True)
     for name in ("best", "last"):
-        trainer.save_checkpoint(folder / f"{name}.ckpt", weights_only=True)
+        trainer.save_checkpoint(folder / f"{name}.ckpt", weights_only=False)
     return trainer
 
 
@@ -203,4 +207,6 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:
+        if isinstance(stop, Stopped) and stop.signal != signal.SIGINT:
+            raise
         raise KeyboardInterrupt from stop

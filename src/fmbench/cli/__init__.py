@@ -38,7 +38,7 @@ MAX_ERROR_LINES = 6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status: 0, 1 faults found, 2 bad usage or input, 130 interrupted."""
+    """Run a command; its exit status: 0, 1 faults found, 2 bad usage or input, 128 + a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
     # Threads that spin while they wait starve each other where others use the cores as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -60,7 +60,9 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         return 130, ["fmbench: error: interrupted", *getattr(error, "__notes__", [])]
     if isinstance(error, SystemExit):
-        return (error.code if isinstance(error.code, int) else int(error.code is not None)), []
+        notes = getattr(error, "__notes__", [])
+        said = [f"fmbench: error: {error}", *notes] if notes else []
+        return (error.code if isinstance(error.code, int) else int(error.code is not None)), said
     status, text = 2, str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

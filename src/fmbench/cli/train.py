@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fmbench import run
 from fmbench.cli.data import ensure
 from fmbench.config import Parser
+from fmbench.guard import Stopped
 from fmbench.metrics import Counts
 from fmbench.options import Request, add_data, add_trainer, resolve
 from fmbench.predict import predict as predict_recording
@@ -30,10 +31,10 @@ def fit(argv: list[str]) -> int:
 
 
 def train(request: Request) -> Path:
-    """Run the training; the best checkpoint. On Ctrl-C the message says how to go on."""
+    """Run the training; the best checkpoint. Where it is stopped, it is said how to go on."""
     try:
-        return run.fit(request.config, run=request.run, resume=request.resume)
-    except KeyboardInterrupt as stopped:
+        return run.fit(request.config, run=request.run, resume=request.resume, force=request.force)
+    except (KeyboardInterrupt, Stopped) as stopped:
         stopped.add_note(f"go on with: fmbench fit --run {request.run} --resume auto")
         raise
 

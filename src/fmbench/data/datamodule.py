@@ -15,7 +15,14 @@ from lightning.pytorch import LightningDataModule
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from fmbench.data.dataset import EvenBatches, TrainOrder, WindowDataset, WindowLoader, as_it_is
+from fmbench.data.dataset import (
+    EvenBatches,
+    TrainOrder,
+    WindowDataset,
+    WindowLoader,
+    as_it_is,
+    heedless,
+)
 from fmbench.data.moments import Statistics, measure
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
@@ -26,6 +33,7 @@ from fmbench.types import Batch, Modality, Problem
 
 Axes = Literal["image", "official"]
 Split = Literal["train", "val", "test"]
+START = {"epoch": 0, "windows": 0}
 
 
 class FurnaceData(LightningDataModule):
@@ -126,6 +134,7 @@ class FurnaceData(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.judged: Split = "test"
+        self._place_in_order = START
         self._datasets: dict[str, WindowDataset] = {}
 
     @cached_property
@@ -241,14 +250,23 @@ class FurnaceData(LightningDataModule):
         # A last batch of one or two windows would upset batch normalisation.
         drop_last = len(order) >= self.batch_size
         loader = self._loader(train, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
-        if self.trainer is not None:  # Lightning tells the epoch only after workers have begun
-            loop: Any = self.trainer.fit_loop
-            done, epochs = loop.epoch_loop.batch_progress.current, loop.epoch_progress.current
-            if done.processed < len(loader):
-                order.resume(epochs.processed, done.processed * self.batch_size)
-            else:
-                order.resume(epochs.ready, 0)
+        order.resume(**self._place_in_order)
+        self._place_in_order = START  # the next stage of a training begins with its first epoch
         return loader
+
+    def state_dict(self) -> dict[str, int]:
+        """The place in the order of training windows: the epoch, and what it has seen of it."""
+        assert self.trainer is not None
+        loop: Any = self.trainer.fit_loop
+        done, epochs = loop.epoch_loop.batch_progress.current, loop.epoch_progress.current
+        amid = done.processed < self.trainer.num_training_batches
+        if amid and epochs.processed < epochs.ready:
+            return {"epoch": epochs.processed, "windows": done.processed * self.batch_size}
+        return {"epoch": epochs.ready, "windows": 0}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Lightning calls it before it asks for loaders, whose workers begin at once."""
+        self._place_in_order = state
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The training windows of an epoch, for a stage that takes no steps."""
@@ -324,10 +342,14 @@ class FurnaceData(LightningDataModule):
     def _loader(self, windows: WindowDataset, **order: Any) -> DataLoader[Batch]:
         return WindowLoader(
             windows,
+            collate_fn=as_it_is,
+            # The workers' seeds, which nothing uses. Drawn from torch's own generator they would
+            # shift what a training draws that goes on, and so begins one epoch more.
+            generator=torch.Generator().manual_seed(0),
+            worker_init_fn=heedless,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=as_it_is,
             **order,
         )
 

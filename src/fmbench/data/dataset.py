@@ -7,6 +7,7 @@ to agree on a flip.
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -251,14 +252,17 @@ class TrainOrder(DistributedSampler[int]):
     def __len__(self) -> int:
         return self.drawn // self.num_replicas
 
-    def __iter__(self) -> Iterator[int]:
+    def share(self) -> NDArray[np.int64]:
+        """This process' windows of the epoch, ~i for one that is to be flipped, in their order."""
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.choice(len(self.dataset), self.drawn, replace=False)  # type: ignore[arg-type]
         if self.flip:
             order = np.where(rng.random(self.drawn) < 0.5, ~order, order)
-        share = order[self.rank :: self.num_replicas][: len(self)]
+        return order[self.rank :: self.num_replicas][: len(self)]
+
+    def __iter__(self) -> Iterator[int]:
         epoch, start = self._resumed
-        return iter(share[start if epoch == self.epoch else 0 :].tolist())
+        return iter(self.share()[start if epoch == self.epoch else 0 :].tolist())
 
 
 class EvenBatches(Sampler[list[int]]):
@@ -293,15 +297,30 @@ class EvenBatches(Sampler[list[int]]):
 
 
 class WindowLoader(DataLoader[Batch]):
-    """A DataLoader that Lightning takes to be resumable, because it is: the trainer's own progress
-    tells `TrainOrder` where to go on, so that there is no second count that could differ.
+    """A DataLoader that Lightning takes to be resumable, because it is: `FurnaceData.state_dict`
+    holds its place.
     """
+
+    def batch(self, index: int) -> pd.DataFrame:
+        """Recording, frame and time of each window of a training batch of the present epoch."""
+        assert isinstance(self.sampler, TrainOrder)
+        assert isinstance(self.dataset, WindowDataset)
+        assert self.batch_size is not None
+        first = index * self.batch_size
+        asked = self.sampler.share()[first : first + self.batch_size]
+        return self.dataset.table().iloc[np.where(asked < 0, ~asked, asked)]
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
+
+
+def heedless(worker: int) -> None:
+    """What asks a training to stop may be sent to its workers too, which it needs until it does."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def as_it_is(batch: Any) -> Any:

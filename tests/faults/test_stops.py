@@ -1,0 +1,165 @@
+"""Signals, kills and full disks, on `fmbench fit` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from children import start
+from conftest import Fault
+from fmbench import checkpoint
+from fmbench.run import fit
+from recordings import write_root
+from test_resume import STEPS, config, differences, result
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 120
+EPOCHS = 20
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    write_root(folder, recordings=2, seconds=60, size=(32, 32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happens to; its config.yaml is what the others are started with."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    asked = config(root, "itransformer", "current")
+    fit(replace(asked, trainer={**asked.trainer, "max_epochs": EPOCHS}), run=run)
+    return run
+
+
+def words(whole: Path, run: Path) -> list[str | Path]:
+    return ["fit", "--config", whole / "config.yaml", "--run", run, "--resume", "auto"]
+
+
+def differs(whole: Path, run: Path, log: Path) -> str:
+    """Let a run go on to its end; what differs from `whole`, or how it failed."""
+    child = start(*words(whole, run), log=log)
+    child.join(PATIENCE)
+    if child.exitcode != 0:
+        child.kill()
+        return f"resumed with status {child.exitcode}: {log.read_text()[-400:]}"
+    return ", ".join(differences(result(whole), result(run))[:3])
+
+
+def begun(run: Path, log: Path, whole: Path) -> ForkServerProcess:
+    """A training that has completed an epoch."""
+    child = start(*words(whole, run), log=log)
+    deadline = time.monotonic() + PATIENCE
+    while not (run / "checkpoints" / "last.ckpt").is_file():
+        assert child.is_alive(), log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_ends_a_training_after_the_step_and_saves_it(
+    whole: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    fault: Callable[..., Fault],
+    trials: Callable[[int, int], int],
+) -> None:
+    line = fault(
+        f"{number.name} at a random moment of a training",
+        promise=f"no step is lost; status {128 + number}; goes on to the same bits",
+    )
+    draw = random.Random(int(number))
+    for trial in range(trials(1, 10)):
+        run, log = tmp_path / f"run-{trial}", tmp_path / f"log-{trial}"
+        child = begun(run, log, whole)
+        time.sleep(draw.uniform(0, 1))
+        assert child.pid is not None
+        os.kill(child.pid, number)
+        sent = time.monotonic()
+        child.join(PATIENCE)
+        line.measured("seconds to the end", time.monotonic() - sent)
+        saved = checkpoint.read(run / "checkpoints" / "last.ckpt")["global_step"]
+        taken = pd.read_csv(run / "log" / "version_0" / "metrics.csv")["train/loss_step"].count()
+        said = log.read_text()
+        told = "interrupted" if number == signal.SIGINT else f"after step {saved},"
+        stopped = child.exitcode == 128 + number and told in said
+        ended = saved == EPOCHS * STEPS and child.exitcode in (-number, 128 + number)
+        ok = (stopped or ended) and "Traceback" not in said and saved == taken
+        note = f"status {child.exitcode}, {taken} steps, {saved} saved: {said[-300:]}"
+        other = differs(whole, run, log)
+        line.trial(ok and not other, f"{note}; {other}")
+
+
+@pytest.mark.parametrize("place", ["the same", "another"])
+def test_whenever_a_training_is_killed_its_newest_checkpoint_is_whole(
+    whole: Path,
+    tmp_path: Path,
+    place: str,
+    fault: Callable[..., Fault],
+    trials: Callable[[int, int], int],
+) -> None:
+    """Half of the kills come while a file is being written."""
+    line = fault(
+        f"SIGKILL at a random moment, saves included; run on {place} file system as $TMPDIR",
+        promise="every checkpoint loads, no step that was saved is lost, the next start leaves no "
+        "half file, the end is the same to the bit",
+    )
+    draw = random.Random(place)
+    with memory_disk() if place == "another" else nullcontext(tmp_path) as folder:
+        run, lives = folder / "run", 0
+        before = -1
+        for trial in range(trials(4, 50)):
+            log = tmp_path / f"log-{trial}"
+            child = start(*words(whole, run), log=log)
+            moment = time.monotonic() + draw.uniform(0, 4)
+            in_a_save = trial % 2 == 1
+            while child.is_alive() and time.monotonic() < moment:
+                if in_a_save and any((run / "checkpoints").glob(f".{child.pid}.*")):
+                    break
+            child.kill()
+            child.join()
+            halves = [path for path in run.rglob(".*") if f".{child.pid}." not in path.name]
+            steps = []
+            for path in sorted(run.glob("checkpoints/[!.]*.ckpt")):
+                steps.append(checkpoint.read(path)["global_step"])
+            line.trial(
+                max(steps, default=-1) >= before and not halves, f"{steps} {before} {halves}"
+            )
+            line.measured("killed while a checkpoint was written (1 = yes)", any(run.rglob(".*")))
+            before = max(steps, default=-1)
+            if child.exitcode == 0:
+                shutil.rmtree(run)
+                before, lives = -1, lives + 1
+        other = differs(whole, run, tmp_path / "log-end")
+        line.trial(not other and not [*run.rglob(".*")], other)
+
+
+@contextmanager
+def memory_disk(size: str = "200m") -> Iterator[Path]:
+    """An empty file system of its own, of so many bytes."""
+    folder = Path(tempfile.mkdtemp())
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder])
+    if made.returncode:
+        folder.rmdir()
+        pytest.skip("only root may mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
