@@ -29,7 +29,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.nn.utils import get_total_norm
 
 from fmbench.data.dataset import WindowLoader
@@ -52,6 +52,19 @@ class Stopped(SystemExit):
 
     def __str__(self) -> str:
         return f"{self.signal.name} stopped the training after step {self.step}, which is saved"
+
+
+class Best(ModelCheckpoint):
+    """Keeps `best.ckpt`, also in a run whose folder was moved: Lightning forgets the best score."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert self.dirpath is not None
+        here = str(Path(self.dirpath) / "best.ckpt")
+        if not Path(here).is_file():
+            return  # a run of its own, begun with the checkpoint of another
+        paths = {"best_model_path": here, "kth_best_model_path": here, "last_model_path": ""}
+        score = {"best_k_models": {here: state["best_model_score"]}, "dirpath": self.dirpath}
+        super().load_state_dict({**state, **paths, **score})
 
 
 class Killable(Callback):

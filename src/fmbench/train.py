@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from fmbench import checkpoint as checkpoints
 from fmbench.data import FurnaceData
-from fmbench.guard import Guard, Killable, Stopped
+from fmbench.guard import Best, Guard, Killable, Stopped
 from fmbench.lit import Detector, Means
 from fmbench.progress import on_terminal, progress, say
 from fmbench.stages import Solve, Stage, share_epochs
@@ -127,7 +127,7 @@ def _learn(
     resume: Path | None,
 ) -> L.Trainer:
     """Gradient steps for some epochs; only the last stage is validated."""
-    keep = ModelCheckpoint(
+    keep = Best(
         folder,
         filename="best",
         monitor=monitor,
