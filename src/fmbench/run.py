@@ -49,6 +49,8 @@ class Config:
         seed: of weights, data order and augmentation.
         select: validation metric that picks the best checkpoint.
         logger: csv (needs nothing), or wandb as well (works offline with WANDB_MODE=offline).
+        compile: mode of torch.compile for the model, or none: default, reduce-overhead (CUDA
+            graphs) or max-autotune. Pays where one training takes longer than the compiling.
         net: options of the model.
         data: options of `FurnaceData`.
         optim: options of `Optim`.
@@ -62,6 +64,7 @@ class Config:
     seed: int = 0
     select: str = "val/f1"
     logger: Literal["csv", "wandb"] = "csv"
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     net: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     optim: Mapping[str, Any] = field(default_factory=dict)
@@ -122,6 +125,8 @@ def fit(
     remove_halves(run)
     write_text(run / "config.yaml", config.to_yaml())
     say(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
+    if config.compile:
+        model.compile(mode=config.compile)  # in place: a checkpoint has the same names
     detector.began = time.monotonic()
     loggers = _loggers(config, run)
     done = train(

@@ -81,18 +81,27 @@ class Job:
         return run / "tests" / self.key[:10] if self.test else run
 
 
+NO_OTHER_RUN = (
+    "logger",
+    "compile",
+    "data.root",
+    "data.num_workers",
+    "optim.fused",
+    "net.checkpoint",
+)
+"""Options that a result does not depend on."""
+
+
 def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingProxyType({})) -> str:
     """SHA-256 of a resolved configuration, its data's fingerprint, and what differs in the test.
 
-    Where the data lies, who loads it and where the log goes make no other run.
+    Where the data lies, who loads it, where the log goes and how fast it is computed make no other
+    run.
     """
     content = asdict(config)
-    del content["logger"]
-    content["data"] = {
-        name: value
-        for name, value in content["data"].items()
-        if name not in ("root", "num_workers")
-    }
+    for name in NO_OTHER_RUN:
+        group, _, option = name.rpartition(".")
+        (content[group] if group else content).pop(option, None)
     text = json.dumps([content, fingerprint, *([dict(test)] if test else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
