@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def in_one_step(path: Path, *, size: int | None = None, keep: Path | None = None) -> Iterator[Path]:
@@ -36,15 +38,34 @@ def in_one_step(path: Path, *, size: int | None = None, keep: Path | None = None
         beside.replace(path)
         _settle(path.parent)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)  # h5py's own text is long
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            beside.unlink(missing_ok=True)
-            needed = f"{size:,} bytes needed, " if size is not None else ""
-            why += f" ({needed}{shutil.disk_usage(path.parent).free:,} free)"
-        said = f"{why}; nothing of it was written"
+        beside.unlink(missing_ok=True)
+        said = f"{_why(error, path.parent, size)}; nothing of it was written"
         raise OSError(error.errno, said, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def on_the_disk_of(folder: Path) -> Iterator[None]:
+    """Name the place, and what is free there, where a library tells of a full disk and no more.
+
+    Raises:
+        OSError: the library's, with `folder` as its file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, _why(error, folder, None), str(folder)) from error
+
+
+def _why(error: OSError, folder: Path, size: int | None) -> str:
+    why = os.strerror(error.errno) if error.errno else str(error)  # h5py's own text is long
+    if error.errno not in FULL:
+        return why
+    needed = f"{size:,} bytes needed, " if size is not None else ""
+    return f"{why} ({needed}{shutil.disk_usage(folder).free:,} free)"
 
 
 def _settle(folder: Path) -> None:

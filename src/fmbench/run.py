@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import distributed
 
 from fmbench import checkpoint as checkpoints
-from fmbench.atomic import remove_halves, write_text
+from fmbench.atomic import on_the_disk_of, remove_halves, write_text
 from fmbench.checkpoint import load
 from fmbench.config import flat
 from fmbench.data import FurnaceData
@@ -129,15 +129,16 @@ def fit(
         model.compile(mode=config.compile)  # in place: a checkpoint has the same names
     detector.began = time.monotonic()
     loggers = _loggers(config, run)
-    done = train(
-        detector,
-        data,
-        run=run,
-        select=config.select,
-        options=config.trainer,
-        loggers=loggers,
-        resume=start,
-    )
+    with on_the_disk_of(run):
+        done = train(
+            detector,
+            data,
+            run=run,
+            select=config.select,
+            options=config.trainer,
+            loggers=loggers,
+            resume=start,
+        )
     for logger in loggers:
         if isinstance(logger, WandbLogger) and done.is_global_zero:
             logger.experiment.finish()  # the next training in this process has a run of its own

@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ import pytest
 from children import start
 from conftest import Fault
 from fmbench import checkpoint
+from fmbench.cli import main
 from fmbench.run import fit
 from recordings import write_root
 from test_resume import STEPS, config, differences, result
@@ -53,12 +55,7 @@ def words(whole: Path, run: Path) -> list[str | Path]:
 
 def differs(whole: Path, run: Path, log: Path) -> str:
     """Let a run go on to its end; what differs from `whole`, or how it failed."""
-    child = start(*words(whole, run), log=log)
-    child.join(PATIENCE)
-    if child.exitcode != 0:
-        child.kill()
-        return f"resumed with status {child.exitcode}: {log.read_text()[-400:]}"
-    return ", ".join(differences(result(whole), result(run))[:3])
+    return ", ".join(differences(result(whole), result(resumed(run, log, whole)))[:3])
 
 
 def begun(run: Path, log: Path, whole: Path) -> ForkServerProcess:
@@ -122,8 +119,7 @@ def test_whenever_a_training_is_killed_its_newest_checkpoint_is_whole(
     )
     draw = random.Random(place)
     with memory_disk() if place == "another" else nullcontext(tmp_path) as folder:
-        run, lives = folder / "run", 0
-        before = -1
+        run, before = folder / "run", -1
         for trial in range(trials(4, 50)):
             log = tmp_path / f"log-{trial}"
             child = start(*words(whole, run), log=log)
@@ -145,9 +141,81 @@ def test_whenever_a_training_is_killed_its_newest_checkpoint_is_whole(
             before = max(steps, default=-1)
             if child.exitcode == 0:
                 shutil.rmtree(run)
-                before, lives = -1, lives + 1
-        other = differs(whole, run, tmp_path / "log-end")
-        line.trial(not other and not [*run.rglob(".*")], other)
+                before = -1
+        run_to_its_end = resumed(run, tmp_path / "log-end", whole)
+        other = differences(*map(result_without_log, (whole, run_to_its_end)))[:3]
+        line.trial(not other and not [*run.rglob(".*")], str(other))
+
+
+def test_a_full_disk_ends_a_training_and_what_was_there_stays(
+    whole: Path,
+    tmp_path: Path,
+    fault: Callable[..., Fault],
+    trials: Callable[[int, int], int],
+) -> None:
+    line = fault(
+        "disk full while a checkpoint or a log is written",
+        promise="status 2 and a line that names place, bytes needed (of a checkpoint) and free; "
+        "checkpoints and log load; with room again it goes on to the same bits",
+    )
+    draw = random.Random(0)
+    for trial in range(trials(1, 10)):
+        with memory_disk() as disk:
+            run, log = disk / "run", tmp_path / f"log-{trial}"
+            child = begun(run, log, whole)
+            time.sleep(draw.uniform(0, 0.5))
+            fill(disk / "ballast")
+            child.join(PATIENCE)
+            said = log.read_text()
+            left = [checkpoint.read(path) for path in run.glob("checkpoints/[!.]*.ckpt")]
+            rows = len(pd.read_csv(run / "log" / "version_0" / "metrics.csv"))
+            (disk / "ballast").unlink()
+            few = "No space left on device (" in said and " free)" in said
+            ok = child.exitcode == 2 and few and str(run) in said and "Traceback" not in said
+            found = [result_without_log(each) for each in (whole, resumed(run, log, whole))]
+            other = differences(*found)
+            line.trial(ok and bool(left) and rows > 0 and not other, f"{other[:2]} {said[-500:]}")
+
+
+def test_a_full_disk_leaves_the_results_that_were_there(
+    whole: Path, fault: Callable[..., Fault], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fault(
+        "disk full while results are written",
+        promise="status 2, a line with bytes needed and free; the results that were there stay",
+    )
+    with memory_disk("64k") as disk:
+        (disk / "test-predictions.csv").write_text("before")
+        fill(disk / "ballast")
+        capsys.readouterr()
+        best = whole / "checkpoints" / "best.ckpt"
+        status = main(["test", "--checkpoint", str(best), "--out", str(disk)])
+        said = capsys.readouterr().err
+        kept = (disk / "test-predictions.csv").read_text() == "before"
+        names = sorted(path.name for path in disk.iterdir())
+        ok = status == 2 and kept and names == ["ballast", "test-predictions.csv"]
+        line.trial(ok and "bytes needed, 0 free" in said, f"{status} {names} {said}")
+
+
+def resumed(run: Path, log: Path, whole: Path) -> Path:
+    child = start(*words(whole, run), log=log)
+    child.join(PATIENCE)
+    assert child.exitcode == 0, log.read_text()
+    return run
+
+
+def result_without_log(run: Path) -> dict[str, Any]:
+    """What a process that could not write, or was killed, cannot be asked for is left out."""
+    return {key: value for key, value in result(run).items() if not key.startswith("log")}
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
 
 
 @contextmanager
