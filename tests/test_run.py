@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from sklearn.metrics import accuracy_score, recall_score
 
 import fmbench
-from fmbench.checkpoint import import_official
+from fmbench.checkpoint import export_weights, import_official
 from fmbench.data import FurnaceData
 from fmbench.models.official import OfficialFmFormer, to_state_dict
 from fmbench.predict import elapsed, predict
@@ -268,6 +269,22 @@ def test_a_pickle_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged, or it holds more than tensors"):
         fmbench.load(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_exported_weights_are_the_models_own_and_say_what_they_are(
+    trained: Path, tmp_path: Path
+) -> None:
+    count = export_weights(trained, tmp_path / "w.safetensors")
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
+        about = json.loads(file.metadata()["fmbench"])
+    model = fmbench.create_model(about["model"], Problem(**about["problem"]), **about["net"])
+    model.load_state_dict(state)
+    detector = fmbench.load(trained)
+    assert len(state) == count == len(detector.model.state_dict())
+    for name, value in detector.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert about["data_fingerprint"] == detector.stamp["data_fingerprint"]
 
 
 def test_released_weights_become_a_checkpoint_that_tests(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ data. Everything is read with `weights_only`: no file can run code.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import safetensors.torch
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import nn
@@ -166,6 +168,30 @@ def import_official(source: str | Path, target: str | Path) -> Problem:
         target,
     )
     return problem
+
+
+def export_weights(source: str | Path, target: str | Path) -> int:
+    """A checkpoint's model -> a safetensors file, which can hold nothing but tensors.
+
+    Names are the model's own, so that `create_model(...).load_state_dict` takes them; the file's
+    metadata says under "fmbench", as JSON, what model it is, built for what, trained on what.
+
+    Returns:
+        How many tensors it holds.
+
+    Raises:
+        ValueError: not one of our checkpoints.
+        OSError: the file cannot be written.
+    """
+    detector = load(source)
+    shared = ("model", "net", "problem", "data", "trained_on", "data_fingerprint", "git_commit")
+    about = {key: detector.stamp[key] for key in shared if key in detector.stamp}
+    about["data"] = {key: value for key, value in about["data"].items() if key != "root"}
+    state = {name: value.clone() for name, value in detector.model.state_dict().items()}
+    content = safetensors.torch.save(state, {"fmbench": json.dumps(about)})
+    with in_one_step(Path(target), size=len(content)) as beside:
+        beside.write_bytes(content)
+    return len(state)
 
 
 def _tensors(path: Path) -> Any:

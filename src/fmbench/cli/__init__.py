@@ -32,6 +32,7 @@ COMMANDS = {
     "data doctor": ("fmbench.cli.doctor:doctor", "what to look at before training, as one page"),
     "data stats": ("fmbench.cli.data:stats", "the paper's Table I for a data set"),
     "import-official": ("fmbench.cli.models:import_official", "the released weights, made ours"),
+    "export-weights": ("fmbench.cli.models:export_weights", "a checkpoint's weights, to share"),
 }
 
 MAX_ERROR_LINES = 6

@@ -1,4 +1,4 @@
-"""`fmbench models` and `fmbench import-official`."""
+"""`fmbench models`, `fmbench import-official` and `fmbench export-weights`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,21 @@ def import_official(argv: list[str]) -> int:
         f" {problem.current_samples} current samples"
     )
     print(f"next: fmbench test --checkpoint {target} --data.root ROOT")
+    return 0
+
+
+def export_weights(argv: list[str]) -> int:
+    """A checkpoint's weights alone, to share."""
+    parser = Parser(
+        "export-weights", "A checkpoint's weights as safetensors, to share.", "CHECKPOINT TARGET "
+    )
+    parser.add_argument("checkpoint", help="what `fit` wrote")
+    parser.add_argument("target", help="the file to write, such as fmformer.safetensors")
+    values, _ = parser.values(argv)
+    from fmbench.checkpoint import export_weights as export
+
+    count = export(values["checkpoint"], values["target"])
+    print(f"{values['target']}: {count} tensors")
     return 0
 
 
