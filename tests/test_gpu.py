@@ -38,6 +38,11 @@ def apart(first: Path, second: Path) -> float:
     return moved.mean().item()
 
 
+def loss(run: Path) -> float:
+    found: float = json.loads((run / "val.json").read_text())["metrics"]["loss"]
+    return found
+
+
 def test_the_profile_is_the_papers_recipe_and_how_it_is_computed() -> None:
     gpu, paper = (config_of([(name, read_yaml(find_config(name)))]) for name in ("gpu", "paper"))
     assert (gpu.compile, gpu.trainer["precision"]) == ("reduce-overhead", "bf16-mixed")
@@ -62,15 +67,12 @@ def test_bfloat16_trains_with_a_fused_optimizer_and_clipping(root: Path, tmp_pat
         root, tmp_path / "low", {"precision": "bf16-mixed"}, optim={"lr": 1e-3, "fused": True}
     )
     assert 0 < apart(plain, low) < 0.02
-    losses = [
-        json.loads((run / "val.json").read_text())["metrics"]["loss"]
-        for run in (tmp_path / "plain", tmp_path / "low")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert loss(tmp_path / "plain") == pytest.approx(loss(tmp_path / "low"), rel=0.02)
 
 
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same_under_the_same_names(root: Path, tmp_path: Path) -> None:
     plain = trained(root, tmp_path / "plain")
     compiled = trained(root, tmp_path / "compiled", compile="default")
-    assert apart(plain, compiled) < 1e-4
+    assert apart(plain, compiled) < 1e-3  # a step is 1e-3: rounding turns some that are next to 0
+    assert loss(tmp_path / "plain") == pytest.approx(loss(tmp_path / "compiled"), rel=1e-3)

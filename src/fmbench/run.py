@@ -118,7 +118,7 @@ def fit(
         clip=config.trainer.get("gradient_clip_val"),
     )
     start = _resume_from(resume, run, detector, force=force)
-    if start is None and any((run / name).is_dir() for name in ("checkpoints", "stages")):
+    if start is None and any(run.rglob("[!.]*.ckpt")):
         raise ValueError(f"{run} holds a run already; go on with --resume auto, or choose another")
 
     run.mkdir(parents=True, exist_ok=True)
