@@ -7,7 +7,7 @@ PROFILE ?= cpu
 SEEDS ?= 1
 JOBS ?= 1
 
-.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 smoke test test-slow faults check validate-simulator clean
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 speed smoke test test-slow faults check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
@@ -29,6 +29,9 @@ table1 table2 table3 table4 table5: install  ## a table of the paper (PROFILE=cp
 
 fig5 fig6: install  ## a figure of the paper, likewise
 	$(EXPERIMENT)
+
+speed: install  ## every row of Table II: throughput, latency, memory, FLOPs (about half a minute a row)
+	$(BIN)/fmbench speed table2 --config $(PROFILE) --out experiments/results/$(PROFILE)/speed.json
 
 smoke: install  ## every row of Table II in small: does everything run? (minutes)
 	$(BIN)/fmbench table table2 --profile smoke --jobs 2

@@ -37,10 +37,12 @@ class Request(NamedTuple):
 
 def resolve(argv: list[str]) -> Request:
     """Defaults, YAML files and flags of `fit`, in this order, as one Request."""
-    files, notice = _config_files(argv)
-    layers = [(file, read_yaml(find_config(file))) for file in files]
-    values, given = _fit_parser(argv, layers).values(argv, layers)
-    config = _config(values, given)
+    parser = Parser("fit", "Train a model. Order: defaults < YAML files < flags.")
+    parser.option("run", str | None, None, "its folder (default: a new one in runs/)")
+    parser.option("resume", str | None, None, "go on from: auto, or a checkpoint")
+    parser.flag("force", "go on although configuration or recordings have changed")
+    parser.flag("print_config", "print the resolved YAML and stop")
+    config, values, given, notice = training(parser, argv)
     return Request(
         config=config,
         run=Path(values["run"] or _new_folder(config, asked_only=values["print_config"])),
@@ -50,6 +52,25 @@ def resolve(argv: list[str]) -> Request:
         print_config=values["print_config"],
         notice=notice,
     )
+
+
+def training(parser: Parser, argv: list[str]) -> tuple[Config, dict[str, Any], set[str], str]:
+    """The Config that a command line asks for, for a command with options of its own.
+
+    Args:
+        parser: with the command's own options; those of a training are added.
+        argv: the command's flags.
+
+    Returns:
+        The Config, every option's value, the names of those given, and a line about the
+        configuration files if the user named none.
+    """
+    files, notice = _config_files(argv)
+    layers = [(file, read_yaml(find_config(file))) for file in files]
+    parser.repeated("config", "a YAML file or a profile; the later wins", metavar="FILE")
+    _add_training(parser, argv, layers)
+    values, given = parser.values(argv, layers)
+    return _config(values, given), values, given, notice
 
 
 def _new_folder(config: Config, *, asked_only: bool) -> str:
@@ -79,7 +100,9 @@ def config_of(layers: Sequence[tuple[str, Any]]) -> Config:
     Raises:
         ValueError: an unknown option, or a value that it does not take.
     """
-    return _config(*_fit_parser([], layers).values([], layers))
+    parser = Parser("fit", "")
+    _add_training(parser, [], layers)
+    return _config(*parser.values([], layers))
 
 
 def _config_files(argv: list[str]) -> tuple[list[str], str]:
@@ -100,28 +123,20 @@ def _config_files(argv: list[str]) -> tuple[list[str], str]:
     )
 
 
-def _fit_parser(argv: list[str], layers: Sequence[tuple[str, Any]]) -> Parser:
-    """All options of `fit`; those under `net` are of the model that is asked for."""
+def _add_training(parser: Parser, argv: list[str], layers: Sequence[tuple[str, Any]]) -> None:
+    """All options of a Config; those under `net` are of the model that is asked for."""
     chosen: dict[str, str] = {"model": Config.model, "modality": Config.modality}
     for _, content in layers:
         if isinstance(content, dict):
             chosen |= {key: str(content[key]) for key in chosen if content.get(key) is not None}
     chosen |= {key: peek(argv, f"--{key}")[-1] for key in chosen if peek(argv, f"--{key}")}
     model = find_model(chosen["model"], chosen["modality"])
-
-    parser = Parser("fit", "Train a model. Order: defaults < YAML files < flags.")
-    parser.repeated("config", "a YAML file or a profile; the later wins", metavar="FILE")
-    parser.option("run", str | None, None, "its folder (default: a new one in runs/)")
-    parser.option("resume", str | None, None, "go on from: auto, or a checkpoint")
-    parser.flag("force", "go on although configuration or recordings have changed")
-    parser.flag("print_config", "print the resolved YAML and stop")
     parser.add_signature("", Config, "what is trained")
     parser.add_signature("net", model, f"{chosen['model']}: its own options")
     add_data(parser, "data")
     parser.add_signature("optim", Optim, "optimiser")
     parser.add_signature("loss", Loss, "loss")
     add_trainer(parser)
-    return parser
 
 
 def _config(values: dict[str, Any], given: set[str]) -> Config:

@@ -23,6 +23,7 @@ COMMANDS = {
     "table": ("fmbench.cli.table:table", "a table of the paper: train, test, tabulate"),
     "compare": ("fmbench.cli.table:compare", "is one result better than another?"),
     "sweep": ("fmbench.cli.sweep:sweep", "a W&B sweep file, run without a server"),
+    "speed": ("fmbench.cli.speed:speed", "how fast a model is on this machine, and what it costs"),
     "models": ("fmbench.cli.models:models", "what can be trained"),
     "data simulate": ("fmbench.cli.data:simulate", "make a synthetic data set"),
     "data ingest": ("fmbench.cli.ingest:ingest", "a raw video and a PLC's log to a recording"),

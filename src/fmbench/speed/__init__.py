@@ -1,0 +1,34 @@
+"""How fast a model trains and answers on this machine, and what it costs.
+
+`fmbench speed` measures; two files of it can be compared.
+"""
+
+from fmbench.speed.measure import measure
+from fmbench.speed.report import (
+    FIGURES,
+    Figures,
+    Report,
+    Row,
+    compared,
+    differences,
+    in_words,
+    markdown,
+    read_report,
+    table,
+    write_report,
+)
+
+__all__ = [
+    "FIGURES",
+    "Figures",
+    "Report",
+    "Row",
+    "compared",
+    "differences",
+    "in_words",
+    "markdown",
+    "measure",
+    "read_report",
+    "table",
+    "write_report",
+]
