@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -183,3 +188,48 @@ def test_nothing_is_computed_that_no_head_reads(modality: str) -> None:
             full = model(given).logits
     torch.testing.assert_close(short, full)
     assert whole.get_total_flops() - trimmed.get_total_flops() >= spared  # and attention
+
+
+@pytest.mark.parametrize("modality", ["cross", "visual", "current"])
+def test_checkpointing_changes_no_bit_of_loss_and_gradients(modality: str) -> None:
+    p = problem(modality)
+    found = []
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        model = FmFormer(p, dropout=0.1, checkpoint=checkpoint, **SMALL)  # type: ignore[arg-type]
+        prediction = model(batch(p))
+        loss = prediction.logits.square().sum()
+        if prediction.mask_logits is not None:
+            loss = loss + prediction.mask_logits.square().mean()
+        loss.backward()
+        found.append([loss.detach(), *(x.grad for x in model.parameters())])
+    for plain, again in zip(*found, strict=True):
+        assert torch.equal(plain, again)
+
+
+GROWTH = """
+import sys
+import torch
+from fmbench.models import FmFormer
+from fmbench.speed.clock import forget, highest
+from test_fmformer import batch, problem
+p, cpu = problem("cross", frames=8, image_size=(64, 64), current_samples=240), torch.device("cpu")
+model = FmFormer(p, checkpoint=sys.argv[1] == "True")
+forget(cpu)
+before = highest(cpu)
+model(batch(p, size=16)).logits.sum().backward()
+print(highest(cpu) - before)
+"""
+
+
+def test_checkpointing_takes_less_than_half_the_memory_of_training() -> None:
+    grown = []
+    for checkpoint in (True, False):  # a process each, for one keeps what it once had
+        words = [sys.executable, "-c", GROWTH, str(checkpoint)]
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        done = subprocess.run(
+            words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        grown.append(int(done.stdout))
+    assert 0 < grown[0] < 0.5 * grown[1]
