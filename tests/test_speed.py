@@ -96,12 +96,18 @@ def test_attention_is_counted_on_a_cpu_too() -> None:
 
 
 def test_a_model_that_sleeps_is_slower_by_its_sleep() -> None:
-    swift, slow = (of_stack(nap=nap).rows[0].figures for nap in (0.0, NAP))
-    for name, windows in (("forward", 16), ("training", 16)):
-        longer = windows / slow[name] - windows / swift[name]  # type: ignore[operator]
-        assert 0.5 * NAP < longer < 4 * NAP, name  # other work on the machine is no fault of ours
-    longer = slow["latency_p50"] - swift["latency_p50"]  # type: ignore[operator]
-    assert 0.5 * NAP < longer < 4 * NAP
+    def seconds(nap: float) -> list[float]:
+        figures = of_stack(nap=nap).rows[0].figures
+        rates = [16 / figures[name] for name in ("forward", "training")]  # type: ignore[operator]
+        return [*rates, figures["latency_p50"]]  # type: ignore[list-item]
+
+    slow = seconds(NAP)
+    assert min(slow) >= NAP
+    for _ in range(3):  # other work on the machine is no fault of ours
+        swift = seconds(0)
+        if all(a - b > 0.5 * NAP for a, b in zip(slow, swift, strict=True)):
+            return
+    pytest.fail(f"{slow} with a nap of {NAP}, {swift} without")
 
 
 def test_an_epoch_waits_for_slow_data_and_not_for_fast(
@@ -124,13 +130,13 @@ def test_an_epoch_waits_for_slow_data_and_not_for_fast(
     read = WindowDataset.__getitems__
 
     def slowly(self: WindowDataset, items: list[Any]) -> Any:
-        time.sleep(NAP)
+        time.sleep(5 * NAP)
         return read(self, items)
 
     monkeypatch.setattr(WindowDataset, "__getitems__", slowly)
     slow = figures()
-    assert slow["loading"] <= 4 / NAP
-    assert slow["epoch"] <= 4 / NAP
+    assert slow["loading"] <= 4 / (5 * NAP)
+    assert slow["epoch"] <= 4 / (5 * NAP)
     assert 0 < fast["waiting"] < slow["waiting"] < 1
     assert slow["waiting"] > 0.5
 
@@ -148,7 +154,9 @@ def test_peak_memory_counts_what_was_freed_again() -> None:
 def test_durations_go_on_for_the_time_and_the_number_asked_for() -> None:
     naps: Callable[[], None] = lambda: time.sleep(0.002)  # noqa: E731
     assert len(durations(naps, seconds=0, least=7)) == 7
-    assert sum(durations(naps, seconds=0.1)) >= 0.09
+    began = time.perf_counter()
+    assert all(each >= 0.002 for each in durations(naps, seconds=0.1))
+    assert time.perf_counter() - began >= 0.1
 
 
 def test_a_report_is_read_as_it_was_written_and_compared_figure_by_figure(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,9 @@ def _of_rows(name: str, argv: list[str]) -> speeds.Report:
         for row in rows:
             say(row.name)
             settings.write_text(yaml.safe_dump(dict(row.config)))
-            words = [*argv, *profile, "--config", str(settings), "--out", str(out)]
+            words = [word for word in _without(argv, "--compare") if word != name]
+            words += [*profile, "--config", str(settings), "--out", str(out)]
             words += ["--model", str(row.model), "--modality", row.modality]
-            words = [word for word in words if word != name]
             command = [sys.executable, "-m", "fmbench", "speed", *words]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
@@ -124,3 +125,13 @@ def _of_rows(name: str, argv: list[str]) -> speeds.Report:
     if report is None:
         raise ValueError(f"{name} trains no model, so there is nothing to measure")
     return report
+
+
+def _without(argv: list[str], flag: str) -> Iterator[str]:
+    """A command line less a flag and its value."""
+    words = iter(argv)
+    for word in words:
+        if word == flag:
+            next(words)
+        elif not word.startswith(f"{flag}="):
+            yield word

@@ -10,7 +10,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from lightning.pytorch.plugins.precision import Precision
 from torch.utils.data import DataLoader, Dataset
 
 from fmbench.data import FurnaceData
@@ -23,7 +23,7 @@ from fmbench.speed.flops import ceiling, count
 from fmbench.speed.report import Figures, Report, Row, conditions
 from fmbench.stages import Learn, Solve
 from fmbench.train import interruptible, quiet
-from fmbench.types import Batch, Prediction, Problem
+from fmbench.types import Batch, Problem
 
 FROM_TRAINER = (
     "accelerator",
@@ -70,75 +70,50 @@ def measure(
     """
     engine = _engine(config, [])
     device, precision = engine.strategy.root_device, engine.precision_plugin
-    batch = _to(random_batch(problem, batch_size), device)
+    batch, one = (_to(random_batch(problem, size), device) for size in (batch_size, 1))
     forget(device)
     bare = highest(device)
     detector = _detector(config, problem).to(device)
     learning = _learning(detector, stage)
     if compiled:
         detector.model.compile()
-
-    @torch.no_grad()
-    def forward(model: Detector, batch: Batch) -> Tensor:
-        with precision.forward_context():
-            prediction: Prediction = model(precision.convert_input(batch))
-        return prediction.logits
-
     clock = Clock(seconds)
-    top = None
-    for each in detector.stages:  # some say nothing before they have gone through all
-        detector.enter(each)
-        if isinstance(each, Solve):
-            _solve(detector, each, _to(random_batch(problem, SOLVED_ON), device))
-        elif each is learning:
-            forget(device)
-            _fit(config, detector, clock, _same(batch, MANY))
-            top = highest(device)
-        else:
-            _fit(config, detector, Clock(0), _same(batch, 1))
+    top = _go_through(config, detector, learning, batch, clock)
     detector = cast(Detector, precision.convert_module(detector)).to(device).eval()
-    one = _to(random_batch(problem, 1), device)
-    alone = durations(lambda: forward(detector, one), seconds=seconds, least=100, device=device)
-    whole = durations(lambda: forward(detector, batch), seconds=seconds, device=device)
+    alone = durations(
+        lambda: _forward(detector, one, precision), seconds=seconds, least=100, device=device
+    )
+    whole = durations(lambda: _forward(detector, batch, precision), seconds=seconds, device=device)
     percentiles = statistics.quantiles(alone, n=100, method="inclusive")
     pass_ = statistics.median(whole)
+    step = statistics.median(clock.warm()[1]) if learning else None
     top = top or highest(device)
     figures: Figures = {
         "parameters": sum(p.numel() for p in detector.model.parameters()),
         "memory": None if top is None or bare is None else top - bare,
         "forward": batch_size / pass_,
+        "training": batch_size / step if step else None,
         "latency_p50": percentiles[49],
         "latency_p99": percentiles[98],
     }
-    eager = _detector(config, problem)
+    eager = _detector(config, problem)  # compiled code hides its operations
     eager.load_state_dict(detector.state_dict())
     eager = cast(Detector, precision.convert_module(eager)).to(device).eval()
-    flops, products = count(lambda: forward(eager, batch))
+    flops, products = count(lambda: _forward(eager, batch, precision))
     figures |= {"flops_forward": flops / batch_size, "achieved_forward": flops / pass_}
-    if learning:
-        step = statistics.median(clock.warm()[1])
+    if learning and step:
         eager.enter(cast(Learn, _learning(eager, learning.name)))
         flops, _ = count(lambda: _fit(config, eager, Clock(0), _same(batch, 1)))
-        figures |= {
-            "training": batch_size / step,
-            "flops_training": flops / batch_size,
-            "achieved_training": flops / step,
-        }
-    kind = next((p.dtype for p in detector.parameters()), torch.float32)
-    with precision.forward_context():
-        tiny = torch.ones(1, 1, device=device, dtype=kind)
-        dtype = (tiny @ tiny).dtype  # autocast multiplies in another than the weights have
-    figures["ceiling"] = ceiling(products, dtype=dtype, device=device, seconds=seconds)
+        figures |= {"flops_training": flops / batch_size, "achieved_training": flops / step}
+    figures["ceiling"] = ceiling(
+        products, dtype=_multiplied_in(detector, precision), device=device, seconds=seconds
+    )
     if data is not None:
         standardize(detector.model, data)  # reads every recording once, as a fit does
         figures["loading"] = _loading(data, seconds)
     if data is not None and learning:
         detector.enter(learning)
-        clock = Clock(2 * seconds, least=8)
-        _fit(config, detector, clock, data)
-        waits, steps = (sum(times) for times in clock.warm())
-        figures["epoch"] = data.batch_size * len(clock.warm()[1]) / (waits + steps)
-        figures["waiting"] = waits / (waits + steps)
+        figures |= _epoch(config, detector, data, seconds)
     row = Row(
         label=f"{config.model} ({problem.modality})",
         model=config.model,
@@ -182,6 +157,44 @@ def steps_of(config: Config, problem: Problem, batch: Batch, clock: Clock) -> No
     _fit(config, detector, clock, _same(batch, MANY))
 
 
+def _go_through(
+    config: Config, detector: Detector, learning: Learn | None, batch: Batch, clock: Clock
+) -> int | None:
+    """All stages, a step or a solution each, for some models say nothing before; the steps of
+    `learning` by `clock`. Returns the bytes in use at most in these."""
+    top = None
+    for stage in detector.stages:
+        detector.enter(stage)
+        if isinstance(stage, Solve):
+            device = batch.label.device
+            windows = _to(random_batch(detector.problem, SOLVED_ON), device)
+            detector.to(device).eval()
+            with torch.no_grad():
+                found = stage.gather(windows)
+                stage.solve({name: value.cpu() for name, value in found.items()})
+        elif stage is learning:
+            forget(batch.label.device)
+            _fit(config, detector, clock, _same(batch, MANY))
+            top = highest(batch.label.device)
+        else:
+            _fit(config, detector, Clock(0), _same(batch, 1))
+    return top
+
+
+@torch.no_grad()
+def _forward(detector: Detector, batch: Batch, precision: Precision) -> None:
+    with precision.forward_context():
+        detector(precision.convert_input(batch))
+
+
+def _multiplied_in(detector: Detector, precision: Precision) -> torch.dtype:
+    """What matrices are multiplied in: that of the weights, or another that autocast chooses."""
+    weight = next(detector.parameters(), torch.zeros(1))
+    one = torch.ones(1, 1, device=weight.device, dtype=weight.dtype)
+    with precision.forward_context():
+        return (one @ one).dtype
+
+
 def _loading(data: FurnaceData, seconds: float) -> float:
     """Windows a second, without a model."""
     batches = chain.from_iterable(repeat(data.train_dataloader()))
@@ -189,10 +202,13 @@ def _loading(data: FurnaceData, seconds: float) -> float:
     return data.batch_size / statistics.fmean(taken)
 
 
-def _solve(detector: Detector, stage: Solve, batch: Batch) -> None:
-    detector.eval()
-    with torch.no_grad():
-        stage.solve({name: value.cpu() for name, value in stage.gather(batch).items()})
+def _epoch(config: Config, detector: Detector, data: FurnaceData, seconds: float) -> Figures:
+    """Windows a second from the disk to the step, and the share of time that waits for them."""
+    clock = Clock(2 * seconds, least=8)
+    _fit(config, detector, clock, data)
+    waits, steps = clock.warm()
+    whole = sum(waits) + sum(steps)
+    return {"epoch": data.batch_size * len(steps) / whole, "waiting": sum(waits) / whole}
 
 
 def _detector(config: Config, problem: Problem) -> Detector:

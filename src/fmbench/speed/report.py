@@ -211,4 +211,4 @@ def _number(name: str, value: float | None) -> str:
 
 
 def _words(conditions: Mapping[str, Any]) -> str:
-    return "{processor}, {threads} threads, precision {precision}".format_map(conditions)
+    return "{processor}, threads {threads}, precision {precision}".format_map(conditions)
