@@ -320,7 +320,7 @@ def test_debug_anywhere_shows_the_traceback_and_keeps_the_status(fmbench: Comman
         ("trainer: {max_epoch: 3}", ["trainer.max_epoch;", "did you mean trainer.max_epochs?"]),
         ("net: {dept: 3}", ["net.dept;", "did you mean net.depth?"]),
         ("modle: fmformer", ["modle;", "did you mean model?"]),
-        ("run: here", ["no option run", "Known: dense"]),
+        ("run: here", ["no option run", "Known: compile, dense"]),
         ("net: {depth: four}", ["net.depth is 'four'", "a whole number"]),
         ("net: {depth: true}", ["net.depth is True", "a whole number"]),
         ("net: {depth: null}", ["net.depth is null", "a whole number"]),

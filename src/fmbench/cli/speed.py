@@ -38,7 +38,6 @@ def speed(argv: list[str]) -> int:
     parser.option("seconds", float, 1.0, "of measuring, for each figure")
     parser.option("threads", int | None, None, "of PyTorch (default: PyTorch's choice)")
     parser.option("stage", str | None, None, "time its steps (default: the last that learns)")
-    parser.flag("compile", "send the model's forward through torch.compile")
     parser.option(
         "image_size",
         tuple[int, int] | None,
@@ -97,7 +96,6 @@ def _of_one(config: Config, values: dict[str, Any]) -> speeds.Report:
         data=data,
         seconds=values["seconds"],
         stage=values["stage"],
-        compiled=values["compile"],
     )
 
 

@@ -51,7 +51,6 @@ def measure(
     data: FurnaceData | None = None,
     seconds: float = 1.0,
     stage: str | None = None,
-    compiled: bool = False,
 ) -> Report:
     """What `fmbench speed` shows, as a report of one row.
 
@@ -65,7 +64,6 @@ def measure(
         seconds: of measuring, for each figure.
         stage: whose steps are timed, of a model that trains in several; by default the last that
             learns by gradient.
-        compiled: whether the model's forward goes through `torch.compile`.
 
     Raises:
         ValueError: no such stage, or options that do not fit together.
@@ -77,8 +75,8 @@ def measure(
     bare = highest(device)
     detector = _detector(config, problem).to(device)
     learning = _learning(detector, stage)
-    if compiled:
-        detector.model.compile()
+    if config.compile:
+        detector.model.compile(mode=config.compile)
     clock = Clock(seconds)
     top = _go_through(config, detector, learning, batch, clock)
     detector = cast(Detector, precision.convert_module(detector)).to(device).eval()
@@ -123,7 +121,7 @@ def measure(
         problem=asdict(problem),
         batch_size=batch_size,
         stage=learning.name if learning else None,
-        compiled=compiled,
+        compiled=config.compile is not None,
         data=data.description if data else None,
         figures=figures,
     )
