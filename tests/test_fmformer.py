@@ -217,7 +217,7 @@ p, cpu = problem("cross", frames=8, image_size=(64, 64), current_samples=240), t
 model = FmFormer(p, checkpoint=sys.argv[1] == "True")
 forget(cpu)
 before = highest(cpu)
-model(batch(p, size=8)).logits.sum().backward()
+model(batch(p, size=16)).logits.sum().backward()
 print(highest(cpu) - before)
 """
 

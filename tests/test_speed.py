@@ -75,7 +75,8 @@ def test_figures_of_a_stack_of_linear_layers_are_those_counted_by_hand() -> None
     for name, value in figures.items():
         assert value is not None, name
         assert math.isfinite(value), name
-        assert value > 0, name
+        # A process that has done other work before may find room without growing.
+        assert value > 0 or (name == "memory" and value == 0), name
     assert figures["latency_p50"] <= figures["latency_p99"]  # type: ignore[operator]
     for side in ("forward", "training"):
         assert figures[f"achieved_{side}"] == pytest.approx(

@@ -66,13 +66,13 @@ def ceiling(
         products: further sizes to try, such as a model's largest.
         dtype: of both matrices.
         device: where.
-        seconds: of measuring, in all.
+        seconds: of measuring, for each size.
     """
     tried = [*((n, n, n) for n in SQUARES[device.type]), *products]
     rates = []
     for m, k, n in tried:
         a = torch.randn(m, k, device=device).to(dtype)
         b = torch.randn(n, k, device=device).to(dtype).T  # as a linear layer has its weight
-        taken = durations(lambda a=a, b=b: a @ b, seconds=seconds / len(tried), device=device)  # type: ignore[misc]
+        taken = durations(lambda a=a, b=b: a @ b, seconds=seconds, device=device)  # type: ignore[misc]
         rates.append(2 * m * k * n / min(taken))
     return max(rates)
