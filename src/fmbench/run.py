@@ -18,7 +18,7 @@ import lightning as L
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import distributed
 
 from fmbench import checkpoint as checkpoints
@@ -32,6 +32,7 @@ from fmbench.nn import Standardize
 from fmbench.progress import describe, say
 from fmbench.provenance import git_commit, versions
 from fmbench.registry import create_model, find_model
+from fmbench.tracker import Tracker, track
 from fmbench.train import interruptible, places, quiet, train
 from fmbench.types import Modality
 
@@ -140,8 +141,8 @@ def fit(
             resume=start,
         )
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and done.is_global_zero:
-            logger.experiment.finish()  # the next training in this process has a run of its own
+        if isinstance(logger, Tracker) and done.is_global_zero:
+            logger.finish()
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()  # one process measures, over the whole part
         if not done.is_global_zero:
@@ -366,9 +367,7 @@ def _changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _loggers(config: Config, run: Path) -> list[Logger]:
     loggers: list[Logger] = [CSVLogger(run, name="log")]
     if config.logger == "wandb":
-        wandb = WandbLogger(name=run.name, save_dir=run, project="fmbench")
-        wandb.log_hyperparams(flat(_plain(asdict(config))))  # a sweep names its parameters so
-        loggers.append(wandb)
+        loggers.append(track(run, flat(_plain(asdict(config)))))  # a sweep names parameters so
     return loggers
 
 
