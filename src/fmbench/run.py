@@ -31,6 +31,7 @@ from fmbench.lit import Detector, Loss, Optim
 from fmbench.nn import Standardize
 from fmbench.progress import describe, say
 from fmbench.provenance import git_commit, versions
+from fmbench.ranks import together
 from fmbench.registry import create_model, find_model
 from fmbench.tracker import Tracker, track
 from fmbench.train import interruptible, places, quiet, train
@@ -204,7 +205,8 @@ def test(
             enable_progress_bar=False,
             use_distributed_sampler=False,
         )
-        engine.test(detector, datamodule=part, verbose=False)
+        with together(engine):
+            engine.test(detector, datamodule=part, verbose=False)
     metrics = detector.rates
     if engine.world_size > 1:
         distributed.destroy_process_group()

@@ -21,6 +21,7 @@ from fmbench.data import FurnaceData
 from fmbench.guard import Best, Guard, Killable, Stopped
 from fmbench.lit import Detector, Means
 from fmbench.progress import on_terminal, progress, say
+from fmbench.ranks import together
 from fmbench.stages import Solve, Stage, share_epochs
 
 LOWER_IS_BETTER = ("loss", "fdr", "mdr")
@@ -146,7 +147,8 @@ def _learn(
         if isinstance(L.Trainer(**options).strategy, DDPStrategy):  # a turn is not all parameters
             options["strategy"] = "ddp_find_unused_parameters_true"
     trainer = L.Trainer(**options)
-    trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
+    with together(trainer):
+        trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
     return trainer
 
 
@@ -163,7 +165,8 @@ def _solve(
         "limit_predict_batches": options.get("limit_train_batches"),
     }
     trainer = L.Trainer(**options)
-    trainer.predict(detector, datamodule=data, return_predictions=False, weights_only=True)
+    with together(trainer):
+        trainer.predict(detector, datamodule=data, return_predictions=False, weights_only=True)
     for name in ("best", "last"):
         trainer.save_checkpoint(folder / f"{name}.ckpt", weights_only=False)
     return trainer

@@ -37,6 +37,8 @@ COMMANDS = {
 }
 
 MAX_ERROR_LINES = 6
+MAX_ERROR_WIDTH = 400
+"""Characters of a line; a message repeats what it was given."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def explain(error: BaseException) -> tuple[int, list[str]]:
     """The exit status of what stopped a command, and the few lines that say so."""
+    notes = getattr(error, "__notes__", [])
     # Lightning answers Ctrl-C by closing down and raising SystemExit out of the KeyboardInterrupt.
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-        return 130, ["fmbench: error: interrupted", *getattr(error, "__notes__", [])]
+        return 130, ["fmbench: error: interrupted", *notes]
     if isinstance(error, SystemExit):
         notes = getattr(error, "__notes__", [])
         said = [f"fmbench: error: {error}", *notes] if notes else []
@@ -71,10 +74,15 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     elif not isinstance(error, (ValueError, OSError)) and not _is_lightnings_refusal(error):
         status = 1
         text = f"{type(error).__name__}: {text}\nThis is unexpected; --debug shows where it was."
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    lines = [_cut(line.rstrip()) for line in text.splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
     if len(lines) > MAX_ERROR_LINES:
         lines = [*lines[: MAX_ERROR_LINES - 1], "(shortened; --debug shows all)"]
-    return status, [f"fmbench: error: {lines[0]}", *lines[1:]]
+    return status, [f"fmbench: error: {lines[0]}", *lines[1:], *notes]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_ERROR_WIDTH else f"{line[:MAX_ERROR_WIDTH]} …"
 
 
 def _is_lightnings_refusal(error: BaseException) -> bool:
