@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from fmbench.errors import nearest
+from fmbench.plain import from_yaml
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -198,8 +198,8 @@ class Parser(ArgumentParser):
                 yield word
                 continue
             try:
-                content = yaml.safe_load(text)
-            except yaml.YAMLError:
+                content = from_yaml(text, f"--{name}")
+            except ValueError:
                 content = text
             if not isinstance(content, Mapping):
                 raise ValueError(f"--{name} is {text!r}; it takes a mapping of its options")
@@ -327,17 +327,3 @@ def shipped(folder: str) -> Path:
     """A folder that comes with the code: inside the package once installed, else beside `src`."""
     inside = Path(__file__).parent / folder
     return inside if inside.is_dir() else Path(__file__).parents[2] / folder
-
-
-def read_yaml(path: Path) -> Any:
-    """The plain content of a YAML file.
-
-    Raises:
-        ValueError: it is not YAML, or holds a tag that would build an object.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ValueError(f"{where}: {getattr(error, 'problem', None) or error}") from None

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
 
-from fmbench.config import Parser, find_config, nest, peek, read_yaml
+from fmbench.config import Parser, find_config, nest, peek
 from fmbench.data import FurnaceData
 from fmbench.lit import Loss, Optim
+from fmbench.plain import read_yaml
 from fmbench.registry import find_model
 from fmbench.run import Config
 

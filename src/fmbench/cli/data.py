@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fmbench.cli.bar import progress
 from fmbench.config import Parser
 from fmbench.errors import nearest
+from fmbench.plain import from_yaml
 from fmbench.simulator import PRESETS, write_dataset
 
 DEFAULT_ROOT = "data/sim"
@@ -99,7 +98,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set {text}: write NAME=VALUE, such as process.beta=0")
-    return name, yaml.safe_load(value)
+    return name, from_yaml(value, f"--set {name}")
 
 
 def select(argv: list[str]) -> int:

@@ -22,9 +22,10 @@ from fmbench.data.faults import (
     check_timestamps,
 )
 from fmbench.data.recording import CURRENT_RATE, LazyRecording, SingleFileRecording, stem
-from fmbench.data.root import SPLITS, Part, frame_list, is_lazy, mat_files, part_folder, read_json
+from fmbench.data.root import SPLITS, Part, frame_list, is_lazy, mat_files, part_folder
 from fmbench.data.windows import Ints, WindowSpec
 from fmbench.errors import nearest
+from fmbench.plain import read_json
 
 
 def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:

@@ -25,6 +25,7 @@ from fmbench.data.recording import (
     stem,
 )
 from fmbench.errors import nearest
+from fmbench.plain import read_json
 
 Part = Literal["pixel-level", "class-level", "unlabelled"]
 SPLITS = ("train", "val", "test")
@@ -151,14 +152,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def read_json(path: Path) -> Any:
-    """Raises: ValueError: the file is no JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from None
-
-
 def is_lazy(folder: Path) -> bool:
     """Whether a part's frames are rendered on demand."""
     if not (folder / "timestamps").is_dir():
@@ -204,7 +197,7 @@ def frame_list(path: Path, key: str, value: Any) -> NDArray[np.int64]:
     Raises:
         ValueError: anything but a list of whole numbers.
     """
-    if not isinstance(value, list) or any(type(frame) is not int for frame in value):
+    if not isinstance(value, list) or not all(type(f) is int and abs(f) < 2**31 for f in value):
         raise ValueError(f"{path}: {key!r} must be a list of whole numbers (frame positions)")
     return np.unique(np.asarray(value, dtype=np.int64))
 

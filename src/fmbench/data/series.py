@@ -33,13 +33,16 @@ def read_columns(path: Path) -> pd.DataFrame:
         ValueError: the file is missing, empty or no CSV.
     """
     try:
-        return pd.read_csv(
+        table = pd.read_csv(
             path, dtype={0: str}, skipinitialspace=True, skip_blank_lines=False, low_memory=False
         )
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: no CSV with a header line: {str(error).strip()}") from None
+    if not table.shape[1]:
+        raise ValueError(f"{path}: no CSV with a header line: its first line is blank")
+    return table
 
 
 def parse_seconds(text: pd.Series[str]) -> NDArray[np.int64]:
@@ -94,7 +97,8 @@ def read_currents(path: Path) -> Currents:
 def parse_amperes(table: pd.DataFrame) -> NDArray[np.float32]:
     """(R, C) of every column but the first; NaN where a cell is no number."""
     phases = [pd.to_numeric(table.iloc[:, k], errors="coerce") for k in range(1, table.shape[1])]
-    return np.stack([phase.to_numpy(dtype=np.float32) for phase in phases], axis=1)
+    with np.errstate(over="ignore"):  # what is too large for float32 is no finite number
+        return np.stack([phase.to_numpy(dtype=np.float32) for phase in phases], axis=1)
 
 
 def format_seconds(seconds: NDArray[np.int64]) -> list[str]:

@@ -15,9 +15,10 @@ from fmbench.data.recording import (
     Recording,
     SingleFileRecording,
 )
-from fmbench.data.root import SPLITS, Part, frame_list, read_json, recordings_of
+from fmbench.data.root import SPLITS, Part, frame_list, recordings_of
 from fmbench.data.windows import Ints
 from fmbench.ingest.align import Described, describe_currents, describe_frame, describe_video
+from fmbench.plain import read_json
 
 UNREADABLE = (ValueError, OSError, RuntimeError, KeyError)
 """What a damaged file raises, here or in h5py."""

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+LATEST = 9.2e9
+"""Seconds since 1970, in the year 2261, where the nanoseconds of pandas end."""
 FORMATS = "YYYY-MM-DD HH:MM:SS[.fff], or seconds since 1970"
 
 
@@ -24,7 +26,12 @@ def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArr
     """
     numbers = pd.to_numeric(column, errors="coerce")
     if form is None and numbers.notna().all():
-        return np.asarray(numbers, np.float64)
+        seconds = np.asarray(numbers, np.float64)
+        odd = np.flatnonzero(~(np.abs(seconds) < LATEST))
+        if odd.size:
+            cell = column.iloc[odd[0]]
+            raise ValueError(f"{path}, line {odd[0] + 2}: {cell!r} is no time; expected {FORMATS}")
+        return seconds
     parsed = pd.to_datetime(column, format=form or "ISO8601", errors="coerce")
     bad = np.flatnonzero(parsed.isna())
     if bad.size:

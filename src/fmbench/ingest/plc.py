@@ -15,6 +15,8 @@ from fmbench.errors import nearest
 from fmbench.ingest.clock import clock, parse_times, spread_within_seconds
 
 HALF = 0.5
+LONGEST = 120 * 86400
+"""Seconds of a log; every half second of them takes memory, whatever was logged."""
 SHOWN = 3
 """How many of a kind a message lists."""
 
@@ -65,6 +67,8 @@ def read_plc(
     ) as error:
         raise ValueError(f"{path}: no CSV with a header line: {str(error).strip()}") from None
     known = [str(name) for name in table.columns]
+    if not known:
+        raise ValueError(f"{path}: no CSV with a header line: its first line is blank")
     time = time or known[0]
     phases = list(phases) or [name for name in known if name != time]
     for name in (time, *phases):
@@ -95,6 +99,13 @@ def read_plc(
         )
     kept = np.isfinite(values[order]).all(axis=1)
     seconds, values = seconds[order][kept], values[order][kept]
+    if not len(seconds):
+        raise ValueError(f"{path}: no row has a number in each of {', '.join(phases)}")
+    if seconds[-1] - seconds[0] > LONGEST:
+        raise ValueError(
+            f"{path}: its times run from {clock(seconds[0])} to {clock(seconds[-1])}; one of them"
+            f" must be wrong, or cut the log to the days of the video ({LONGEST // 86400} at most)"
+        )
     repeated = np.flatnonzero(np.diff(seconds) == 0)
     if repeated.size:
         remarks.append(f"{repeated.size} times come twice, {_times(seconds[repeated])}; averaged")

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.config import read_yaml
 from fmbench.ingest.video import RawVideo
+from fmbench.plain import read_yaml
 
 LARGE = 256
 """Pixels to a side that are left for the last of several averages; rounding between them is then

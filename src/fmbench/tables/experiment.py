@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from fmbench.config import find_config, read_yaml, shipped
+from fmbench.config import find_config, shipped
 from fmbench.errors import nearest
 from fmbench.options import config_of
+from fmbench.plain import read_yaml
 from fmbench.registry import find_model
 from fmbench.run import Config
 from fmbench.types import Modality

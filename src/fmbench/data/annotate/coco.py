@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmbench.data.root import read_json
+from fmbench.plain import read_json
 
-FILE = re.compile(r"(?:.*/)?(?P<recording>[^/]+)/[^/]*?(?P<frame>\d+)\.[A-Za-z]+")
+LARGE = 1e9
+"""Pixels; no frame has a larger side, and NaN is not below it."""
+FILE = re.compile(r"(?:.*/)?(?P<recording>[^/]+)/[^/]*?(?<!\d)(?P<frame>\d{1,15})\.[A-Za-z]+")
 IMAGE = "'file_name' as NAME/frame_001200.png, or 'recording' and 'frame'"
 
 
@@ -36,15 +38,16 @@ def read_coco(path: Path) -> dict[str, list[dict[str, Any]]]:
     places = {}
     for number, image in enumerate(images, 1):
         where = f"{path}: image {number}"
-        if not isinstance(image, Mapping) or "id" not in image:
-            raise ValueError(f"{where} has no 'id'")
+        if not isinstance(image, Mapping) or type(image.get("id")) not in (int, str):
+            raise ValueError(f"{where} has no 'id', a whole number or text")
         places[image["id"]] = _place(where, image)
     tracks: dict[tuple[str, Any], dict[int, list[float]]] = {}
     for number, annotation in enumerate(annotations, 1):
         where = f"{path}: annotation {number}"
-        if not isinstance(annotation, Mapping) or annotation.get("image_id") not in places:
+        image_id = annotation.get("image_id") if isinstance(annotation, Mapping) else None
+        if type(image_id) not in (int, str) or image_id not in places:
             raise ValueError(f"{where} names no image of the list 'images' by 'image_id'")
-        recording, frame = places[annotation["image_id"]]
+        recording, frame = places[image_id]
         track = _track(where, annotation)
         boxes = tracks.setdefault((recording, track), {})
         if frame in boxes:
@@ -66,7 +69,7 @@ def read_coco(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _place(where: str, image: Mapping[str, Any]) -> tuple[str, int]:
     """The recording and frame of an image."""
-    if "recording" in image and "frame" in image:
+    if "recording" in image and type(image.get("frame")) in (int, float, str):
         return str(image["recording"]), image["frame"]
     match = FILE.fullmatch(str(image.get("file_name")))
     if match is None:
@@ -88,7 +91,11 @@ def _track(where: str, annotation: Mapping[str, Any]) -> Any:
 
 def _corners(where: str, box: Any) -> list[float]:
     """[x, y, width, height] as [top, left, bottom, right]."""
-    if not isinstance(box, list) or len(box) != 4 or any(type(v) not in (int, float) for v in box):
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(type(side) in (int, float) and abs(side) < LARGE for side in box)
+    ):
         raise ValueError(f"{where}: 'bbox' is {box!r}; expected [x, y, width, height]")
     x, y, width, height = box
     return [y, x, y + height, x + width]

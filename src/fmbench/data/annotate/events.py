@@ -18,7 +18,6 @@ recording's frame; bottom and right are where it ends, so that [0, 0, 64, 64] is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from fmbench.data.annotate.coco import LARGE, read_coco
 from fmbench.data.recording import Recording
 from fmbench.errors import nearest
+from fmbench.plain import read_yaml
 
 MARKS = ("onset", "apex", "offset")
 KEYS = (*MARKS, "boxes")
@@ -66,11 +67,9 @@ def read_events(path: Path, recordings: Sequence[Recording]) -> dict[str, list[E
     if not path.is_file():
         raise ValueError(f"{path}: no such file; --events takes YAML, or COCO-style JSON")
     if path.suffix == ".json":
-        from fmbench.data.annotate.coco import read_coco
-
         content: Mapping[str, Sequence[Any]] = read_coco(path)
     else:
-        content = _recordings(path, _read_yaml(path))
+        content = _recordings(path, read_yaml(path, _Loader))
     known = {recording.name: recording for recording in recordings}
     found = {}
     for key, events in content.items():
@@ -100,15 +99,6 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=node.value[twice][0].start_mark,
             )
         return content
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ValueError(f"{where}: {getattr(error, 'problem', None) or error}") from None
 
 
 def _recordings(path: Path, content: Any) -> Mapping[str, Sequence[Any]]:
@@ -196,7 +186,7 @@ def _box(where: str, box: Any, size: tuple[int, int]) -> list[float]:
     if (
         not isinstance(box, Sequence)
         or len(box) != 4
-        or any(type(side) not in (int, float) or not math.isfinite(side) for side in box)
+        or not all(type(side) in (int, float) and abs(side) < LARGE for side in box)
     ):
         raise ValueError(f"{where} is {box!r}; expected four numbers [top, left, bottom, right]")
     top, left, bottom, right = (float(side) for side in box)
