@@ -28,7 +28,7 @@ STOPPED = 5
 stops all of them, nobody looks, and they go on later as if nothing had been."""
 GRACE = 3
 """Seconds in which a broken connection turns out to be the end of another process."""
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+INTERRUPTED = tuple(128 + each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
 """Exit statuses of a process that was asked to end; all of them are, and the first one writes."""
 FIRST = "FMBENCH_FIRST_PROCESS"
 WATCH = "fmbench-ranks"

@@ -65,7 +65,6 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         return 130, ["fmbench: error: interrupted", *notes]
     if isinstance(error, SystemExit):
-        notes = getattr(error, "__notes__", [])
         said = [f"fmbench: error: {error}", *notes] if notes else []
         return (error.code if isinstance(error.code, int) else int(error.code is not None)), said
     status, text = 2, str(error)
