@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +23,7 @@ from fmbench.data.dataset import (
     WindowDataset,
     WindowLoader,
     as_it_is,
+    end_workers,
     heedless,
 )
 from fmbench.data.moments import Statistics, measure
@@ -340,7 +343,7 @@ class FurnaceData(LightningDataModule):
         return self._loader(windows, batch_sampler=batches)
 
     def _loader(self, windows: WindowDataset, **order: Any) -> DataLoader[Batch]:
-        return WindowLoader(
+        loader = WindowLoader(
             windows,
             collate_fn=as_it_is,
             # The workers' seeds, which nothing uses. Drawn from torch's own generator they would
@@ -352,6 +355,8 @@ class FurnaceData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **order,
         )
+        atexit.register(end_workers, weakref.ref(loader))
+        return loader
 
     def _why_empty(self, split: str) -> str:
         listed = sum(len(frames) for frames in self._lists_of(split).values())

@@ -10,6 +10,7 @@ import copy
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
+from weakref import ReferenceType
 
 import numpy as np
 import pandas as pd
@@ -321,6 +322,16 @@ def heedless(worker: int) -> None:
     """What asks a training to stop may be sent to its workers too, which it needs until it does."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_workers(loader: ReferenceType[WindowLoader]) -> None:
+    """At this process' end: else multiprocessing sends SIGTERM, which they do not heed, and waits.
+
+    Lightning, and a traceback, can hold a loader until then.
+    """
+    begun = getattr(loader(), "_iterator", None)
+    if begun is not None:
+        begun._shutdown_workers()
 
 
 def as_it_is(batch: Any) -> Any:
