@@ -288,16 +288,18 @@ def frames_and_labels(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.D
     Raises:
         ValueError: no frames, or axes other than [T, 3, W, H] and [T, W, H].
     """
-    data = file.get("data", file.get("video"))
+    try:
+        keys = ", ".join(map(str, file)) or "nothing"
+        data, label = file.get("data", file.get("video")), file.get("label")
+    except (OSError, RuntimeError, KeyError) as error:  # h5py's, of damage in what is no pixel
+        raise ValueError(f"{path} is damaged ({error}); copy it again") from None
     if not isinstance(data, h5py.Dataset):
-        keys = ", ".join(file) or "nothing"
         raise ValueError(f"{path} has no 'data' (or 'video'); it holds {keys}")
     if data.ndim != 4 or data.shape[1] != 3:
         raise ValueError(
             f"{path}: '{data.name[1:]}' is {list(data.shape)}; expected [T, 3, W, H] as h5py shows "
             "it, which is [H W 3 T] in MATLAB"
         )
-    label = file.get("label")
     if label is None:
         return data, None
     frames, sides = data.shape[0], data.shape[2:]
