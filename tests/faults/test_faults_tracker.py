@@ -71,7 +71,6 @@ def train(root: Path, tmp_path: Path, fault: str, **settings: str) -> tuple[str,
     return "" if kept else f"metrics: {log}", told
 
 
-@pytest.mark.slow
 def test_wandb_without_a_key(root: Path, tmp_path: Path, fault: Callable[..., Any]) -> None:
     row = fault("W&B: no key", promise=PROMISE)
     wrong, told = train(root, tmp_path, "")
@@ -80,6 +79,7 @@ def test_wandb_without_a_key(root: Path, tmp_path: Path, fault: Callable[..., An
     row.trial(len([*tmp_path.glob("run/wandb/offline-run-*/*.wandb")]) == 1, "nothing to sync")
 
 
+@pytest.mark.slow
 def test_wandb_with_nobody_at_the_address(
     root: Path, tmp_path: Path, fault: Callable[..., Any]
 ) -> None:
