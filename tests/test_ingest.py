@@ -670,7 +670,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(
 
     monkeypatch.setattr(Region, "cut", full)
     told = fmbench(*words(raw, tmp_path))
-    refused(told, "furnace.mat: No space left on device; nothing of it was written")
+    refused(told, "furnace.mat: No space left on device (", " free); nothing of it was written")
     assert "synchronously" not in told.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -97,14 +97,19 @@ class MaskHead(nn.Module):
 
     def forward(self, tokens: Tensor, dilated: Tensor | None) -> Tensor:
         """(B, n_t, n_h, n_w, D) -> (B, K, H, W) logits."""
-        image = self.merge(rearrange(tokens, "b t y x d -> b (t d) y x"))
+        image = self.merge(_as_image(tokens))
         if dilated is not None:
-            coarse = self.merge_dilated(rearrange(dilated, "b t y x d -> b (t d) y x"))
+            coarse = self.merge_dilated(_as_image(dilated))
             image = image + self.upsample_dilated(coarse)
         for stage in self.upsample:
             image = stage(image)
         logits: Tensor = self.classify(image)
         return logits
+
+
+def _as_image(tokens: Tensor) -> Tensor:
+    """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), channels last in memory, as the tokens are."""
+    return torch.movedim(rearrange(tokens, "b t y x d -> b y x (t d)"), -1, 1)
 
 
 class OfficialFmFormer(nn.Module):

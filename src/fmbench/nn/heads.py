@@ -91,8 +91,10 @@ class DenseHead(nn.Module):
         return logits
 
     def _as_image(self, tokens: Tensor) -> Tensor:
-        """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), time-major."""
+        """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), time-major, channels last in memory, as
+        the tokens are."""
         grid = torch.movedim(tokens, -1, 1)
-        return rearrange(
-            resize_grid(grid, (self.steps, *grid.shape[3:])), "b d t y x -> b (t d) y x"
+        image = rearrange(
+            resize_grid(grid, (self.steps, *grid.shape[3:])), "b d t y x -> b y x (t d)"
         )
+        return torch.movedim(image, -1, 1)
