@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -120,36 +123,46 @@ def rates(found: dict[str, Step], rounds: int, batch_size: int) -> dict[str, tup
     }
 
 
+def measured(task: str, mode: str, given: argparse.Namespace) -> None:
+    """Prints the rows of one task, in a process of its own: what another has left of memory to
+    allot is worth a third of the transcription's time."""
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    brain_float = "avx512_bf16" in flags or "amx_bf16" in flags
+    network = OfficialFmFormer(Problem(modality=Modality.CROSS, dense=task == "mask"))
+    learn = mode == "training"
+    found, apart = steps(network, given.batch_size, learn, brain_float, given.compile)
+    for name, (rate, ratio) in rates(found, given.rounds, given.batch_size).items():
+        print(f"| {task}, {mode} | {name} | {rate:.1f} | {ratio:.2f} | {apart[name]:.1e} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="as well, by torch.compile (slow)")
+    parser.add_argument("--one", nargs=2, metavar=("TASK", "MODE"))
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    brain_float = "avx512_bf16" in flags or "amx_bf16" in flags
+    if given.one:
+        measured(*given.one, given)
+        return
     lines = []
-    for dense in (False, True):
-        torch.manual_seed(0)
-        network = OfficialFmFormer(Problem(modality=Modality.CROSS, dense=dense))
-        for learn in (False, True):
-            found, apart = steps(network, given.batch_size, learn, brain_float, given.compile)
-            what = f"{'mask' if dense else 'class'}, {'training' if learn else 'inference'}"
-            for name, (rate, ratio) in rates(found, given.rounds, given.batch_size).items():
-                lines.append(f"| {what} | {name} | {rate:.1f} | {ratio:.2f} | {apart[name]:.1e} |")
-                print(lines[-1], flush=True)
-            torch.compiler.reset()
+    for task, mode in product(("class", "mask"), ("inference", "training")):
+        command = [sys.executable, *sys.argv, "--one", task, mode]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        lines += done.stdout.splitlines()
+        print(done.stdout, end="", flush=True)
     text = "\n".join(
         [
             "# The released network: fmbench beside a plain transcription",
             "",
             f"`python benchmarks/official.py`: batches of {given.batch_size}, {given.threads}"
             f' threads, PyTorch {torch.__version__}. "Times" is against the transcription of the'
-            " same round, median of"
-            f' {given.rounds} rounds; "apart" is the largest difference of an output.',
+            f' same round, median of {given.rounds} rounds; "apart" is the largest difference of'
+            " an output.",
             "",
             "| task | variant | windows/s | times | apart |",
             "| --- | --- | --- | --- | --- |",
