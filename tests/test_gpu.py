@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import fmbench
-from fmbench.config import find_config, read_yaml
+from fmbench.config import find_config
 from fmbench.options import config_of
+from fmbench.plain import read_yaml
 from fmbench.run import fit
 from test_run import config, root
 
