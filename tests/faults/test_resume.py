@@ -154,7 +154,7 @@ def test_a_row_that_is_broken_off_ends_where_an_unbroken_one_does(
             places += [("training_step", draw.randrange(1, steps + 1), ask)]
             places += [("training_step", draw.randrange(STEPS + 1, steps + 1), crash)]
         places += [("validation_step", 2, ask) if learns_last else ("predict_step", 2, crash)]
-        for number, (call, at, how) in enumerate(places):
+        for number, (call, at, how) in enumerate(places[: trials(1, 3)]):
             run = tmp_path / f"broken-{workers}-{number}"
             with interrupted(call, at, how), pytest.raises((Stopped, RuntimeError)):
                 fit(asked, run=run)
