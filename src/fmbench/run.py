@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from fmbench import checkpoint as checkpoints
@@ -124,8 +125,10 @@ def fit(
         raise ValueError(f"{run} holds a run already; go on with --resume auto, or choose another")
 
     run.mkdir(parents=True, exist_ok=True)
-    remove_halves(run)
-    write_text(run / "config.yaml", config.to_yaml())
+    # By one process alone: another would remove what it is writing.
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        remove_halves(run)
+        write_text(run / "config.yaml", config.to_yaml())
     say(f"{config.model} ({modality}, {describe(detector)}) on {data.description}; run: {run}")
     if config.compile:
         model.compile(mode=config.compile)  # in place: a checkpoint has the same names
