@@ -15,6 +15,7 @@ from fmbench.config import find_config
 from fmbench.options import config_of
 from fmbench.plain import read_yaml
 from fmbench.run import fit
+from test_contract import SMALL
 from test_run import config, root
 
 __all__ = ["root"]  # a fixture
@@ -69,6 +70,22 @@ def test_bfloat16_trains_with_a_fused_optimizer_and_clipping(root: Path, tmp_pat
     )
     assert 0 < apart(plain, low) < 0.02
     assert loss(tmp_path / "plain") == pytest.approx(loss(tmp_path / "low"), rel=0.02)
+
+
+def test_a_training_goes_on_computed_in_another_way(root: Path, tmp_path: Path) -> None:
+    begun = config(root, epochs=1)
+    fit(begun, run=tmp_path)
+    on = replace(begun, optim={**begun.optim, "fused": True}, net={**begun.net, "checkpoint": True})
+    fit(replace(on, trainer={**begun.trainer, "max_epochs": 2}), run=tmp_path, resume="auto")
+    assert json.loads((tmp_path / "val.json").read_text())["epochs"] == 2
+
+
+def test_optimizers_that_take_turns_are_clipped_in_bfloat16_too(root: Path, tmp_path: Path) -> None:
+    turns = {"model": "ssfggan", "net": SMALL["ssfggan"]}
+    optim, low = {"lr": 1e-3, "fused": True}, {"precision": "bf16-mixed"}
+    clipped = trained(root, tmp_path / "clipped", low, optim=optim, **turns)
+    free = trained(root, tmp_path / "free", low | {"gradient_clip_val": None}, optim=optim, **turns)
+    assert apart(clipped, free) > 0
 
 
 @pytest.mark.slow

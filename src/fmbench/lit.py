@@ -188,7 +188,7 @@ class Detector(L.LightningModule):
             loss = self._descend(turn.losses, batch)
             self.manual_backward(loss)
             if self.clip is not None:
-                self.clip_gradients(optimizer, self.clip, "norm")
+                self.configure_gradient_clipping(optimizer, self.clip, "norm")
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
@@ -306,7 +306,8 @@ class Detector(L.LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.optim.fused and scaler is None and gradient_clip_algorithm in (None, "norm"):
             if gradient_clip_val:
-                clip_grad_norm_(self.parameters(), gradient_clip_val)
+                groups = optimizer.param_groups
+                clip_grad_norm_((p for g in groups for p in g["params"]), gradient_clip_val)
             return
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

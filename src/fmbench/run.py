@@ -41,6 +41,18 @@ from fmbench.types import Modality
 __all__ = ["Config", "curve", "fit", "load", "test"]
 
 
+NO_OTHER_RUN = (
+    "logger",
+    "compile",
+    "data.root",
+    "data.num_workers",
+    "optim.fused",
+    "net.checkpoint",
+)
+"""Options that make no other training: where the data lies, who loads it, where the log goes, how
+fast it is computed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A training, resolved.
@@ -290,11 +302,11 @@ def curve(run: Path, metric: str) -> list[float]:
     return [seen[epoch] for epoch in sorted(seen)]
 
 
-MAY_DIFFER = re.compile(
-    r"logger|data\.(root|num_workers)"
-    r"|trainer\.(max_epochs|max_steps|max_time|accelerator|devices|num_nodes|strategy)"
+UNTIL_WHEN = re.compile(
+    r"trainer\.(max_epochs|max_steps|max_time|accelerator|devices|num_nodes|strategy)"
 )
-"""Where a training runs, and until when: it may go on with others of these."""
+"""On what a training runs, and until when: it may go on with others of these, and of
+NO_OTHER_RUN."""
 
 
 def _resume_from(
@@ -362,7 +374,9 @@ def _changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{name} is {after.get(name)!r}, was {before.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and not MAY_DIFFER.fullmatch(name)
+        if before.get(name) != after.get(name)
+        and name not in NO_OTHER_RUN
+        and not UNTIL_WHEN.fullmatch(name)
     ]
     if was["data_fingerprint"] != now["data_fingerprint"]:
         lines.append(f"the recordings are {now['trained_on']}, were {was['trained_on']}")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fmbench.atomic import write_text
 from fmbench.data import FurnaceData
 from fmbench.metrics import Counts
-from fmbench.run import Config, curve
+from fmbench.run import NO_OTHER_RUN, Config, curve
 from fmbench.simulator import read_tags
 
 PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
@@ -81,22 +81,10 @@ class Job:
         return run / "tests" / self.key[:10] if self.test else run
 
 
-NO_OTHER_RUN = (
-    "logger",
-    "compile",
-    "data.root",
-    "data.num_workers",
-    "optim.fused",
-    "net.checkpoint",
-)
-"""Options that a result does not depend on."""
-
-
 def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingProxyType({})) -> str:
     """SHA-256 of a resolved configuration, its data's fingerprint, and what differs in the test.
 
-    Where the data lies, who loads it, where the log goes and how fast it is computed make no other
-    run.
+    NO_OTHER_RUN make no other key.
     """
     content = asdict(config)
     for name in NO_OTHER_RUN:
