@@ -17,6 +17,7 @@ import pytest
 
 from fmbench.atomic import write_text
 from fmbench.provenance import git_commit, versions
+from recordings import write_root
 
 
 @dataclass
@@ -63,6 +64,14 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fault]]:
         assert each.kept, f"{each.name}: no trial was recorded"
         if each.broken:
             pytest.fail(f"{each.name}: {len(each.broken)} of {len(each.kept)}: {each.broken}")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small recordings; a module may damage its own."""
+    folder = tmp_path_factory.mktemp("recordings")
+    write_root(folder, recordings=2, seconds=60, size=(32, 32))
+    return folder
 
 
 @pytest.fixture(scope="session")

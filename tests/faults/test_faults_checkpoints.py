@@ -23,14 +23,7 @@ from fmbench import checkpoint
 from fmbench.cli import main
 from fmbench.run import fit
 from recordings import write_root
-from test_resume import config, crash, differences, interrupted, result
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings")
-    write_root(folder, recordings=2, seconds=60, size=(32, 32))
-    return folder
+from test_faults_resume import config, crash, differences, interrupted, result
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ import pytest
 
 from faulty import MESSAGE, environment, words
 from fmbench.run import Config, fit
-from recordings import write_root
 
 LIMIT = 10
 """Seconds in which all must have ended."""
@@ -29,13 +28,6 @@ class Ended(NamedTuple):
     status: int
     seconds: float
     told: str
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings")
-    write_root(folder, recordings=2, seconds=60, size=(32, 32))
-    return folder
 
 
 def train(

@@ -16,7 +16,7 @@ from fmbench.lit import Detector, Loss
 from fmbench.run import fit
 from fmbench.types import Batch
 from recordings import Written, write_root
-from test_resume import STEPS, config, differences, result
+from test_faults_resume import STEPS, config, differences, result
 
 ROWS = [
     ("itransformer", "current"),

@@ -14,19 +14,11 @@ from fmbench.checkpoint import read
 from fmbench.metrics import DetectionMetrics
 from fmbench.run import Config, fit, test
 from fmbench.types import Batch, Prediction
-from recordings import write_root
 
 measure = test  # pytest would take the name for a test's
 del test
 
 ROW = "one seed twice; 0, 2 and 4 workers"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings")
-    write_root(folder, recordings=2, seconds=60, size=(32, 32))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -24,20 +24,12 @@ from conftest import Fault
 from fmbench import checkpoint
 from fmbench.cli import main
 from fmbench.run import fit
-from recordings import write_root
-from test_resume import STEPS, config, differences, result
+from test_faults_resume import STEPS, config, differences, result
 
 pytestmark = pytest.mark.slow
 
 PATIENCE = 120
 EPOCHS = 20
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings")
-    write_root(folder, recordings=2, seconds=60, size=(32, 32))
-    return folder
 
 
 @pytest.fixture(scope="module")
