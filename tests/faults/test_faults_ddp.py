@@ -69,13 +69,18 @@ def train(
     return Ended(started.returncode, seconds, "".join(lines))
 
 
+FAST, SLOW = [(2, 1, "raise")], [(3, 0, "raise"), (2, 1, "SIGKILL"), (3, 2, "SIGSTOP")]
 CASES = [
     pytest.param(
         processes,
         rank,
         act,
         id=f"{act}-{rank}-of-{processes}",
-        marks=() if (processes, rank, act) == (2, 1, "raise") else pytest.mark.slow,
+        marks=()
+        if (processes, rank, act) in FAST
+        else pytest.mark.slow
+        if (processes, rank, act) in SLOW
+        else pytest.mark.full,
     )
     for act in ("raise", "SIGKILL", "SIGSTOP")
     for processes in (2, 3)

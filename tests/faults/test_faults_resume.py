@@ -29,12 +29,21 @@ ROWS = [
     (row["model"], row["modality"])
     for row in yaml.safe_load((shipped("experiments") / "table2.yaml").read_text())["rows"]
 ]
-SHORT = [("itransformer", "current")]
+FAST = [("itransformer", "current")]
+SLOW = [("fmformer", "cross"), ("ssfggan", "cross"), ("dcnn_svm", "cross"), ("bilm", "cross")]
+"""Of the short form: a loss, optimizers in turns, stages of which one solves, stages that learn.
+tests/test_rows.py breaks every row off as well, and compares less."""
 EPOCHS, STEPS = 3, 4  # as many epochs as a method has stages, at most; steps of an epoch
 
 every_row = pytest.mark.parametrize(
     ("name", "modality"),
-    [pytest.param(*row, marks=[] if row in SHORT else pytest.mark.slow) for row in ROWS],
+    [
+        pytest.param(
+            *row,
+            marks=() if row in FAST else pytest.mark.slow if row in SLOW else pytest.mark.full,
+        )
+        for row in ROWS
+    ],
 )
 
 

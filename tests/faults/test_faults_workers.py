@@ -72,12 +72,17 @@ def run(script: str, *words: object, cache: Path) -> str:
     return done.stdout.strip()
 
 
+FAST, SLOW = [("fork", 2, True)], [("spawn", 2, False), ("forkserver", 4, True)]
 CASES = [
     pytest.param(
         method,
         workers,
         chunked,
-        marks=() if (method, workers, chunked) == ("fork", 2, True) else pytest.mark.slow,
+        marks=()
+        if (method, workers, chunked) in FAST
+        else pytest.mark.slow
+        if (method, workers, chunked) in SLOW
+        else pytest.mark.full,
     )
     for method in ("fork", "spawn", "forkserver")
     for workers in (2, 4)
