@@ -204,7 +204,9 @@ def test_the_command_prints_a_table_writes_it_and_compares(
     content["conditions"]["processor"] = "another"
     out.write_text(json.dumps(content))
     assert main([*SPEED, *SHORT, "--compare", str(out)]) == 2
-    assert "another" in capsys.readouterr().err
+    refused = capsys.readouterr()
+    assert "another" in refused.err
+    assert not refused.out, "refused before anything is measured"
     assert main([*SPEED, *SHORT, "--compare", str(out), "--anywhere"]) == 0
     assert "old: another" in capsys.readouterr().out
 

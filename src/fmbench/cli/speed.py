@@ -55,6 +55,8 @@ def speed(argv: list[str]) -> int:
             raise ValueError(f"--threads is {values['threads']}; it must be at least 1")
         torch.set_num_threads(values["threads"])
     old = speeds.read_report(Path(values["compare"])) if values["compare"] else None
+    if old and not values["anywhere"]:  # now, not after minutes of measuring
+        speeds.check_alike(speeds.conditions_here(config), old)
     if values["image_size"] is None:
         ensure(Path(config.data["root"]), own_root="data.root" in given)
     if values["experiment"]:

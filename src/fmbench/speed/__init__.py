@@ -3,12 +3,13 @@
 `fmbench speed` measures; two files of it can be compared.
 """
 
-from fmbench.speed.measure import measure
+from fmbench.speed.measure import conditions_here, measure
 from fmbench.speed.report import (
     FIGURES,
     Figures,
     Report,
     Row,
+    check_alike,
     compared,
     differences,
     in_words,
@@ -23,7 +24,9 @@ __all__ = [
     "Figures",
     "Report",
     "Row",
+    "check_alike",
     "compared",
+    "conditions_here",
     "differences",
     "in_words",
     "markdown",

@@ -128,6 +128,12 @@ def measure(
     return Report(conditions=conditions(device, str(engine.precision)), rows=[row])
 
 
+def conditions_here(config: Config) -> dict[str, Any]:
+    """Under which `measure` will measure: processor, threads, precision."""
+    engine = _engine(config, [])
+    return conditions(engine.strategy.root_device, str(engine.precision))
+
+
 def random_batch(problem: Problem, size: int) -> Batch:
     """`size` windows of noise: uint8 frames, currents of deviation 1, for a model that has not
     measured its training part."""

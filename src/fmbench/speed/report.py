@@ -139,6 +139,19 @@ def table(rows: Sequence[Row]) -> Cells:
     return [["", *titles], *lines]
 
 
+def check_alike(here: Mapping[str, Any], old: Report) -> None:
+    """Ratios of what is measured under the conditions `here` to `old` mean something.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if here != old.conditions:
+        raise ValueError(
+            f"measured on {_words(old.conditions)}; this is {_words(here)}; ratios would mean"
+            " little (--anywhere compares them all the same)"
+        )
+
+
 def compared(new: Report, old: Report, *, anywhere: bool = False) -> Cells:
     """New over old, figure by figure, for the rows of the same label, or where each has one row.
 
@@ -150,11 +163,8 @@ def compared(new: Report, old: Report, *, anywhere: bool = False) -> Cells:
     Raises:
         ValueError: unlike conditions, or no row in common.
     """
-    if new.conditions != old.conditions and not anywhere:
-        raise ValueError(
-            f"measured on {_words(old.conditions)}; this is {_words(new.conditions)}; ratios would"
-            " mean little (--anywhere compares them all the same)"
-        )
+    if not anywhere:
+        check_alike(new.conditions, old)
     before = {row.label: row for row in old.rows}
     if len(new.rows) == len(old.rows) == 1:
         before = {new.rows[0].label: old.rows[0]}
