@@ -158,15 +158,12 @@ def import_official(source: str | Path, target: str | Path) -> Problem:
     trained_on = "the fused magnesium benchmark (weights released by its authors)"
     about = stamp("fmformer-official", net, problem, data, trained_on)
     detector = Detector(network, problem=problem, stamp=about)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "pytorch-lightning_version": L.__version__,
-            "state_dict": detector.state_dict(),
-            "fmbench": about,
-        },
-        target,
-    )
+    content = {
+        "pytorch-lightning_version": L.__version__,
+        "state_dict": detector.state_dict(),
+        "fmbench": about,
+    }
+    Checkpoints().save_checkpoint(content, target)
     return problem
 
 
