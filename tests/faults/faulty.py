@@ -68,7 +68,7 @@ MODELS = {"faulty": Faulty}
 def environment(place: Path, fault: str, **more: str) -> dict[str, str]:
     """That of a process that knows the model, installed in `place`."""
     info = place / "faulty-1.0.dist-info"
-    info.mkdir()
+    info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[fmbench.models]\nfaulty = faulty:MODELS\n")
     paths = [str(place), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from faulty import MESSAGE, environment, words
 from fmbench.run import Config, fit
+from test_faults_resume import differences, result
 
 LIMIT = 10
 """Seconds in which all must have ended."""
@@ -39,13 +41,15 @@ def train(
     epochs: int = 2,
     at: str = "the fault comes now",
     then: Callable[[int], None] = lambda group: None,
+    run: str = "run",
+    **more: object,
 ) -> Ended:
     """A training of several processes; seconds from the line `at` until the last one has ended."""
-    engine = {"trainer__devices": processes, "trainer__max_epochs": epochs}
+    more |= {"trainer__devices": processes, "trainer__max_epochs": epochs}
     if processes > 1:
-        engine["trainer__strategy"] = "ddp"  # type: ignore[assignment]
+        more["trainer__strategy"] = "ddp"
     with subprocess.Popen(
-        [sys.executable, "-m", "fmbench", *words(tmp_path / "run", root, **engine)],
+        [sys.executable, "-m", "fmbench", *words(tmp_path / run, root, **more)],
         env=environment(tmp_path, fault),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -131,6 +135,32 @@ def test_where_all_are_stopped_for_a_while_all_go_on(
     row.trial(ended.status == 0 and "epoch 20 of 20" in ended.told, ended.told[-800:])
 
 
+@pytest.mark.full
+def test_what_is_stopped_goes_on_to_the_same_bits(
+    root: Path, tmp_path: Path, fault: Callable[..., Any]
+) -> None:
+    row = fault(
+        "DDP, 2 processes: SIGTERM at a random moment; resumed",
+        promise="weights, optimizer, metrics and log as of an unbroken training, to the bit",
+    )
+    asked = {"epochs": 8, "model": "itransformer", "net__dropout": 0.3}  # it draws numbers
+    asked |= {"data__epoch_windows": 256, "trainer__log_every_n_steps": 1}
+    train(root, tmp_path, "", 2, run="whole", **asked)
+    whole, draw = result(tmp_path / "whole"), random.Random(0)
+    for trial in range(4):
+
+        def stop(group: int) -> None:
+            time.sleep(draw.uniform(0, 0.3))
+            os.kill(group, signal.SIGTERM)  # the first process; the other one follows
+
+        run = f"broken-{trial}"
+        ended = train(root, tmp_path, "", 2, run=run, at="] epoch 2 of", then=stop, **asked)
+        row.trial(ended.status == 143, f"status {ended.status}: {ended.told[-800:]}")
+        train(root, tmp_path, "", 2, run=run, resume="auto", **asked)
+        other = differences(whole, result(tmp_path / run))
+        row.trial(not other, f"trial {trial}: {other[:3]}")
+
+
 @pytest.fixture(scope="module")
 def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(
@@ -154,7 +184,7 @@ def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["test", "val"])
+@pytest.mark.parametrize("split", ["test", pytest.param("val", marks=pytest.mark.full)])
 def test_counts_are_the_same_for_one_two_and_three_processes(
     trained: Path, tmp_path: Path, split: str, fault: Callable[..., Any]
 ) -> None:
@@ -173,9 +203,9 @@ def test_counts_are_the_same_for_one_two_and_three_processes(
         results.append(json.loads((out / f"{split}.json").read_text())["metrics"])
         tables.append(pd.read_csv(out / f"{split}-predictions.csv"))
     assert sum(results[0][count] for count in ("tn", "fp", "fn", "tp")) == 49
-    for result, table in zip(results[1:], tables[1:], strict=True):
-        assert result == pytest.approx(results[0], abs=1e-6)
+    for rates, table in zip(results[1:], tables[1:], strict=True):
+        assert rates == pytest.approx(results[0], abs=1e-6)
         np.testing.assert_allclose(table["log_odds"], tables[0]["log_odds"], atol=1e-5)
-        counts = [result[name] == results[0][name] for name in ("tn", "fp", "fn", "tp", "miou")]
+        counts = [rates[name] == results[0][name] for name in ("tn", "fp", "fn", "tp", "miou")]
         exact = ["recording", "frame", "label", "decision", "pixel_tp", "pixel_fp", "pixel_fn"]
-        row.trial(all(counts) and table[exact].equals(tables[0][exact]), f"{result}")
+        row.trial(all(counts) and table[exact].equals(tables[0][exact]), f"{rates}")

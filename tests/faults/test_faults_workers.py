@@ -36,14 +36,22 @@ if __name__ == "__main__":
     print(digest.hexdigest())
 """
 
-GROWTH = """
+FACTS = """
 import os, sys
 from pathlib import Path
-from fmbench.data import FurnaceData
 
 def facts():
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return resident / 2**20, len(os.listdir("/proc/self/fd"))
+
+def tell(begun, ended):
+    print(*(after - before for before, after in zip(begun, ended)))
+"""
+
+LOADING = (
+    FACTS
+    + """
+from fmbench.data import FurnaceData
 
 data = FurnaceData(root=sys.argv[1], frames=4, stride=3, current_samples=16, batch_size=8)
 loader, seen, begun = data.train_dataloader(), 0, None
@@ -53,8 +61,32 @@ while seen < int(sys.argv[2]):
         seen += 1
         if seen == 300:
             begun = facts()
-print(*(after - before for before, after in zip(begun, facts())))
+tell(begun, facts())
 """
+)
+
+TRAINING = (
+    FACTS
+    + """
+from fmbench.lit import Detector
+from fmbench.run import Config, fit
+
+root, batches = sys.argv[1], int(sys.argv[2])
+step, seen = Detector.training_step, []
+
+def counted(self, *args):
+    seen.append(facts())
+    return step(self, *args)
+
+Detector.training_step = counted
+data = {"root": root, "current_samples": 16, "batch_size": 8, "epoch_windows": 800}
+data |= {"val_windows": 24, "guard_seconds": 5}
+engine = {"max_epochs": batches // 100, "accelerator": "cpu"}
+fit(Config(model="itransformer", modality="current", data=data, trainer=engine), run=Path("run"))
+assert len(seen) == batches, len(seen)
+tell(seen[300], seen[-1])
+"""
+)
 
 
 def run(script: str, *words: object, cache: Path) -> str:
@@ -64,6 +96,7 @@ def run(script: str, *words: object, cache: Path) -> str:
     done = subprocess.run(
         [sys.executable, str(file), *map(str, words)],
         env=os.environ | {"FMBENCH_CACHE": str(cache)},
+        cwd=cache,
         capture_output=True,
         text=True,
         timeout=300,
@@ -105,15 +138,17 @@ def test_workers_give_the_same_batches(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is from /proc")
+@pytest.mark.parametrize("what", ["loading", pytest.param("training", marks=pytest.mark.full)])
 def test_memory_and_open_files_stay_flat(
-    tmp_path: Path, fault: Callable[..., Any], trials: Callable[[int, int], int]
+    tmp_path: Path, fault: Callable[..., Any], trials: Callable[[int, int], int], what: str
 ) -> None:
-    batches = trials(1000, 3000)
     row = fault(
-        "3,000 batches (1,000 in the short form)",
+        f"{what}: 3,000 batches",
         promise="memory grows by less than 10 MiB, open files by none",
     )
     write_root(tmp_path / "root", size=(16, 24), seconds=60)
-    grown, files = map(float, run(GROWTH, tmp_path / "root", batches, cache=tmp_path).split())
+    script, batches = {"loading": LOADING, "training": TRAINING}[what], trials(1000, 3000)
+    told = run(script, tmp_path / "root", batches, cache=tmp_path)
+    grown, files = map(float, told.splitlines()[-1].split())
     row.measured("MiB grown", grown)
     row.trial(grown < 10 and files == 0, f"{grown:.1f} MiB, {files:.0f} files")
