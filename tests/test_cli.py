@@ -55,6 +55,23 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_threads_that_wait_spin_for_a_moment_unless_the_user_has_said(
+    fmbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # so that it is as before in the end
+        monkeypatch.delenv(name)
+    fmbench("--version")
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    fmbench("--version")
+    assert os.environ["GOMP_SPINCOUNT"] == "5"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    fmbench("--version")
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
 SMALL_NET = ("--net.depth", "1", "--net.dim", "24")
 
 

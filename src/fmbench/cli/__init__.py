@@ -44,8 +44,11 @@ MAX_ERROR_WIDTH = 400
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status: 0, 1 faults found, 2 bad usage or input, 128 + a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # Threads that spin while they wait starve each other where others use the cores as well.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # A thread that waits for the others spins a thousand times, then sleeps: without spinning a
+        # step takes a third longer, and where others use the cores as well, spinning on, as is the
+        # default, starves them all (benchmarks/table2.md).
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in words
     try:
         return _dispatch([word for word in words if word != "--debug"])
