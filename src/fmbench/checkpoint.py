@@ -195,16 +195,16 @@ def _tensors(path: Path) -> Any:
     """Whatever tensors and plain values a file holds; nothing in it is executed."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    content = io.BytesIO(path.read_bytes())  # what the disk cannot do is told as such
     try:
-        if zipfile.is_zipfile(path):  # the files of torch before 1.6 are none, and have no checksum
-            with zipfile.ZipFile(path) as file:
+        if zipfile.is_zipfile(content):  # the files of torch before 1.6 are none; no checksum
+            with zipfile.ZipFile(content) as file:
                 if (record := file.testzip()) is not None:
-                    raise ValueError(f"the checksum of {record} does not match")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+                    raise zipfile.BadZipFile(f"the checksum of {record} does not match")
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes can make of zipfile, pickle and torch
-        why = f" ({error})" if isinstance(error, ValueError) else ""
+        why = f" ({error})" if isinstance(error, zipfile.BadZipFile) else ""
         raise ValueError(
             f"{path}: damaged, or it holds more than tensors and plain values{why}; not loaded\n"
             "A run goes on from the checkpoint before it with --resume auto. From elsewhere: copy "

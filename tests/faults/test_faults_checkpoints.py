@@ -56,8 +56,9 @@ def test_a_damaged_checkpoint_is_refused_or_does_no_harm(
     path.write_bytes(content)
     true = checkpoint.read(path)
     cut = fault("checkpoint cut short", promise="refused in at most 4 lines: path, cause, remedy")
-    for _ in range(trials(10, 300)):
-        path.write_bytes(content[: draw.randrange(len(content))])
+    lengths = [draw.randrange(len(content)) for _ in range(trials(10, 300))]
+    for length in (5000, *lengths):  # torch's reader has an OSError for 4,097 to some 70,000
+        path.write_bytes(content[:length])
         cut.trial(refusal(path) == "", str(refusal(path)))
     flip = fault(
         "a bit of a checkpoint flipped",
