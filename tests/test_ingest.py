@@ -394,10 +394,23 @@ def test_what_is_odd_in_a_log_is_told(tmp_path: Path) -> None:
     assert np.delete(found, 6).tolist() == [k for k in range(40) if k != 6]
 
 
+def test_a_time_just_before_a_whole_second_belongs_to_the_half_second_before_it(
+    tmp_path: Path,
+) -> None:
+    log = read_plc(plc(tmp_path, ["10.5,1", "10.9999999,3"], "time,A"), time=None, phases=[])
+    assert to_half_seconds(log).values[0, :, 0].tolist() == pytest.approx([np.nan, 2], nan_ok=True)
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "said"),
     [
         (["x,1,2,3"], {}, "plc.csv, line 2: 'x' is no time; expected YYYY-MM-DD HH:MM:SS[.fff]"),
+        (
+            [f"{stamp(0)},1,2,3", "2030-05-01T06:00:01+01:00,1,2,3"],
+            {},
+            "plc.csv: some of its times have a zone and others have none, or another one",
+        ),
+        ([f"{stamp(0)},1,2,3"], {"form": "%Q"}, "plc.csv: '%Q' is no format of a time"),
         ([f"{stamp(0)},1,2,3"], {"phases": ["D"]}, "no column 'D'"),
         ([f"{stamp(0)},1,2,3"], {"time": "tiem"}, "no column 'tiem'; did you mean 'time'?"),
         ([f"{stamp(0)},,2,3"] * 3, {}, "phase 'A' has no value at all"),

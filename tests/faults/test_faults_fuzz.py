@@ -181,8 +181,12 @@ def test_a_plcs_log(reads: Callable[..., None], tmp_path: Path) -> None:
     def read(path: Path) -> object:
         return to_half_seconds(read_plc(path, time=None, phases=[]))
 
-    far = b"time;A\n0;1\n9000000000;2"  # half seconds of 285 years
-    reads("a PLC's log", TABLES | TEXTS, read, tmp_path / "plc.csv", [far])
+    found = [
+        b"time;A\n0;1\n9000000000;2",  # half seconds of 285 years
+        b"time;A\n-4e-190;1",  # so close to a whole second that a difference is rounded
+        b"time;A\n2030-05-01 06:00:00;1\n2030-05-01T06:00:01+01:00;1",  # two zones
+    ]
+    reads("a PLC's log", TABLES | TEXTS, read, tmp_path / "plc.csv", found)
 
 
 def test_events(reads: Callable[..., None], tmp_path: Path, root: Path) -> None:

@@ -14,7 +14,7 @@ FORMATS = "YYYY-MM-DD HH:MM:SS[.fff], or seconds since 1970"
 
 
 def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArray[np.float64]:
-    """Seconds since 1970, wall clock without zone.
+    """Seconds since 1970 of a wall clock without a zone; what has a zone becomes UTC.
 
     Args:
         column: cells as text.
@@ -22,7 +22,8 @@ def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArr
         form: as `strptime` has it; None for FORMATS.
 
     Raises:
-        ValueError: a cell that is no time; names the line.
+        ValueError: a cell that is no time, which names the line; times of several zones; or a
+            `form` that is none.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     if form is None and numbers.notna().all():
@@ -32,12 +33,26 @@ def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArr
             cell = column.iloc[odd[0]]
             raise ValueError(f"{path}, line {odd[0] + 2}: {cell!r} is no time; expected {FORMATS}")
         return seconds
-    parsed = pd.to_datetime(column, format=form or "ISO8601", errors="coerce")
+    parsed = _parsed(column, path, form)
     bad = np.flatnonzero(parsed.isna())
     if bad.size:
         hint = f"expected {form}" if form else f"expected {FORMATS}; or give --time-format"
         raise ValueError(f"{path}, line {bad[0] + 2}: {column.iloc[bad[0]]!r} is no time; {hint}")
     return np.asarray(parsed.to_numpy("datetime64[ns]").astype(np.int64) / 1e9)
+
+
+def _parsed(column: pd.Series, path: Path, form: str | None) -> pd.Series:
+    """Times, or NaT where a cell is none."""
+    wanted = form or "ISO8601"
+    try:
+        return pd.to_datetime(column, format=wanted, errors="coerce")
+    except ValueError as error:
+        try:
+            pd.to_datetime(column, format=wanted, errors="coerce", utc=True)
+        except ValueError:
+            raise ValueError(f"{path}: {form!r} is no format of a time: {error}") from None
+        why = "some of its times have a zone and others have none, or another one"
+        raise ValueError(f"{path}: {why}; write all of them in one zone") from None
 
 
 def spread_within_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:

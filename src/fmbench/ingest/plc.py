@@ -119,6 +119,7 @@ def to_half_seconds(log: PlcLog) -> HalfSeconds:
     seconds = np.arange(first, last + 1, dtype=np.int64)
     halves = 2 * len(seconds)
     at = np.floor((log.seconds - first) / HALF + 1e-6).astype(np.int64)
+    at = at.clip(max=halves - 1)  # a time so close to a whole second that it was rounded up
     step = float(np.median(np.diff(log.seconds))) if len(log.seconds) > 1 else 1.0
     count = np.bincount(at, minlength=halves)
     values = np.full((halves, log.values.shape[1]), np.nan)
