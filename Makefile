@@ -43,7 +43,7 @@ test: install check  ## lint, types, import rules and the fast tests (minutes on
 test-slow: install  ## the rest of the tests (some minutes more)
 	$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow
 
-faults: install  ## inject faults into trainings and data, every trial, and write docs/reliability.md (an hour)
+faults: install  ## inject faults into trainings and data, every trial, and write docs/reliability.md (20 minutes)
 	$(BIN)/pytest tests/faults --full -n auto --maxprocesses 2 --report docs/reliability.md
 
 check: install  ## ruff, mypy --strict, import-linter

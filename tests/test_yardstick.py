@@ -67,7 +67,7 @@ def test_outputs_and_gradients_are_the_transcriptions(
 def test_inference_takes_less_processor_time_than_the_transcription(
     transcription: type[nn.Module], one_thread: None
 ) -> None:
-    """1.8 times less on the machine of benchmarks/official.md; the floor is generous."""
+    """benchmarks/official.md has what was measured; the floor is generous."""
     network, plain, video, current = pair(transcription, False, 2)
 
     def least(run: Callable[[], Tensor]) -> float:

@@ -29,7 +29,7 @@ class Fault:
         promise: what must come of it.
         kept: of each trial, whether the promise was kept.
         broken: what happened instead, where it was not.
-        figures: values measured, by "name, unit".
+        figures: values measured, or whether something was so, by "name, unit".
     """
 
     name: str
@@ -45,8 +45,9 @@ class Fault:
             self.broken.append(note)
 
     def measured(self, name: str, value: float) -> None:
-        """Record a value; the table shows the range of all that have this name."""
-        self.figures.setdefault(name, []).append(float(value))
+        """Record a value; of all that have this name, the table shows the range, or how many are
+        true."""
+        self.figures.setdefault(name, []).append(value)
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fault]]:
         return told[-1]
 
     yield tell
+    request.node.user_properties += [("fault", asdict(each)) for each in told]
     for each in told:
-        request.node.user_properties.append(("fault", asdict(each)))
         assert each.kept, f"{each.name}: no trial was recorded"
         if each.broken:
             pytest.fail(f"{each.name}: {len(each.broken)} of {len(each.kept)}: {each.broken}")
@@ -102,13 +103,18 @@ class Collector:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+        self.failed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "teardown":
+            if report.failed:
+                self.failed.add(report.nodeid)
             return
         file, line, _ = report.location
         for key, told in report.user_properties:
             if key == "fault":
+                if report.nodeid in self.failed:  # otherwise than by a trial
+                    told = {**told, "kept": [*told["kept"], False]}
                 self.config.stash[TOLD].append(((file, line or 0), told))  # type: ignore[arg-type]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -151,6 +157,8 @@ def page(told: Sequence[Mapping[str, Any]], *, full: bool) -> str:
 
 
 def span(name: str, values: Sequence[float]) -> str:
-    """`"seconds to stop 0.12 to 0.31"`."""
+    """`"seconds to stop 0.12 to 0.31"`, `"refused 8 of 9"`."""
+    if all(isinstance(value, bool) for value in values):
+        return f"{name} {sum(values):.0f} of {len(values)}"
     low, high = f"{min(values):.3g}", f"{max(values):.3g}"
     return f"{name} {low}" if low == high else f"{name} {low} to {high}"
