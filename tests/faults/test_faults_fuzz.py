@@ -146,6 +146,7 @@ def reads(
 
         @settings(
             max_examples=trials(40, 1500),
+            derandomize=bool(trials(1, 0)),  # the full form draws others each time
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             database=None,
@@ -269,7 +270,12 @@ def test_command_lines(
 ) -> None:
     row = fault("generated command lines of `fit`", promise="status 0 or 2 and a few lines")
 
-    @settings(max_examples=trials(30, 500), deadline=None, database=None)
+    @settings(
+        max_examples=trials(30, 500),
+        derandomize=bool(trials(1, 0)),
+        deadline=None,
+        database=None,
+    )
     @given(PAIRS | st.lists(FLAGS | VALUES, max_size=5))
     @example(["--net=" + "[" * 100_000])
     @example(["--net.depth", "[" * 100_000])
