@@ -4,14 +4,16 @@
 
 One random set of weights, 10 frames of 64 x 64 and 240 samples of current, float32 unless said.
 The variants take turns, round after round, and each is divided by the transcription
-(benchmarks/released.py) of its own round; the table has medians. A training step is forward, loss,
-backward and AdamW.
+(benchmarks/released.py) of its own round. Every task is measured in several processes, for where
+memory comes to lie changes a process's ratios by a third: the table has the median of their
+medians, and the range. A training step is forward, loss, backward and AdamW.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import statistics
 import subprocess
 import sys
@@ -124,8 +126,7 @@ def rates(found: dict[str, Step], rounds: int, batch_size: int) -> dict[str, tup
 
 
 def measured(task: str, mode: str, given: argparse.Namespace) -> None:
-    """Prints the rows of one task, in a process of its own: what another has left of memory to
-    allot is worth a third of the transcription's time."""
+    """Prints, for each variant of one task: name, windows a second, times, apart."""
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
@@ -133,13 +134,14 @@ def measured(task: str, mode: str, given: argparse.Namespace) -> None:
     network = OfficialFmFormer(Problem(modality=Modality.CROSS, dense=task == "mask"))
     learn = mode == "training"
     found, apart = steps(network, given.batch_size, learn, brain_float, given.compile)
-    for name, (rate, ratio) in rates(found, given.rounds, given.batch_size).items():
-        print(f"| {task}, {mode} | {name} | {rate:.1f} | {ratio:.2f} | {apart[name]:.1e} |")
+    taken = rates(found, given.rounds, given.batch_size)
+    print(json.dumps([[name, *figures, apart[name]] for name, figures in taken.items()]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9, help="in a process")
+    parser.add_argument("--processes", type=int, default=3, help="of each task")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="as well, by torch.compile (slow)")
@@ -152,20 +154,30 @@ def main() -> None:
     lines = []
     for task, mode in product(("class", "mask"), ("inference", "training")):
         command = [sys.executable, *sys.argv, "--one", task, mode]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        lines += done.stdout.splitlines()
-        print(done.stdout, end="", flush=True)
+        found = [
+            json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            for _ in range(given.processes)
+        ]
+        for variant in zip(*found, strict=True):
+            (name, *_), (_, rate, times, apart) = variant[0], zip(*variant, strict=True)
+            lines.append(
+                f"| {task}, {mode} | {name} | {statistics.median(rate):.1f} "
+                f"| {statistics.median(times):.2f} | {min(times):.2f} to {max(times):.2f} "
+                f"| {max(apart):.1e} |"
+            )
+            print(lines[-1], flush=True)
     text = "\n".join(
         [
             "# The released network: fmbench beside a plain transcription",
             "",
             f"`python benchmarks/official.py`: batches of {given.batch_size}, {given.threads}"
             f' threads, PyTorch {torch.__version__}. "Times" is against the transcription of the'
-            f' same round, median of {given.rounds} rounds; "apart" is the largest difference of'
-            " an output.",
+            f" same round: median of {given.processes} processes, each the median of {given.rounds}"
+            ' rounds; then the range of the processes. "Apart" is the largest difference of an'
+            " output.",
             "",
-            "| task | variant | windows/s | times | apart |",
-            "| --- | --- | --- | --- | --- |",
+            "| task | variant | windows/s | times | range | apart |",
+            "| --- | --- | --- | --- | --- | --- |",
             *lines,
             "",
         ]
