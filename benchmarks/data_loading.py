@@ -1,6 +1,6 @@
 """Windows a second of one core: FurnaceData beside a loader that works as the released one does.
 
-    python benchmarks/data_loading.py
+    python benchmarks/data_loading.py --into benchmarks/data_loading.md
 
 Both read the same recording (64x64, 10 frames, 240 samples of current, batches of 64) in random
 order, in one process, with one thread, from a warm cache; the time is the processor's, so that
@@ -105,18 +105,29 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=30_000)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--into", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    lines = [
+        "# Loading windows from files",
+        "",
+        "`python benchmarks/data_loading.py`: 64 x 64, 10 frames, 240 samples, batches of 64, one"
+        f" core; windows a second of its time, median of {options.repeats} measurements.",
+        "",
+        "| stride | loader | windows/s/core | beside the released way |",
+        "| --- | --- | --- | --- |",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         part = write_recording(Path(folder), options.frames)
-        print("| stride | loader | windows/s/core | beside the released way |")
-        print("| --- | --- | --- | --- |")
         for stride in (1, 4):
-            compare(part, stride, options.seconds, options.repeats)
+            lines += compare(part, stride, options.seconds, options.repeats)
+    print("\n".join(lines))
+    if options.into:
+        options.into.write_text("\n".join([*lines, ""]))
 
 
-def compare(part: Path, stride: int, seconds: float, repeats: int) -> None:
-    """Print the median of `repeats` measurements, taken in turn so that all meet the same noise."""
+def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[str]:
+    """Rows of medians of `repeats` measurements, taken in turn so that all meet the same noise."""
 
     def ours(flip: bool) -> Iterable[object]:
         data = FurnaceData(
@@ -135,11 +146,13 @@ def compare(part: Path, stride: int, seconds: float, repeats: int) -> None:
         for name, loader in loaders.items():
             rates[name].append(windows_a_second(loader, seconds))
     base = statistics.median(rates["released way"])
+    lines = []
     for name, found in rates.items():
         rate = statistics.median(found)
         short = name != "released way" and rate < max(TARGET, TARGET_RATIO * base)
         note = " (below target)" if short else ""
-        print(f"| {stride} | {name} | {rate:,.0f}{note} | {rate / base:.1f} x |")
+        lines.append(f"| {stride} | {name} | {rate:,.0f}{note} | {rate / base:.1f} x |")
+    return lines
 
 
 if __name__ == "__main__":
