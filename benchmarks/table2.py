@@ -43,8 +43,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS = [
-    Setting("one at a time, threads sleep at once (before)", 1, CORES, PASSIVE),
-    Setting("one at a time, they spin for a moment (now)", 1, CORES, {}),
+    Setting("one at a time, waiting threads sleep at once", 1, CORES, PASSIVE),
+    Setting("one at a time, they spin for a moment (fmbench)", 1, CORES, {}),
     Setting("as many as cores, a thread each", CORES, 1, {}),
 ]
 BESIDE = [
@@ -120,7 +120,8 @@ def main() -> None:
             f"`python benchmarks/table2.py`, profile cpu: {trained:,} windows of training a row,"
             f" {judged:,} of validation and test; {CORES} cores, PyTorch {torch.__version__}."
             f" Minutes from measured rates ({given.seconds:g} s a figure), without loading and the"
-            " start of processes.",
+            " start of processes. One measurement each, on a machine that others use as well: look"
+            " at the sums.",
             "",
             f"| minutes | {' | '.join(setting.title for setting in SETTINGS)} |",
             f"| --- | {' | '.join('---:' for _ in SETTINGS)} |",

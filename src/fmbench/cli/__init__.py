@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status: 0, 1 faults found, 2 bad usage or input, 128 + a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
     if "OMP_WAIT_POLICY" not in os.environ:
-        # A thread that waits for the others spins a thousand times, then sleeps: without spinning a
-        # step takes a third longer, and where others use the cores as well, spinning on, as is the
-        # default, starves them all (benchmarks/table2.md).
+        # A thread that waits for the others spins a thousand times, then sleeps. Asleep at once,
+        # small steps take up to twice as long; spinning on, as is the default, starves all where
+        # others use the cores as well (benchmarks/table2.md).
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in words
     try:
