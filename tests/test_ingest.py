@@ -401,6 +401,14 @@ def test_a_time_just_before_a_whole_second_belongs_to_the_half_second_before_it(
     assert to_half_seconds(log).values[0, :, 0].tolist() == pytest.approx([np.nan, 2], nan_ok=True)
 
 
+def test_times_with_a_zone_are_read_as_utc(tmp_path: Path) -> None:
+    rows = ["2030-05-01T14:00:00+08:00,1", "2030-05-01T14:00:01+08:00,2"]
+    zoned = read_plc(plc(tmp_path, rows, "time,A"), time=None, phases=[])
+    rows = ["2030-05-01T06:00:00,1", "2030-05-01T06:00:01,2"]
+    plain = read_plc(plc(tmp_path, rows, "time,A"), time=None, phases=[])
+    assert zoned.seconds.tolist() == plain.seconds.tolist()
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "said"),
     [

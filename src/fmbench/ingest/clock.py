@@ -50,7 +50,7 @@ def _parsed(column: pd.Series, path: Path, form: str | None) -> pd.Series:
         try:
             pd.to_datetime(column, format=wanted, errors="coerce", utc=True)
         except ValueError:
-            raise ValueError(f"{path}: {form!r} is no format of a time: {error}") from None
+            raise ValueError(f"{path}: {wanted!r} is no format of a time: {error}") from None
         why = "some of its times have a zone and others have none, or another one"
         raise ValueError(f"{path}: {why}; write all of them in one zone") from None
 
