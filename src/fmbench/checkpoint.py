@@ -197,7 +197,7 @@ def _tensors(path: Path) -> Any:
         raise ValueError(f"{path}: no such file")
     content = io.BytesIO(path.read_bytes())  # what the disk cannot do is told as such
     try:
-        if zipfile.is_zipfile(content):  # the files of torch before 1.6 are none; no checksum
+        if zipfile.is_zipfile(content):  # torch before 1.6 wrote none, and no checksum
             with zipfile.ZipFile(content) as file:
                 if (record := file.testzip()) is not None:
                     raise zipfile.BadZipFile(f"the checksum of {record} does not match")
