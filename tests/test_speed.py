@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 
 from fmbench.cli import main
@@ -21,8 +23,9 @@ from fmbench.nn import Standardize
 from fmbench.registry import catalogue
 from fmbench.run import Config
 from fmbench.speed import FIGURES, Report, compared, markdown, measure, read_report, write_report
-from fmbench.speed.clock import durations
+from fmbench.speed.clock import Clock, Waits, durations
 from fmbench.speed.flops import count
+from fmbench.train import quiet
 from fmbench.types import Batch, Modality, Prediction, Problem
 from recordings import write_root
 
@@ -141,6 +144,52 @@ def test_an_epoch_waits_for_slow_data_and_not_for_fast(
     assert slow["epoch"] <= 4 / (5 * NAP)
     assert 0 < fast["waiting"] < slow["waiting"] < 1
     assert slow["waiting"] > 0.5
+
+
+class Line(L.LightningModule):
+    """One weight; sleeps NAP in a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        time.sleep(NAP)
+        return (self.weight * batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Slow(list[Tensor]):
+    """Sleeps 3 NAP before it hands out an item."""
+
+    def __getitem__(self, index: Any) -> Any:
+        time.sleep(3 * NAP)
+        return super().__getitem__(index)
+
+
+def test_waiting_for_data_is_told_from_steps_and_from_what_the_trainer_does_between() -> None:
+    clock, waits = Clock(0, least=4), Waits(torch.device("cpu"))
+    between = LambdaCallback(on_train_batch_end=lambda *_: time.sleep(2 * NAP))
+    with quiet():
+        L.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            callbacks=[clock, between],
+            profiler=waits,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(Line(), torch.utils.data.DataLoader(Slow([torch.ones(1)] * 9), batch_size=None))
+    pauses, steps = clock.warm()
+    assert len(pauses) == len(steps) == 4
+    assert len(waits.taken) == len(clock.steps) == 6
+    # The least of each: other work on the machine is no fault of ours.
+    assert 3 * NAP <= min(waits.taken) < 4 * NAP
+    assert min(pauses) >= 5 * NAP
+    assert NAP <= min(steps) < 2 * NAP
 
 
 def test_peak_memory_counts_what_was_freed_again() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import Profiler
 
 WARM = 2
 """Steps at the beginning of a training that do not count: libraries load, memory is allotted."""
@@ -45,8 +46,8 @@ class Clock(Callback):
         clock: what tells the time.
 
     Attributes:
-        waits: seconds from the end of a step (or the epoch's beginning) until the next batch was
-            there, on the device.
+        pauses: seconds before each step: its batch is waited for, and the Trainer does what it does
+            between steps.
         steps: seconds of each step: losses, gradients, clipping, optimizer.
     """
 
@@ -54,7 +55,7 @@ class Clock(Callback):
         self, seconds: float, *, least: int = 3, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.seconds, self.least, self.clock = seconds, least, clock
-        self.waits: list[float] = []
+        self.pauses: list[float] = []
         self.steps: list[float] = []
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -64,7 +65,7 @@ class Clock(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, *_: object
     ) -> None:
-        self.waits.append(self._lap(module))
+        self.pauses.append(self._lap(module))
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         self.steps.append(self._lap(module))
@@ -73,15 +74,47 @@ class Clock(Callback):
             trainer.should_stop = True
 
     def warm(self) -> tuple[list[float], list[float]]:
-        """Waits and steps without the WARM first ones, where there are others."""
+        """Pauses and steps without the WARM first ones, where there are others."""
         first = WARM if len(self.steps) > WARM else 0
-        return self.waits[first:], self.steps[first:]
+        return self.pauses[first:], self.steps[first:]
 
     def _lap(self, module: L.LightningModule) -> float:
         """Seconds since the last call."""
         settle(module.device)
         before, self.mark = self.mark, self.clock()
         return self.mark - before
+
+
+class Waits(Profiler):
+    """Times how long a training waits for each of its batches.
+
+    Args:
+        device: of the training.
+
+    Attributes:
+        taken: seconds from asking the loader for a batch until it was on the device.
+    """
+
+    ACTIONS = ("train_dataloader_next", "batch_to_device")
+    """The ends of the names under which Lightning announces the two things waited for."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.taken: list[float] = []
+
+    def start(self, action_name: str) -> None:
+        if action_name.endswith(self.ACTIONS):
+            self.began = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        if action_name.endswith(self.ACTIONS):
+            settle(self.device)
+            taken = time.perf_counter() - self.began
+            if action_name.endswith(self.ACTIONS[0]):
+                self.taken.append(taken)
+            else:
+                self.taken[-1] += taken
 
 
 def settle(device: torch.device | None) -> None:

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.profilers import Profiler
 from torch.utils.data import DataLoader, Dataset
 
 from fmbench.data import FurnaceData
@@ -18,7 +19,7 @@ from fmbench.data.dataset import as_it_is
 from fmbench.lit import Detector, Loss, Optim
 from fmbench.registry import create_model
 from fmbench.run import Config, standardize
-from fmbench.speed.clock import Clock, durations, forget, highest
+from fmbench.speed.clock import Clock, Waits, durations, forget, highest
 from fmbench.speed.flops import ceiling, count
 from fmbench.speed.report import Figures, Report, Row, conditions
 from fmbench.stages import Learn, Solve
@@ -113,7 +114,7 @@ def measure(
         figures["loading"] = _loading(data, seconds)
     if data is not None and learning:
         detector.enter(learning)
-        figures |= _epoch(config, detector, data, seconds)
+        figures |= _epoch(config, detector, data, device, seconds)
     row = Row(
         label=f"{config.model} ({problem.modality})",
         model=config.model,
@@ -212,13 +213,17 @@ def _loading(data: FurnaceData, seconds: float) -> float:
     return data.batch_size / statistics.fmean(taken)
 
 
-def _epoch(config: Config, detector: Detector, data: FurnaceData, seconds: float) -> Figures:
+def _epoch(
+    config: Config, detector: Detector, data: FurnaceData, device: torch.device, seconds: float
+) -> Figures:
     """Windows a second from the disk to the step, and the share of time that waits for them."""
     clock = Clock(2 * seconds, least=8)
-    _fit(config, detector, clock, data)
-    waits, steps = clock.warm()
-    whole = sum(waits) + sum(steps)
-    return {"epoch": data.batch_size * len(steps) / whole, "waiting": sum(waits) / whole}
+    waits = Waits(device)
+    _fit(config, detector, clock, data, waits)
+    pauses, steps = clock.warm()
+    whole = sum(pauses) + sum(steps)
+    waited = sum(waits.taken[len(clock.steps) - len(steps) : len(clock.steps)])
+    return {"epoch": data.batch_size * len(steps) / whole, "waiting": waited / whole}
 
 
 def _detector(config: Config, problem: Problem) -> Detector:
@@ -243,7 +248,9 @@ def _learning(detector: Detector, name: str | None) -> Learn | None:
     return known[name]
 
 
-def _engine(config: Config, callbacks: list[Callback]) -> L.Trainer:
+def _engine(
+    config: Config, callbacks: list[Callback], profiler: Profiler | None = None
+) -> L.Trainer:
     chosen = {name: config.trainer[name] for name in FROM_TRAINER if name in config.trainer}
     with quiet():
         return L.Trainer(
@@ -253,6 +260,7 @@ def _engine(config: Config, callbacks: list[Callback]) -> L.Trainer:
             limit_val_batches=0,
             num_sanity_val_steps=0,
             callbacks=callbacks,
+            profiler=profiler,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -262,7 +270,11 @@ def _engine(config: Config, callbacks: list[Callback]) -> L.Trainer:
 
 
 def _fit(
-    config: Config, detector: Detector, clock: Clock, batches: FurnaceData | DataLoader[Batch]
+    config: Config,
+    detector: Detector,
+    clock: Clock,
+    batches: FurnaceData | DataLoader[Batch],
+    waits: Waits | None = None,
 ) -> None:
     """Steps of the stage that was entered, as `fmbench fit` takes them."""
     if not detector.automatic_optimization:  # the detector clips
@@ -273,7 +285,7 @@ def _fit(
     else:
         source = {"train_dataloaders": batches, "val_dataloaders": []}
     with quiet(), interruptible():
-        _engine(config, [clock]).fit(detector.train(), **source)
+        _engine(config, [clock], waits).fit(detector.train(), **source)
 
 
 def _same(batch: Batch, times: int) -> DataLoader[Batch]:
