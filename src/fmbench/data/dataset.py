@@ -7,10 +7,8 @@ to agree on a flip.
 from __future__ import annotations
 
 import copy
-import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
-from weakref import ReferenceType
 
 import numpy as np
 import pandas as pd
@@ -178,9 +176,13 @@ class WindowDataset(Dataset[Batch]):
         which reverses H (official-format, row 28).
         """
         upright = np.empty_like(memory[0])  # a window fits the cache; the batch does not
+        backwards = np.arange(memory.shape[-2])[::-1]
         for row in np.flatnonzero(flipped).tolist():
             np.copyto(upright, memory[row])
-            memory[row] = np.flip(upright, -2 if self.swapped else -1)
+            if self.swapped:  # whole lines of pixels, in half the time of copying a flipped view
+                np.take(upright, backwards, axis=-2, out=memory[row], mode="clip")
+            else:
+                memory[row] = np.flip(upright, -1)
         turned = torch.from_numpy(memory)
         return turned.transpose(-1, -2) if self.swapped else turned
 
@@ -316,22 +318,6 @@ class WindowLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
-
-
-def heedless(worker: int) -> None:
-    """What asks a training to stop may be sent to its workers too, which it needs until it does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end_workers(loader: ReferenceType[WindowLoader]) -> None:
-    """At this process' end: else multiprocessing sends SIGTERM, which they do not heed, and waits.
-
-    Lightning, and a traceback, can hold a loader until then.
-    """
-    begun = getattr(loader(), "_iterator", None)
-    if begun is not None:
-        begun._shutdown_workers()
 
 
 def as_it_is(batch: Any) -> Any:
