@@ -8,16 +8,27 @@ other work on the machine does not count. The released way: everything in memory
 one window at a time, float32 on the host, the second of a frame looked up by a linear search
 (official-format 4.6, 4.7), the default collate. It neither flips nor returns masks here;
 FurnaceData always returns masks, and flips in the row that says so.
+
+Then how long a training waits for a batch that a worker process has ready, while it computes for
+BUSY seconds between two: as fmbench sends it, and as PyTorch would, each tensor in shared memory.
+
+Last, the share of an epoch that the models which take the most windows a second wait for data, by
+`fmbench speed` on simulated recordings that were written to files.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from itertools import product
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import h5py
@@ -26,10 +37,24 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fmbench.data import FurnaceData
+from fmbench.data.workers import sent
+from fmbench.simulator import write_dataset
+from fmbench.speed import read_report
+from fmbench.types import Batch
 
 BATCH, FRAMES, SAMPLES = 64, 10, 240
 TARGET = 20_000  # windows a second and core
 TARGET_RATIO = 1.5
+BUSY = 0.02
+FASTEST = {
+    "itransformer": "current",
+    "flashformer": "current",
+    "dcnn_svm": "cross",
+    "ssfggan": "cross",
+    "vivit": "visual",
+    "fmformer": "visual",
+}
+RECEIVED = {"PyTorch's way": None, "fmbench": sent}
 
 
 class ReleasedWay(Dataset[tuple[np.ndarray, np.ndarray, int]]):
@@ -121,6 +146,28 @@ def main() -> None:
         part = write_recording(Path(folder), options.frames)
         for stride in (1, 4):
             lines += compare(part, stride, options.seconds, options.repeats)
+        lines += [
+            "",
+            "From one worker that is ahead, to a training that computes for"
+            f" {BUSY * 1e3:.0f} ms between two batches: milliseconds of waiting, median of"
+            f" {options.repeats} measurements.",
+            "",
+            f"| batch | {' | '.join(RECEIVED)} |",
+            "| --- | --- | --- |",
+        ]
+        for modality, batch in product(("current", "cross"), (16, BATCH)):
+            lines.append(receiving(part, modality, batch, options.seconds, options.repeats))
+    lines += [
+        "",
+        "Waiting for data, % of an epoch: profile cpu (batches of 16, two frames, 60 samples),"
+        f" PyTorch's {os.cpu_count()} threads, recordings in files (synthetic, preset small).",
+        "",
+        "| model | without a worker | with one |",
+        "| --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder) / "root", preset="small")
+        lines += [waiting(name, modality, Path(folder)) for name, modality in FASTEST.items()]
     print("\n".join(lines))
     if options.into:
         options.into.write_text("\n".join([*lines, ""]))
@@ -153,6 +200,56 @@ def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[str]:
         note = " (below target)" if short else ""
         lines.append(f"| {stride} | {name} | {rate:,.0f}{note} | {rate / base:.1f} x |")
     return lines
+
+
+def receiving(part: Path, modality: str, batch: int, seconds: float, repeats: int) -> str:
+    """A row: milliseconds from asking for a batch until it is there, ways in turn."""
+    data = FurnaceData(
+        root=part,
+        modality=modality,
+        current_samples=SAMPLES,
+        val_fraction=0,
+        batch_size=batch,
+        num_workers=1,
+    )
+    taken: dict[str, list[float]] = {name: [] for name in RECEIVED}
+    for _ in range(repeats):
+        for name, way in RECEIVED.items():
+            if way is None:
+                ForkingPickler._extra_reducers.pop(Batch)
+            else:
+                ForkingPickler.register(Batch, way)
+            batches = iter(data.train_dataloader())  # a worker of its own, forked as things are now
+            next(batches)
+            waits = []
+            for _ in range(int(seconds / BUSY)):
+                compute(BUSY)
+                begin = time.perf_counter()
+                next(batches)
+                waits.append(time.perf_counter() - begin)
+            taken[name].append(1e3 * statistics.median(waits))
+    found = " | ".join(f"{statistics.median(each):.1f}" for each in taken.values())
+    return f"| {modality}, {batch} windows | {found} |"
+
+
+def waiting(name: str, modality: str, folder: Path) -> str:
+    """A row: per cent of an epoch, without a worker and with one."""
+    row = f"| {name} ({modality}) |"
+    for workers in (0, 1):
+        out = folder / "speed.json"
+        words = ["speed", "--config", "cpu", "--model", name, "--modality", modality]
+        words += ["--data.root", str(folder / "root"), "--data.num_workers", str(workers)]
+        command = [sys.executable, "-m", "fmbench", *words, "--seconds", "3", "--out", str(out)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        row += f" {100 * (read_report(out).rows[0].figures['waiting'] or 0):.1f} |"
+    return row
+
+
+def compute(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    factor = torch.ones(300, 300)
+    while time.perf_counter() < end:
+        factor @ factor
 
 
 if __name__ == "__main__":
