@@ -73,7 +73,7 @@ def train(
     return Ended(started.returncode, seconds, "".join(lines))
 
 
-FAST, SLOW = [(2, 1, "raise")], [(3, 0, "raise"), (2, 1, "SIGKILL"), (3, 2, "SIGSTOP")]
+FAST, SLOW = [(2, 1, "raise")], [(2, 1, "SIGKILL")]
 CASES = [
     pytest.param(
         processes,
@@ -119,7 +119,7 @@ def test_where_one_fails_all_end_and_it_is_named(
         row.trial(ended.told.count(f"fmbench: error: {MESSAGE}\n") == 1, told)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_where_all_are_stopped_for_a_while_all_go_on(
     root: Path, tmp_path: Path, fault: Callable[..., Any]
 ) -> None:

@@ -79,7 +79,7 @@ def test_wandb_without_a_key(root: Path, tmp_path: Path, fault: Callable[..., An
     row.trial(len([*tmp_path.glob("run/wandb/offline-run-*/*.wandb")]) == 1, "nothing to sync")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_wandb_with_nobody_at_the_address(
     root: Path, tmp_path: Path, fault: Callable[..., Any]
 ) -> None:

@@ -105,7 +105,7 @@ def run(script: str, *words: object, cache: Path) -> str:
     return done.stdout.strip()
 
 
-FAST, SLOW = [("fork", 2, True)], [("spawn", 2, False), ("forkserver", 4, True)]
+FAST, SLOW = [("fork", 2, True)], [("spawn", 2, False)]
 CASES = [
     pytest.param(
         method,
