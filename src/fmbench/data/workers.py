@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader
 from fmbench.types import Batch
 
 SMALL = 48 * 2**10
-"""Bytes up to which a tensor is sent as it is, for a pipe holds 64 KiB; memory of others is shared.
-"""
+"""Bytes. A tensor up to this goes through the pipe, which holds 64 KiB; others in shared memory."""
 
 
 def sent(batch: Batch) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
