@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from fmbench.data.check import check_root
 from fmbench.data.datamodule import FurnaceData
 from fmbench.data.dataset import TrainOrder
+from fmbench.data.mapped import UNUSED
 from fmbench.data.series import parse_seconds
 from fmbench.types import Batch, Modality
 from recordings import Written, write_lists, write_mat, write_root
@@ -97,6 +99,49 @@ def test_compressed_frames_are_unpacked_once_and_never_half(
     assert sorted(path.suffix for path in cache.iterdir()) == [".raw", ".raw"]
     together(FurnaceData(root=tmp_path, **SHORT).test_dataloader())
     assert "unpacking" not in capsys.readouterr().err
+
+
+def test_the_cache_keeps_one_state_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FMBENCH_CACHE", str(cache))
+    for root in (tmp_path / "a", tmp_path / "b"):
+        write_root(root, size=SIZE, seconds=30, recordings=2, chunked=True)
+        together(FurnaceData(root=root, **SHORT).test_dataloader())
+    before = {path.name for path in cache.iterdir()}
+    rewritten = tmp_path / "a" / "pixel-level" / "videos" / "furnace-0.mat"
+    os.utime(rewritten, ns=(0, 0))
+    together(FurnaceData(root=tmp_path / "a", **SHORT).test_dataloader())
+    after = {path.name for path in cache.iterdir()}
+    gone, new = sorted(before - after), sorted(after - before)
+    assert len(before & after) == 6
+    assert [name.split("-")[2] for name in new] == ["data", "label"]
+    assert [name.rsplit("-", 1)[0] for name in gone] == [name.rsplit("-", 1)[0] for name in new]
+
+
+def test_the_cache_forgets_what_nobody_has_used_for_a_month(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FMBENCH_CACHE", str(cache))
+    for root in (tmp_path / "gone", tmp_path / "used"):
+        write_root(root, size=SIZE, seconds=30, recordings=1, chunked=True)
+        together(FurnaceData(root=root, **SHORT).test_dataloader())
+        if root.name == "gone":
+            gone = [*cache.iterdir()]
+    (cache / f".1.{gone[0].name}").touch()
+    (cache / "notes.raw").touch()
+    for path in cache.iterdir():
+        os.utime(path, (path.stat().st_mtime - UNUSED - 60,) * 2)
+    together(FurnaceData(root=tmp_path / "used", **SHORT).test_dataloader())
+    write_root(tmp_path / "new", size=SIZE, seconds=30, recordings=1, chunked=True)
+    together(FurnaceData(root=tmp_path / "new", **SHORT).test_dataloader())
+    left = {path.name for path in cache.iterdir()}
+    assert len(left) == 5
+    assert "notes.raw" in left
+    assert not left & {path.name for path in gone}
+    assert not any(name.startswith(".") for name in left)
 
 
 def test_a_damaged_compressed_file_is_named_and_leaves_nothing_in_the_cache(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +22,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fmbench.atomic import in_one_step
+
 # Mapped pages count as resident memory. A fault maps the 64 KiB around it (Linux's
 # fault_around_bytes), so a row counts as at least that much.
 PAGE_BUDGET = 192 * 2**20
 _FAULT = 64 * 2**10
+UNUSED = 30 * 24 * 3600  # seconds after which an unpacked dataset goes
+_UNPACKED = re.compile(r".+-[0-9a-f]{16}-[0-9a-f]{16}\.raw")
 
 
 class MappedArray:
@@ -100,32 +104,42 @@ def _unpack(path: Path, dataset: h5py.Dataset) -> Path:
     """
     key = dataset.name.strip("/")
     stat = path.stat()
-    identity = f"{path.resolve()}\0{key}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    target = _cache_folder() / f"{path.stem}-{key}-{digest}.raw"
+    source = f"{path.stem}-{key}-{_digest(path.resolve(), key)}"
+    target = _cache_folder() / f"{source}-{_digest(stat.st_size, stat.st_mtime_ns)}.raw"
     if target.exists():
+        with suppress(OSError):  # another user's, in a cache that is shared
+            os.utime(target)  # it is in use: _sweep counts from here
         return target
     size = int(np.prod(dataset.shape))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent, source)
         if shutil.disk_usage(target.parent).free < size:
             raise OSError(f"{size / 1e9:.2f} GB are needed there")
-        handle, half = tempfile.mkstemp(dir=target.parent, prefix=target.stem, suffix=".part")
+        with in_one_step(target, size=size) as half, half.open("wb") as file:
+            _copy_rows(path, dataset, file, f"{path.name}: {key} ({size / 1e9:.2f} GB)")
     except OSError as error:
         raise ValueError(
             f"{path}: {key!r} is compressed and cannot be unpacked into {target.parent}: {error}; "
             "let FMBENCH_CACHE name a folder with room"
         ) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _copy_rows(path, dataset, file, f"{path.name}: {key} ({size / 1e9:.2f} GB)")
-        Path(half).replace(target)
-    except OSError as error:
-        raise ValueError(f"{path}: {key!r} could not be unpacked to {target}: {error}") from None
-    finally:
-        with suppress(FileNotFoundError):
-            Path(half).unlink()
     return target
+
+
+def _digest(*of: object) -> str:
+    return hashlib.sha256("\0".join(map(str, of)).encode()).hexdigest()[:16]
+
+
+def _sweep(cache: Path, source: str) -> None:
+    """Remove what `source` held before it was rewritten, and what nobody has used for a month:
+    of recordings that are gone, or half of it, of a process that was killed.
+    """
+    for file in cache.iterdir():
+        if _UNPACKED.fullmatch(file.name):  # whatever else lies in the folder is not ours
+            with suppress(OSError):  # another process sweeps too, or it is another user's
+                old = time.time() - file.stat().st_mtime > UNUSED
+                if old or file.name.startswith(f"{source}-"):
+                    file.unlink()
 
 
 def _copy_rows(path: Path, dataset: h5py.Dataset, file: Any, what: str) -> None:
