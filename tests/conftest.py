@@ -14,3 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--full", action="store_true", help="tests/faults: every trial, not a few")
     group.addoption("--report", metavar="FILE", help="tests/faults: write the table of faults here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unpacked(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests unpack goes with them, rather than to the home of who runs them."""
+    os.environ["FMBENCH_CACHE"] = str(tmp_path_factory.mktemp("unpacked"))
