@@ -62,6 +62,9 @@ class WindowDataset(Dataset[Batch]):
             recording.prepare(video=modality.has_video, labels=True)
         self.which = np.repeat(np.arange(len(kept), dtype=np.int32), [len(part) for part in kept])
         self.frame = np.concatenate(kept).astype(np.int32)
+        self.second = np.concatenate(
+            [recording.seconds[part] for recording, part in zip(recordings, kept, strict=True)]
+        )
         if tracks:
             _check_phases(recordings, tracks)
             lengths = [len(track.values) for track in tracks]
@@ -90,9 +93,8 @@ class WindowDataset(Dataset[Batch]):
         video = self._clips(which, frame, flipped) if self.modality.has_video else None
         current = self._currents(index, which) if self.modality.has_current else None
         label, mask = self._labels(which, frame, flipped)
-        second = self._seconds(which, frame)
         recording = torch.from_numpy(which.astype(np.int64))
-        return Batch(video, current, label, mask, recording, torch.from_numpy(second))
+        return Batch(video, current, label, mask, recording, torch.from_numpy(self.second[index]))
 
     def evenly(self, count: int | None) -> Self:
         """The same windows, or `count` of them at even distances."""
@@ -101,6 +103,7 @@ class WindowDataset(Dataset[Batch]):
         chosen = np.linspace(0, len(self) - 1, count).astype(np.int64)
         fewer = copy.copy(self)
         fewer.which, fewer.frame = self.which[chosen], self.frame[chosen]
+        fewer.second = self.second[chosen]
         if self.modality.has_current:
             fewer.end = self.end[chosen]
         return fewer
@@ -108,12 +111,11 @@ class WindowDataset(Dataset[Batch]):
     def table(self) -> pd.DataFrame:
         """Recording, frame and time of each window."""
         names = np.array([recording.name for recording in self.recordings])
-        seconds = self._seconds(self.which, self.frame)
         return pd.DataFrame(
             {
                 "recording": names[self.which],
                 "frame": self.frame.astype(np.int64),
-                "time": format_seconds(seconds),
+                "time": format_seconds(self.second),
             }
         )
 
@@ -134,9 +136,10 @@ class WindowDataset(Dataset[Batch]):
         """
         label = np.full(len(frame), -1, np.int64)
         if not self.masked:
-            for recording, rows in self.runs(which):
+            order = np.argsort(which, kind="stable")  # one look into each recording
+            for recording, rows in self.runs(which[order]):
                 if recording.has_labels:
-                    label[rows] = recording.labels(frame[rows])
+                    label[order[rows]] = recording.labels(frame[order[rows]])
             return torch.from_numpy(label), None
         memory = np.empty((len(frame), *self.stored_size), np.uint8)
         for recording, rows in self.runs(which):
@@ -150,13 +153,6 @@ class WindowDataset(Dataset[Batch]):
         samples, history = self.spec.current_samples, self.spec.history
         rows = current_index(self.end[index], self.base[which], samples, history)
         return torch.from_numpy(self.amperes[rows])
-
-    def _seconds(self, which: Any, frame: Any) -> NDArray[np.int64]:
-        """(B,): the second of each label frame, since 1970."""
-        seconds = np.empty(len(frame), np.int64)
-        for recording, rows in self.runs(which):
-            seconds[rows] = recording.seconds[frame[rows]]
-        return seconds
 
     def runs(self, which: NDArray[np.int32]) -> Iterator[tuple[Recording, slice]]:
         """Stretches of `which`, (B,) positions in `recordings`, that are one recording's."""
