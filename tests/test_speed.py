@@ -147,7 +147,7 @@ def test_an_epoch_waits_for_slow_data_and_not_for_fast(
 
 
 class Line(L.LightningModule):
-    """One weight; sleeps NAP in a step."""
+    """One weight; sleeps NAP in a step, and NAP while a batch goes to the device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,6 +156,10 @@ class Line(L.LightningModule):
     def training_step(self, batch: Tensor) -> Tensor:
         time.sleep(NAP)
         return (self.weight * batch).sum()
+
+    def transfer_batch_to_device(self, *given: Any) -> Any:
+        time.sleep(NAP)
+        return super().transfer_batch_to_device(*given)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -187,8 +191,8 @@ def test_waiting_for_data_is_told_from_steps_and_from_what_the_trainer_does_betw
     assert len(pauses) == len(steps) == 4
     assert len(waits.taken) == len(clock.steps) == 6
     # The least of each: other work on the machine is no fault of ours.
-    assert 3 * NAP <= min(waits.taken) < 4 * NAP
-    assert min(pauses) >= 5 * NAP
+    assert 4 * NAP <= min(waits.taken) < 5 * NAP
+    assert min(pauses) >= 6 * NAP
     assert NAP <= min(steps) < 2 * NAP
 
 

@@ -95,8 +95,10 @@ class Waits(Profiler):
         taken: seconds from asking the loader for a batch until it was on the device.
     """
 
-    ACTIONS = ("train_dataloader_next", "batch_to_device")
-    """The ends of the names under which Lightning announces the two things waited for."""
+    ACTIONS = ("train_dataloader_next", "Strategy.batch_to_device")
+    """The ends of the names under which Lightning announces the two things waited for; within the
+    second it announces the module's own transfer, which is part of it.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
