@@ -7,6 +7,10 @@ The variants take turns, round after round, and each is divided by the transcrip
 (benchmarks/released.py) of its own round. Every task is measured in several processes, for where
 memory comes to lie changes a process's ratios by a third: the table has the median of their
 medians, and the range. A training step is forward, loss, backward and AdamW.
+
+The last variant is no network: the matrix products of fmbench alone (benchmarks/step.py), each kind
+over and over on tensors of its shape; the attention as the products it is made of, two forward and
+five backward. So much would be left if nothing else took time.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import Any
 
 import torch
 from released import Released
+from step import Products, made
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
@@ -33,6 +38,7 @@ from fmbench.models.official import OfficialFmFormer
 from fmbench.types import Batch, Modality, Problem
 
 Step = Callable[[], Any]
+PRODUCTS = "the matrix products of fmbench alone"
 
 
 class Ours(nn.Module):
@@ -102,7 +108,19 @@ def steps(
         expected = output if expected is None else expected
         apart[name] = (output - expected).abs().max().item()
         found[name] = train if learn else infer
-    return found, apart
+    with Products() as products:
+        found["fmbench"]()
+    ready = [
+        (func, [made(each) for each in args], dict(kwargs), count)
+        for (func, args, kwargs), count in products.found.items()
+    ]
+
+    def alone() -> None:
+        for func, args, kwargs, count in ready:
+            for _ in range(count):
+                func(*args, **kwargs)
+
+    return {**found, PRODUCTS: alone}, apart
 
 
 def rates(found: dict[str, Step], rounds: int, batch_size: int) -> dict[str, tuple[float, float]]:
@@ -135,7 +153,7 @@ def measured(task: str, mode: str, given: argparse.Namespace) -> None:
     learn = mode == "training"
     found, apart = steps(network, given.batch_size, learn, brain_float, given.compile)
     taken = rates(found, given.rounds, given.batch_size)
-    print(json.dumps([[name, *figures, apart[name]] for name, figures in taken.items()]))
+    print(json.dumps([[name, *figures, apart.get(name)] for name, figures in taken.items()]))
 
 
 def main() -> None:
@@ -163,7 +181,7 @@ def main() -> None:
             lines.append(
                 f"| {task}, {mode} | {name} | {statistics.median(rate):.1f} "
                 f"| {statistics.median(times):.2f} | {min(times):.2f} to {max(times):.2f} "
-                f"| {max(apart):.1e} |"
+                f"| {'' if None in apart else f'{max(apart):.1e}'} |"
             )
             print(lines[-1], flush=True)
     text = "\n".join(
@@ -175,6 +193,10 @@ def main() -> None:
             f" same round: median of {given.processes} processes, each the median of {given.rounds}"
             ' rounds; then the range of the processes. "Apart" is the largest difference of an'
             " output.",
+            "",
+            "The last row of a task is no network: the matrix products of fmbench's step, each kind"
+            " over and over on tensors of its shape, attention as the products that it is made of:"
+            " what would be left if softmax, norms, GELU, copies and Python took no time.",
             "",
             "| task | variant | windows/s | times | range | apart |",
             "| --- | --- | --- | --- | --- | --- |",
