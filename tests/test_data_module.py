@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fmbench.data import mapped
 from fmbench.data.check import check_root
 from fmbench.data.datamodule import FurnaceData
 from fmbench.data.dataset import TrainOrder
-from fmbench.data.mapped import UNUSED
 from fmbench.data.series import parse_seconds
 from fmbench.types import Batch, Modality
 from recordings import Written, write_lists, write_mat, write_root
@@ -118,6 +118,9 @@ def test_the_cache_keeps_one_state_of_a_file(
     assert len(before & after) == 6
     assert [name.split("-")[2] for name in new] == ["data", "label"]
     assert [name.rsplit("-", 1)[0] for name in gone] == [name.rsplit("-", 1)[0] for name in new]
+    for path in cache.iterdir():  # as another process does that began to unpack at the same time
+        mapped._sweep(path)
+    assert {path.name for path in cache.iterdir()} == after
 
 
 def test_the_cache_forgets_what_nobody_has_used_for_a_month(
@@ -133,7 +136,7 @@ def test_the_cache_forgets_what_nobody_has_used_for_a_month(
     (cache / f".1.{gone[0].name}").touch()
     (cache / "notes.raw").touch()
     for path in cache.iterdir():
-        os.utime(path, (path.stat().st_mtime - UNUSED - 60,) * 2)
+        os.utime(path, (path.stat().st_mtime - mapped.UNUSED - 60,) * 2)
     together(FurnaceData(root=tmp_path / "used", **SHORT).test_dataloader())
     write_root(tmp_path / "new", size=SIZE, seconds=30, recordings=1, chunked=True)
     together(FurnaceData(root=tmp_path / "new", **SHORT).test_dataloader())

@@ -104,8 +104,8 @@ def _unpack(path: Path, dataset: h5py.Dataset) -> Path:
     """
     key = dataset.name.strip("/")
     stat = path.stat()
-    source = f"{path.stem}-{key}-{_digest(path.resolve(), key)}"
-    target = _cache_folder() / f"{source}-{_digest(stat.st_size, stat.st_mtime_ns)}.raw"
+    source, state = _digest(path.resolve(), key), _digest(stat.st_size, stat.st_mtime_ns)
+    target = _cache_folder() / f"{path.stem}-{key}-{source}-{state}.raw"
     if target.exists():
         with suppress(OSError):  # another user's, in a cache that is shared
             os.utime(target)  # it is in use: _sweep counts from here
@@ -113,7 +113,7 @@ def _unpack(path: Path, dataset: h5py.Dataset) -> Path:
     size = int(np.prod(dataset.shape))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent, source)
+        _sweep(target)
         if shutil.disk_usage(target.parent).free < size:
             raise OSError(f"{size / 1e9:.2f} GB are needed there")
         with in_one_step(target, size=size) as half, half.open("wb") as file:
@@ -130,16 +130,18 @@ def _digest(*of: object) -> str:
     return hashlib.sha256("\0".join(map(str, of)).encode()).hexdigest()[:16]
 
 
-def _sweep(cache: Path, source: str) -> None:
-    """Remove what `source` held before it was rewritten, and what nobody has used for a month:
-    of recordings that are gone, or half of it, of a process that was killed.
+def _sweep(target: Path) -> None:
+    """Remove what `target`'s source held before it was rewritten, and what nobody has used for a
+    month: of recordings that are gone, or half of it, of a process that was killed.
     """
-    for file in cache.iterdir():
-        if _UNPACKED.fullmatch(file.name):  # whatever else lies in the folder is not ours
-            with suppress(OSError):  # another process sweeps too, or it is another user's
-                old = time.time() - file.stat().st_mtime > UNUSED
-                if old or file.name.startswith(f"{source}-"):
-                    file.unlink()
+    source = target.name.rpartition("-")[0]
+    for file in target.parent.iterdir():
+        if file == target or not _UNPACKED.fullmatch(file.name):
+            continue  # another process may just have made it; the rest in the folder is not ours
+        with suppress(OSError):  # another process sweeps too, or it is another user's
+            old = time.time() - file.stat().st_mtime > UNUSED
+            if old or file.name.rpartition("-")[0] == source:
+                file.unlink()
 
 
 def _copy_rows(path: Path, dataset: h5py.Dataset, file: Any, what: str) -> None:
