@@ -147,6 +147,39 @@ def test_the_cache_forgets_what_nobody_has_used_for_a_month(
     assert not any(name.startswith(".") for name in left)
 
 
+@pytest.mark.parametrize("storage", [{}, {"chunked": True}])
+@pytest.mark.parametrize("at_once", [mapped.AT_ONCE, 1000])
+def test_labels_are_worked_out_once_and_no_mask_is_unpacked_for_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    storage: dict[str, bool],
+    at_once: int,
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FMBENCH_CACHE", str(cache))
+    monkeypatch.setattr(mapped, "AT_ONCE", at_once)
+    root = tmp_path / "root"
+    recordings = {each.name: each for each in write_root(root, size=SIZE, seconds=30, **storage)}
+    expected = {name: each.masks.any((1, 2)) for name, each in recordings.items()}
+    for again in (False, True):
+        data = FurnaceData(root=root, **SHORT, modality="current")
+        batch, table = together(data.test_dataloader()), data.table("test")
+        told = capsys.readouterr().err
+        assert batch.mask is None
+        assert batch.label.tolist() == [
+            expected[name][frame] for name, frame in zip(table.recording, table.frame, strict=True)
+        ]
+        if at_once == 1000:
+            assert ("looking through furnace-0.mat: label" in told) is not again
+            sizes = {path.name.split("-label")[0]: path.stat().st_size for path in cache.iterdir()}
+            assert sizes == {name: len(labels) for name, labels in expected.items()}
+        else:
+            assert told == ""
+            assert not cache.exists()
+    assert sum(labels.sum() for labels in expected.values()) > 0
+
+
 def test_a_damaged_compressed_file_is_named_and_leaves_nothing_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,12 +59,14 @@ class WindowDataset(Dataset[Batch]):
         for k, recording in enumerate(recordings):
             track = tracks[k] if tracks else None
             kept.append(_usable(recording, frames[k], spec, track, modality.has_video))
-            recording.prepare(video=modality.has_video, labels=True)
+            recording.prepare(video=modality.has_video, masks=self.masked)
         self.which = np.repeat(np.arange(len(kept), dtype=np.int32), [len(part) for part in kept])
         self.frame = np.concatenate(kept).astype(np.int32)
-        self.second = np.concatenate(
-            [recording.seconds[part] for recording, part in zip(recordings, kept, strict=True)]
-        )
+        pairs = list(zip(recordings, kept, strict=True))
+        self.second = np.concatenate([recording.seconds[part] for recording, part in pairs])
+        self.label = None
+        if not self.masked:
+            self.label = np.concatenate([_labels(recording, part) for recording, part in pairs])
         if tracks:
             _check_phases(recordings, tracks)
             lengths = [len(track.values) for track in tracks]
@@ -92,7 +94,10 @@ class WindowDataset(Dataset[Batch]):
         which, frame = self.which[index], self.frame[index]
         video = self._clips(which, frame, flipped) if self.modality.has_video else None
         current = self._currents(index, which) if self.modality.has_current else None
-        label, mask = self._labels(which, frame, flipped)
+        if self.label is not None:
+            label, mask = torch.from_numpy(self.label[index]), None
+        else:
+            label, mask = self._masks(which, frame, flipped)
         recording = torch.from_numpy(which.astype(np.int64))
         return Batch(video, current, label, mask, recording, torch.from_numpy(self.second[index]))
 
@@ -104,6 +109,8 @@ class WindowDataset(Dataset[Batch]):
         fewer = copy.copy(self)
         fewer.which, fewer.frame = self.which[chosen], self.frame[chosen]
         fewer.second = self.second[chosen]
+        if self.label is not None:
+            fewer.label = self.label[chosen]
         if self.modality.has_current:
             fewer.end = self.end[chosen]
         return fewer
@@ -128,24 +135,15 @@ class WindowDataset(Dataset[Batch]):
             recording.read_frames(clip[rows].ravel(), memory[rows].reshape(-1, 3, *shape))
         return self._turned(memory, flipped).transpose(1, 2)
 
-    def _labels(
-        self, which: Any, frame: Any, flipped: NDArray[np.bool_]
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B,) int64, -1 where a recording has no labels, and where asked for (B, H, W) uint8, 0
-        or 1: any value above 0 counts as abnormal (official-format 4.1).
+    def _masks(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        """(B,) int64 labels and (B, H, W) uint8 masks, 0 or 1: any value above 0 counts as abnormal
+        (official-format 4.1).
         """
-        label = np.full(len(frame), -1, np.int64)
-        if not self.masked:
-            order = np.argsort(which, kind="stable")  # one look into each recording
-            for recording, rows in self.runs(which[order]):
-                if recording.has_labels:
-                    label[order[rows]] = recording.labels(frame[order[rows]])
-            return torch.from_numpy(label), None
         memory = np.empty((len(frame), *self.stored_size), np.uint8)
         for recording, rows in self.runs(which):
             recording.read_masks(frame[rows], memory[rows])
         np.minimum(memory, 1, out=memory)
-        label[:] = memory.any(axis=(1, 2))  # Eq. (13): the sum exceeds 0.5
+        label = memory.any(axis=(1, 2)).astype(np.int64)  # Eq. (13): the sum exceeds 0.5
         return torch.from_numpy(label), self._turned(memory, flipped)
 
     def _currents(self, index: Ints, which: Any) -> Tensor:
@@ -211,6 +209,13 @@ def _usable(
         if spec.history == "drop":
             keep &= track.end[frames] >= spec.current_samples
     return frames[keep]
+
+
+def _labels(recording: Recording, frames: Ints) -> Ints:
+    """(n,) 1 where abnormal; -1 throughout where the recording has no labels."""
+    if not recording.has_labels:
+        return np.full(len(frames), -1, np.int64)
+    return recording.labels(frames).astype(np.int64)
 
 
 class TrainOrder(DistributedSampler[int]):

@@ -1,18 +1,21 @@
 """Frames stay on disk: rows of an HDF5 dataset through a memory map, within a budget of pages.
 
 A contiguous dataset is mapped where it lies. Any other (MATLAB's -v7.3 default is chunked and
-compressed) is unpacked once into a cache folder and mapped there.
+compressed) is unpacked once into a cache folder and mapped there. Which of many masks have a pixel
+is kept there too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import re
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +31,8 @@ from fmbench.atomic import in_one_step
 # fault_around_bytes), so a row counts as at least that much.
 PAGE_BUDGET = 192 * 2**20
 _FAULT = 64 * 2**10
-UNUSED = 30 * 24 * 3600  # seconds after which an unpacked dataset goes
+UNUSED = 30 * 24 * 3600  # seconds after which what is kept goes
+AT_ONCE = 2**24  # masks of so many pixels are looked through in milliseconds: nothing is kept
 _UNPACKED = re.compile(r".+-[0-9a-f]{16}-[0-9a-f]{16}\.raw")
 
 
@@ -87,40 +91,60 @@ class MappedArray:
 def map_dataset(path: Path, dataset: h5py.Dataset) -> MappedArray:
     """Map an (N, ...) HDF5 dataset of 8-bit numbers, unpacking it first where it must be."""
     offset = dataset.id.get_offset()
+    shape = tuple(dataset.shape)
     if offset is not None and dataset.dtype in (np.uint8, np.bool_) and not dataset.external:
-        return MappedArray(path, int(offset), tuple(dataset.shape))
-    return MappedArray(_unpack(path, dataset), 0, tuple(dataset.shape))
+        return MappedArray(path, int(offset), shape)
+    return MappedArray(_kept(path, dataset, "unpacking", shape, _as_bytes), 0, shape)
+
+
+def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
+    """(N,) whether any pixel of an (N, H, W) dataset's rows is above 0: a large one is looked
+    through once.
+    """
+    if dataset.size <= AT_ONCE:
+        found = [_any(block) for block in _blocks(path, dataset)]
+        return np.concatenate([np.zeros(0, np.bool_), *found])
+    return np.fromfile(_kept(path, dataset, "looking through", dataset.shape[:1], _any), np.bool_)
 
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("FMBENCH_CACHE") or "~/.cache/fmbench").expanduser()
 
 
-def _unpack(path: Path, dataset: h5py.Dataset) -> Path:
-    """Raw uint8 rows of `dataset` in the cache folder, whole or not at all.
+def _kept(
+    path: Path,
+    dataset: h5py.Dataset,
+    doing: str,
+    shape: tuple[int, ...],
+    turn: Callable[[NDArray[Any]], NDArray[Any]],
+) -> Path:
+    """What `turn` makes of the rows of `dataset`, bytes of that shape in the cache folder, whole or
+    not at all.
 
     Raises:
         ValueError: the folder cannot be written or is too small, or the dataset is damaged.
     """
     key = dataset.name.strip("/")
-    stat = path.stat()
-    source, state = _digest(path.resolve(), key), _digest(stat.st_size, stat.st_mtime_ns)
+    stat, size = path.stat(), math.prod(shape)
+    source, state = _digest(path.resolve(), key, shape), _digest(stat.st_size, stat.st_mtime_ns)
     target = _cache_folder() / f"{path.stem}-{key}-{source}-{state}.raw"
     if target.exists():
         with suppress(OSError):  # another user's, in a cache that is shared
             os.utime(target)  # it is in use: _sweep counts from here
         return target
-    size = int(np.prod(dataset.shape))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
         if shutil.disk_usage(target.parent).free < size:
             raise OSError(f"{size / 1e9:.2f} GB are needed there")
+        what = f"{path.name}: {key} ({dataset.size / 1e9:.2f} GB)"
+        print(f"{doing} {what} once into {target.parent}", file=sys.stderr)
         with in_one_step(target, size=size) as half, half.open("wb") as file:
-            _copy_rows(path, dataset, file, f"{path.name}: {key} ({size / 1e9:.2f} GB)")
+            for block in _blocks(path, dataset):
+                file.write(np.ascontiguousarray(turn(block)).data)
     except OSError as error:
         raise ValueError(
-            f"{path}: {key!r} is compressed and cannot be unpacked into {target.parent}: {error}; "
+            f"{path}: {doing} {key!r} into {target.parent} failed: {error}; "
             "let FMBENCH_CACHE name a folder with room"
         ) from None
     return target
@@ -144,16 +168,13 @@ def _sweep(target: Path) -> None:
                 file.unlink()
 
 
-def _copy_rows(path: Path, dataset: h5py.Dataset, file: Any, what: str) -> None:
-    """Write all rows to `file` as uint8, some 32 MB at a time, in whole chunks, with a progress
-    line on a terminal.
-    """
+def _blocks(path: Path, dataset: h5py.Dataset) -> Iterator[NDArray[Any]]:
+    """All rows, some 32 MB at a time, in whole chunks, with a progress line on a terminal."""
     rows = int(dataset.shape[0])
     chunk = dataset.chunks[0] if dataset.chunks else 1
     row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
     step = chunk * max(1, 2**25 // (chunk * row_bytes))
     terminal = sys.stderr.isatty()
-    print(f"unpacking {what} once into {_cache_folder()}", file=sys.stderr)
     shown = time.monotonic()
     for start in range(0, rows, step):
         try:
@@ -162,7 +183,7 @@ def _copy_rows(path: Path, dataset: h5py.Dataset, file: Any, what: str) -> None:
             raise ValueError(
                 f"{path}: {dataset.name!r} is damaged at or after frame {start}: {error}"
             ) from None
-        file.write(np.ascontiguousarray(_as_bytes(block)))
+        yield block
         if terminal and time.monotonic() - shown > 0.2:
             shown = time.monotonic()
             print(f"\r  {100 * start // rows} %", end="\r", file=sys.stderr)
@@ -172,3 +193,8 @@ def _as_bytes(block: NDArray[Any]) -> NDArray[np.uint8]:
     if block.dtype == np.bool_:
         return block.view(np.uint8)
     return block.astype(np.uint8, copy=False)  # the official loaders cast likewise (4.1)
+
+
+def _any(block: NDArray[Any]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.any(_as_bytes(block), axis=(1, 2))
+    return found

@@ -5,19 +5,21 @@ Layout: official-format 4.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.mapped import MappedArray, map_dataset
+from fmbench.data.mapped import MappedArray, any_pixel, map_dataset
 from fmbench.data.series import Currents, read_currents, read_timestamps
 
 Index = NDArray[np.integer[Any]]
 Bytes = NDArray[np.uint8]
+_T = TypeVar("_T")
 
 FRAME_RATE = 25.0
 """Frames a second, nominal (paper IV-A)."""
@@ -56,8 +58,10 @@ class Recording(Protocol):
     @property
     def currents(self) -> Currents: ...
 
-    def prepare(self, *, video: bool, labels: bool) -> None:
-        """Unpack what cannot be read in place, once, before worker processes start."""
+    def prepare(self, *, video: bool, masks: bool) -> None:
+        """Unpack what cannot be read in place, and without `masks` work out all labels: once,
+        before worker processes start.
+        """
 
     def read_frames(self, index: Index, out: Bytes) -> None:
         """Frames at `index` (n,) into `out` (n, 3, H, W), or (n, 3, W, H) where transposed."""
@@ -110,17 +114,26 @@ class MatRecording:
 
     @cached_property
     def _masks(self) -> MappedArray:
+        return self._from_label(map_dataset)
+
+    @cached_property
+    def _abnormal(self) -> NDArray[np.bool_]:
+        return self._from_label(any_pixel)
+
+    def _from_label(self, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
         with open_mat(self.source) as file:
             label = frames_and_labels(self.source, file)[1]
             if label is None:
                 raise ValueError(f"{self.source} has no 'label'")
-            return map_dataset(self.source, label)
+            return read(self.source, label)
 
-    def prepare(self, *, video: bool, labels: bool) -> None:
+    def prepare(self, *, video: bool, masks: bool) -> None:
         if video:
             _ = self._frames
-        if labels and self.has_labels:
+        if masks:
             _ = self._masks
+        elif self.has_labels:
+            _ = self._abnormal
 
     def read_frames(self, index: Index, out: Bytes) -> None:
         self._frames.take(index, out)
@@ -129,13 +142,7 @@ class MatRecording:
         self._masks.take(index, out)
 
     def labels(self, index: Index) -> NDArray[np.bool_]:
-        found = np.empty(len(index), np.bool_)
-        for start in range(0, len(index), _BLOCK):
-            block = index[start : start + _BLOCK]
-            masks = np.empty((len(block), *self._masks.shape[1:]), np.uint8)
-            self._masks.take(block, masks)
-            found[start : start + _BLOCK] = masks.any(axis=(1, 2))
-        return found
+        return self._abnormal[index]
 
 
 class SingleFileRecording(MatRecording):
@@ -223,7 +230,7 @@ class LazyRecording:
     def _labels(self) -> NDArray[np.bool_]:
         return np.asarray(self._camera.labels(), dtype=np.bool_)
 
-    def prepare(self, *, video: bool, labels: bool) -> None:
+    def prepare(self, *, video: bool, masks: bool) -> None:
         """Nothing to unpack."""
 
     def read_frames(self, index: Index, out: Bytes) -> None:
@@ -234,9 +241,6 @@ class LazyRecording:
 
     def labels(self, index: Index) -> NDArray[np.bool_]:
         return self._labels[index]
-
-
-_BLOCK = 2048
 
 
 def stem(path: Path) -> str:
