@@ -143,6 +143,7 @@ def main() -> None:
         "| --- | --- | --- | --- |",
     ]
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["FMBENCH_CACHE"] = folder  # what is kept of a measurement's files goes with them
         part = write_recording(Path(folder), options.frames)
         for stride in (1, 4):
             lines += compare(part, stride, options.seconds, options.repeats)
@@ -166,7 +167,7 @@ def main() -> None:
         "| --- | --- | --- |",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FMBENCH_CACHE"] = folder  # what is unpacked goes with it
+        os.environ["FMBENCH_CACHE"] = folder
         write_dataset(Path(folder) / "root", preset="small")
         lines += [waiting(name, modality, Path(folder)) for name, modality in FASTEST.items()]
     print("\n".join(lines))
