@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import h5py
@@ -145,6 +146,44 @@ def test_the_cache_forgets_what_nobody_has_used_for_a_month(
     assert "notes.raw" in left
     assert not left & {path.name for path in gone}
     assert not any(name.startswith(".") for name in left)
+
+
+def test_a_half_goes_after_a_day_and_one_that_is_being_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FMBENCH_CACHE", str(cache))
+    cache.mkdir()
+    left, written = (cache / f".{k}.furnace-0-data-{'0' * 16}-{'1' * 16}.raw" for k in (1, 2))
+    left.touch()
+    os.utime(left, (left.stat().st_mtime - mapped.DAY - 60,) * 2)
+    written.touch()
+    write_root(tmp_path / "root", size=SIZE, seconds=30, recordings=1, chunked=True)
+    together(FurnaceData(root=tmp_path / "root", **SHORT).test_dataloader())
+    assert [path for path in cache.iterdir() if path.name.startswith(".")] == [written]
+
+
+@pytest.mark.parametrize("modality", ["current", "cross"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_with_a_flipped_bit_is_opened_or_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str, chunked: bool
+) -> None:
+    monkeypatch.setenv("FMBENCH_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    write_root(root, recordings=1, seconds=12, size=(8, 8), chunked=chunked)
+    [file] = root.rglob("*.mat")
+    whole, draw, refusals = file.read_bytes(), random.Random(0), []
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(4096)] ^= 1 << draw.randrange(8)  # where the structure is
+        file.write_bytes(damaged)
+        try:
+            data = FurnaceData(root=root, modality=modality, frames=2, current_samples=8)
+            data.dataset("test")
+        except ValueError as error:
+            refusals.append(str(error))
+    assert 0 < len(refusals) < 60
+    assert all(file.name in said and "\n" not in said for said in refusals)
 
 
 @pytest.mark.parametrize("storage", [{}, {"chunked": True}])

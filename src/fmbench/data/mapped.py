@@ -31,8 +31,9 @@ from fmbench.atomic import in_one_step
 # fault_around_bytes), so a row counts as at least that much.
 PAGE_BUDGET = 192 * 2**20
 _FAULT = 64 * 2**10
-UNUSED = 30 * 24 * 3600  # seconds after which what is kept goes
-AT_ONCE = 2**24  # masks of so many pixels are looked through in milliseconds: nothing is kept
+DAY = 24 * 3600  # seconds; a half that nobody writes to for so long is of a process that was killed
+UNUSED = 30 * DAY  # after which what is kept goes
+AT_ONCE = 2**24  # masks of so many pixels are looked through in a moment: nothing is kept
 _UNPACKED = re.compile(r".+-[0-9a-f]{16}-[0-9a-f]{16}\.raw")
 
 
@@ -89,7 +90,11 @@ class MappedArray:
 
 
 def map_dataset(path: Path, dataset: h5py.Dataset) -> MappedArray:
-    """Map an (N, ...) HDF5 dataset of 8-bit numbers, unpacking it first where it must be."""
+    """Map an (N, ...) HDF5 dataset of 8-bit numbers, unpacking it first where it must be.
+
+    Raises:
+        ValueError: it must be unpacked, and is damaged or the cache folder cannot be written.
+    """
     offset = dataset.id.get_offset()
     shape = tuple(dataset.shape)
     if offset is not None and dataset.dtype in (np.uint8, np.bool_) and not dataset.external:
@@ -98,8 +103,11 @@ def map_dataset(path: Path, dataset: h5py.Dataset) -> MappedArray:
 
 
 def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
-    """(N,) whether any pixel of an (N, H, W) dataset's rows is above 0: a large one is looked
-    through once.
+    """(N,) whether any pixel of an (N, H, W) dataset's rows is above 0 (eq. 13); what a large one
+    gave is kept in the cache folder.
+
+    Raises:
+        ValueError: the dataset is damaged, or the cache folder cannot be written.
     """
     if dataset.size <= AT_ONCE:
         found = [_any(block) for block in _blocks(path, dataset)]
@@ -155,15 +163,16 @@ def _digest(*of: object) -> str:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what `target`'s source held before it was rewritten, and what nobody has used for a
-    month: of recordings that are gone, or half of it, of a process that was killed.
+    """Remove what `target`'s source held before it was rewritten, what nobody has used for a month,
+    and halves that processes left which were killed.
     """
     source = target.name.rpartition("-")[0]
     for file in target.parent.iterdir():
         if file == target or not _UNPACKED.fullmatch(file.name):
             continue  # another process may just have made it; the rest in the folder is not ours
         with suppress(OSError):  # another process sweeps too, or it is another user's
-            old = time.time() - file.stat().st_mtime > UNUSED
+            limit = DAY if file.name.startswith(".") else UNUSED
+            old = time.time() - file.stat().st_mtime > limit
             if old or file.name.rpartition("-")[0] == source:
                 file.unlink()
 
