@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from fmbench.progress import say
@@ -46,6 +45,8 @@ class Tracker(WandbLogger):
         except Exception as error:
             self.lost = True
             with suppress(Exception):
+                import wandb  # a training that logs to W&B has it; others need not
+
                 wandb.teardown()  # or it would try once more, with a traceback, at the very end
             say(f"W&B has failed ({_first_line(error)}); the metrics are in log/")
 
