@@ -50,7 +50,7 @@ check: install  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 validate-simulator: install  ## the simulator's long validity tests (probes; some minutes)
-	$(BIN)/pytest -m slow tests/test_simulator_validity.py
+	$(BIN)/pytest -m slow tests/simulator/test_simulator_validity.py
 
 clean:  ## remove .venv and caches; data/ and runs/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fmbench.data.annotate import RADIUS, SIGMA, Agreement, Event
-from fmbench.data.annotate.masks import lasts, masks_of
-from fmbench.simulator.config import SimConfig
+from fmbench.prepare.annotate import RADIUS, SIGMA, Agreement, Event
+from fmbench.prepare.annotate.masks import lasts, masks_of
 from fmbench.simulator.process import simulate
 from fmbench.simulator.render import Camera
+from fmbench.simulator.settings import SimConfig
 from fmbench.simulator.sidecar import key_frames
 
 EVERY, START, SECONDS = 10, 900, 600

@@ -33,10 +33,10 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmbench.lit import Detector, parameter_groups
 from fmbench.models import MODELS as OWN
 from fmbench.nn import attention
 from fmbench.stages import Learn, Solve
+from fmbench.training.lit import Detector, parameter_groups
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines import MODELS as BASELINES
 

@@ -22,11 +22,11 @@ import matplotlib
 import numpy as np
 import torch
 
+from fmbench.config.schema import Config
 from fmbench.models import FmFormer
 from fmbench.nn import tube_grid
-from fmbench.run import Config
-from fmbench.speed.clock import Clock, durations, forget, highest
 from fmbench.speed.measure import random_batch, steps_of
+from fmbench.speed.timing import Clock, durations, forget, highest
 from fmbench.types import Modality, Problem
 
 matplotlib.use("agg")

@@ -20,9 +20,9 @@ from typing import Any
 import av
 import numpy as np
 
-from fmbench.simulator.config import SimConfig
 from fmbench.simulator.process import simulate
 from fmbench.simulator.render import FURNACE_BOX, Camera
+from fmbench.simulator.settings import SimConfig
 
 HEIGHT, WIDTH = 1440, 2560
 DRAWN = 10

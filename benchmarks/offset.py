@@ -16,8 +16,8 @@ import numpy as np
 
 from fmbench.cli.data import ensure
 from fmbench.data import open_root
-from fmbench.data.recording import FRAME_RATE, Recording
-from fmbench.ingest.align import (
+from fmbench.data.recording import Recording
+from fmbench.prepare.ingest.align import (
     SURE,
     Described,
     describe_currents,
@@ -25,6 +25,7 @@ from fmbench.ingest.align import (
     describe_video,
     estimate,
 )
+from fmbench.types import FRAME_RATE
 
 RECORDINGS, WRONG, NEAR = 120, 7.5, 2.0
 HOURS = (1, 3, 10)

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fmbench.lit import Loss
 from fmbench.models import FmFormer
+from fmbench.objective import Loss
 from fmbench.types import Batch, Modality, Problem
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")

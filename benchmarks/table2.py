@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from fmbench import tables
-from fmbench.config import shipped
+from fmbench.config.profiles import shipped
 from fmbench.tables.experiment import Row
 
 CORES = os.cpu_count() or 1

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from fmbench import create_model, list_models
-from fmbench.lit import Loss, parameter_groups
 from fmbench.nn import Standardize
+from fmbench.objective import Loss
 from fmbench.registry import find_model
 from fmbench.stages import Learn, Solve, learnt_in, stages_of
+from fmbench.training.lit import parameter_groups
 from fmbench.types import Batch, Modality, Problem
 
 ROWS = [(name, str(modality)) for modality in Modality for name in list_models(modality)]

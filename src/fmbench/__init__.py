@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmbench.checkpoint import load
     from fmbench.registry import create_model, list_models
+    from fmbench.training.checkpoint import load
 
 __all__ = ["create_model", "list_models", "load"]
 
-_HOME = {"create_model": "registry", "list_models": "registry", "load": "checkpoint"}
+_HOME = {"create_model": "registry", "list_models": "registry", "load": "training.checkpoint"}
 
 
 def __getattr__(name: str) -> Any:

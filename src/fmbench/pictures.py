@@ -18,7 +18,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
-from fmbench.data.series import stretches
+from fmbench.format.columns import stretches
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")

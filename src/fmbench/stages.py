@@ -1,10 +1,10 @@
 """How a method trains whose training is not one supervised pass.
 
-A model without stages trains all its parameters with the joint loss (`fmbench.lit.Loss`), on what
-its forward says. A model with a method `stages() -> Sequence[Stage]` goes through them in order.
-Each is a training of its own, on the same training windows, that begins with the weights of the one
-before; validation chooses a checkpoint of the last one only. Parameters that a stage does not name
-are frozen in it.
+A model without stages trains all its parameters with the joint loss (`fmbench.objective.Loss`) of
+its forward. A model with a method `stages() -> Sequence[Stage]` goes through them in order. Each
+stage is a training of its own on the same training windows and begins with the weights of the stage
+before it; validation chooses a checkpoint of the last stage only. A stage freezes the parameters
+that it does not name.
 """
 
 from __future__ import annotations

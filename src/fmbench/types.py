@@ -16,6 +16,12 @@ if TYPE_CHECKING:  # `fmbench --help` must answer without importing torch
     from torch import Tensor
 
 
+FRAME_RATE = 25.0
+"""Frames a second, nominal (paper IV-A)."""
+CURRENT_RATE = 2
+"""Samples of current a second (official-format 4.3)."""
+
+
 class Modality(StrEnum):
     """What a detector is fed: three-phase current, video, or both."""
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from fmbench.atomic import write_text
-from fmbench.provenance import git_commit, versions
+from fmbench.files.atomic import write_text
+from fmbench.training.provenance import git_commit, versions
 from recordings import write_root
 
 

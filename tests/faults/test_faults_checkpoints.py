@@ -19,9 +19,9 @@ import yaml
 
 import fmbench
 from conftest import Fault
-from fmbench import checkpoint
 from fmbench.cli import main
-from fmbench.run import fit
+from fmbench.training import checkpoint
+from fmbench.training.run import fit
 from recordings import write_root
 from test_faults_resume import config, crash, differences, interrupted, result
 
@@ -149,7 +149,7 @@ def test_other_data_or_options_are_refused_and_the_difference_is_shown(
     for name, (group, value) in changes.items():
         new = dict(asked)
         new[group] = {**new[group], **value} if isinstance(value, dict) else value
-        changed = fmbench.run.Config(**new)
+        changed = fmbench.config.schema.Config(**new)
         said = ""
         try:
             fit(changed, run=run, resume="auto")
@@ -161,7 +161,7 @@ def test_other_data_or_options_are_refused_and_the_difference_is_shown(
         fit(changed, run=again, resume="auto", force=True)
     moved = tmp_path / "moved"
     shutil.copytree(root, moved)
-    same = fmbench.run.Config(**{**asked, "data": {**asked["data"], "root": str(moved)}})
+    same = fmbench.config.schema.Config(**{**asked, "data": {**asked["data"], "root": str(moved)}})
     fit(same, run=run, resume="auto")  # the same recordings, elsewhere
 
 

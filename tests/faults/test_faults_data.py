@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fmbench.data import check_root
 from fmbench.data.windows import WindowSpec
+from fmbench.prepare.check import check_root
 from fmbench.simulator import write_dataset
 from recordings import write_mat, write_root
 

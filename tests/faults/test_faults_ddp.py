@@ -19,7 +19,8 @@ import pandas as pd
 import pytest
 
 from faulty import MESSAGE, environment, words
-from fmbench.run import Config, fit
+from fmbench.config.schema import Config
+from fmbench.training.run import fit
 from test_faults_resume import differences, result
 
 LIMIT = 10

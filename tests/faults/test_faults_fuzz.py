@@ -15,12 +15,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fmbench.cli import main
-from fmbench.data import check_root, open_root
-from fmbench.data.annotate.events import read_events
-from fmbench.data.series import read_currents, read_timestamps
-from fmbench.ingest.plc import read_plc, to_half_seconds
-from fmbench.options import config_of
-from fmbench.plain import read_yaml
+from fmbench.config.resolve import config_of
+from fmbench.data import open_root
+from fmbench.files.yaml_json import read_yaml
+from fmbench.format.columns import read_currents, read_timestamps
+from fmbench.prepare.annotate.events import read_events
+from fmbench.prepare.check import check_root
+from fmbench.prepare.ingest.plc import read_plc, to_half_seconds
 from recordings import write_root
 
 PROMISE = "a result, or an error of a few lines that names the file; at once, never a traceback"

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from conftest import Fault
-from fmbench.data.series import format_seconds
-from fmbench.lit import Detector, Loss
-from fmbench.run import fit
+from fmbench.format.columns import format_seconds
+from fmbench.objective import Loss
+from fmbench.training.lit import Detector
+from fmbench.training.run import fit
 from fmbench.types import Batch
 from recordings import Written, write_root
 from test_faults_resume import STEPS, config, differences, result

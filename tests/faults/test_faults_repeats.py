@@ -10,13 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from fmbench.checkpoint import read
+from fmbench.config.schema import Config
 from fmbench.metrics import DetectionMetrics
-from fmbench.run import Config, fit, test
+from fmbench.training.checkpoint import read
+from fmbench.training.run import fit, measure
 from fmbench.types import Batch, Prediction
-
-measure = test  # pytest would take the name for a test's
-del test
 
 ROW = "one seed twice; 0, 2 and 4 workers"
 

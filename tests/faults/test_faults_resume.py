@@ -17,11 +17,12 @@ import torch
 import yaml
 
 from conftest import Fault
-from fmbench.config import shipped
-from fmbench.guard import Stopped
-from fmbench.lit import Detector
-from fmbench.run import Config, fit
+from fmbench.config.profiles import shipped
+from fmbench.config.schema import Config
 from fmbench.stages import Learn, stages_of
+from fmbench.training.guard import Stopped
+from fmbench.training.lit import Detector
+from fmbench.training.run import fit
 from recordings import write_root
 from test_contract import SMALL, build
 
@@ -32,7 +33,7 @@ ROWS = [
 FAST = [("itransformer", "current")]
 SLOW = [("fmformer", "cross"), ("ssfggan", "cross"), ("dcnn_svm", "cross"), ("bilm", "cross")]
 """Of the short form: a loss, optimizers in turns, stages of which one solves, stages that learn.
-tests/test_rows.py breaks every row off as well, and compares less."""
+tests/training/test_rows.py breaks every row off as well, and compares less."""
 EPOCHS, STEPS = 3, 4  # as many epochs as a method has stages, at most; steps of an epoch
 
 every_row = pytest.mark.parametrize(

@@ -21,9 +21,9 @@ import pytest
 
 from children import start
 from conftest import Fault
-from fmbench import checkpoint
 from fmbench.cli import main
-from fmbench.run import fit
+from fmbench.training import checkpoint
+from fmbench.training.run import fit
 from test_faults_resume import STEPS, config, differences, result
 
 pytestmark = pytest.mark.slow

@@ -68,8 +68,9 @@ tell(begun, facts())
 TRAINING = (
     FACTS
     + """
-from fmbench.lit import Detector
-from fmbench.run import Config, fit
+from fmbench.training.lit import Detector
+from fmbench.training.run import fit
+from fmbench.config.schema import Config
 
 root, batches = sys.argv[1], int(sys.argv[2])
 step, seen = Detector.training_step, []

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fmbench.config import Parser
+from fmbench.config.parser import Parser
 from fmbench.data import annotate as events_to_masks
-from fmbench.data.annotate import RADIUS, SIGMA, Agreement, Event, read_events
-from fmbench.data.annotate.events import MARKS
 from fmbench.data.recording import Recording
-from fmbench.event_picture import event_picture
+from fmbench.prepare.annotate import RADIUS, SIGMA, Agreement, Event, read_events
+from fmbench.prepare.annotate.event_picture import event_picture
+from fmbench.prepare.annotate.events import MARKS
 
 
 def annotate(argv: list[str]) -> int:

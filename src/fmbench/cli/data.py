@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fmbench.cli.bar import progress
-from fmbench.config import Parser
+from fmbench.config.parser import Parser
 from fmbench.errors import nearest
-from fmbench.plain import from_yaml
+from fmbench.files.yaml_json import from_yaml
 from fmbench.simulator import PRESETS, write_dataset
 
 DEFAULT_ROOT = "data/sim"
@@ -45,7 +45,7 @@ def check(argv: list[str]) -> int:
     """Every fault of a data set, with file and row; the status is 1 if there is one that is more
     than a warning."""
     root = _root("data check", "Every fault of a data set, with file and row.", argv)
-    from fmbench.data import check_root
+    from fmbench.prepare.check import check_root
 
     faults = check_root(root)
     for fault in faults:
@@ -59,15 +59,16 @@ def check(argv: list[str]) -> int:
 def stats(argv: list[str]) -> int:
     """The paper's Table I for a data set, then its splits and recordings."""
     root = _root("data stats", "The paper's Table I for a data set.", argv)
-    from fmbench.data import FurnaceData, stats
+    from fmbench.data import FurnaceData
     from fmbench.data.root import Part
+    from fmbench.prepare import counts
 
     parts: tuple[Part, ...] = ("pixel-level", "class-level")
     for part in parts:
         if (root / part).is_dir() or root.name == part:
             print(FurnaceData(root=root, part=part).description)
-    for table in (stats.table_one, stats.table_of_splits, stats.table_of_recordings):
-        print(f"\n{table(root).to_string(index=table is stats.table_one)}")
+    for table in (counts.table_one, counts.table_of_splits, counts.table_of_recordings):
+        print(f"\n{table(root).to_string(index=table is counts.table_one)}")
     return 0
 
 
@@ -81,7 +82,7 @@ def ensure(root: Path, *, own_root: bool) -> None:
         return
     if own_root:
         raise ValueError(f"--data.root {root}: no such folder")
-    from fmbench.progress import say
+    from fmbench.training.progress import say
 
     say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
     write(root, preset="wide", seed=0, lazy=True)
@@ -103,10 +104,10 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def select(argv: list[str]) -> int:
     """Write the lists of train, val and test frames of every labelled part."""
-    from fmbench.data.select import SHARES, By, write_lists
-    from fmbench.data.select import select as chosen
-    from fmbench.data.stats import labelled, table_of_splits, table_one
     from fmbench.data.windows import WindowSpec
+    from fmbench.prepare.counts import labelled, table_of_splits, table_one
+    from fmbench.prepare.select import SHARES, By, write_lists
+    from fmbench.prepare.select import select as chosen
 
     parser = Parser(
         "data select",

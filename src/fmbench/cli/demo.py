@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmbench import run
 from fmbench.cli.data import write
 from fmbench.cli.train import train
-from fmbench.config import Parser
-from fmbench.options import resolve
-from fmbench.predict import predict
+from fmbench.config.parser import Parser
+from fmbench.config.resolve import resolve
+from fmbench.training import run
+from fmbench.training.predict import predict
 
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU"}
 
@@ -33,7 +33,7 @@ def demo(argv: list[str]) -> int:
     asked = ["--model", "fmformer", "--modality", "cross", "--config", values["config"]]
     best = train(resolve([*asked, "--data.root", str(root), "--run", str(fitted)]))
     print("3 of 4: testing on recordings that it has not seen", flush=True)
-    rates = run.test(best)
+    rates = run.measure(best)
     print("4 of 4: drawing one of them", flush=True)
     recording = _most_mixed(fitted / "test-predictions.csv")
     written = predict(best, recording, out=fitted / "predictions", every=25)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fmbench.cli.bar import progress
-from fmbench.config import Parser
+from fmbench.config.parser import Parser
 
 
 def doctor(argv: list[str]) -> int:
@@ -25,9 +25,9 @@ def doctor(argv: list[str]) -> int:
     out = Path(values["out"])
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; name a file, such as {out / 'doctor.html'}")
-    from fmbench.atomic import write_text
-    from fmbench.doctor import examine, page
-    from fmbench.doctor.findings import SEVERITIES, stops
+    from fmbench.files.atomic import write_text
+    from fmbench.prepare.doctor import examine, page
+    from fmbench.prepare.doctor.findings import SEVERITIES, stops
 
     with progress("examining") as show:
         report = examine(Path(values["root"]), hours=values["hours"], progress=show)

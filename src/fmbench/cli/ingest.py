@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fmbench.cli.bar import progress
-from fmbench.config import Parser
+from fmbench.config.parser import Parser
 
 
 def ingest(argv: list[str]) -> int:
@@ -38,7 +38,7 @@ def ingest(argv: list[str]) -> int:
     for needed in ("video", "out"):
         if values[needed] is None:
             raise ValueError(f"--{needed} is missing; see fmbench data ingest --help")
-    from fmbench.ingest import RawVideo, read_region, write_contact_sheet
+    from fmbench.prepare.ingest import RawVideo, read_region, write_contact_sheet
 
     video = RawVideo(Path(values["video"]), threads=values["threads"])
     out = Path(values["out"])
@@ -55,8 +55,8 @@ def ingest(argv: list[str]) -> int:
 
 
 def _write(video: Any, region: Any, values: dict[str, Any], out: Path) -> int:
-    from fmbench.ingest import find_offset, read_plc
-    from fmbench.ingest import ingest as write
+    from fmbench.prepare.ingest import find_offset, read_plc
+    from fmbench.prepare.ingest import ingest as write
 
     if values["current"] is None:
         raise ValueError("--current is missing; give the CSV of the PLC")
@@ -112,8 +112,8 @@ def _seconds(text: str) -> Any:
 
 def _times(video: Any, values: dict[str, Any]) -> Any:
     """(N,) seconds since 1970 of every frame."""
-    from fmbench.ingest.clock import clock, parse_times
-    from fmbench.ingest.video import read_frame_times
+    from fmbench.prepare.ingest.times import clock, parse_times
+    from fmbench.prepare.ingest.video import read_frame_times
 
     if values["start"] is not None and values["timestamps"] is not None:
         raise ValueError("--start and --timestamps both say when frames were taken; give one")

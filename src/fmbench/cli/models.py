@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fmbench.config import Parser
+from fmbench.config.parser import Parser
 from fmbench.registry import create_model, find_model, list_models
 from fmbench.types import Modality, Problem
 
@@ -35,7 +35,7 @@ def import_official(argv: list[str]) -> int:
     parser.add_argument("source", help="the released file, such as state_dict_vicu_cls.pth")
     parser.add_argument("target", help="the checkpoint to write")
     values, _ = parser.values(argv)
-    from fmbench.checkpoint import import_official as convert
+    from fmbench.training.checkpoint import import_official as convert
 
     source = Path(values["source"])
     if not source.is_file():
@@ -58,7 +58,7 @@ def export_weights(argv: list[str]) -> int:
     parser.add_argument("checkpoint", help="what `fit` wrote")
     parser.add_argument("target", help="the file to write, such as fmformer.safetensors")
     values, _ = parser.values(argv)
-    from fmbench.checkpoint import export_weights as export
+    from fmbench.training.checkpoint import export_weights as export
 
     count = export(values["checkpoint"], values["target"])
     print(f"{values['target']}: {count} tensors")

@@ -15,14 +15,15 @@ import yaml
 
 from fmbench import speed as speeds
 from fmbench import tables
-from fmbench.atomic import write_text
 from fmbench.cli.data import ensure
-from fmbench.config import Parser, peek
+from fmbench.config.dotted import peek
+from fmbench.config.parser import Parser
+from fmbench.config.resolve import DEFAULT_PROFILE, training
+from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
-from fmbench.options import DEFAULT_PROFILE, training
-from fmbench.progress import say
+from fmbench.files.atomic import write_text
 from fmbench.registry import find_model
-from fmbench.run import Config
+from fmbench.training.progress import say
 from fmbench.types import Modality, Problem
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fmbench import sweep as sweeps
 from fmbench.cli.data import ensure
-from fmbench.config import Parser
-from fmbench.options import add_data, add_trainer
+from fmbench.config.parser import Parser
+from fmbench.config.resolve import add_data, add_trainer
 
 FAILED = 1
 

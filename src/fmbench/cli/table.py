@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fmbench import tables
-from fmbench.atomic import write_text
 from fmbench.cli.data import ensure
-from fmbench.config import Parser, nest
-from fmbench.options import DEFAULT_PROFILE, add_data, add_trainer
+from fmbench.config.dotted import nest
+from fmbench.config.parser import Parser
+from fmbench.config.resolve import DEFAULT_PROFILE, add_data, add_trainer
+from fmbench.files.atomic import write_text
 from fmbench.tables.render import NAMES, Draw
 
 FAILED = 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from fmbench import run
 from fmbench.cli.data import ensure
-from fmbench.config import Parser
-from fmbench.guard import Stopped
+from fmbench.config.parser import Parser
+from fmbench.config.resolve import Request, add_data, add_trainer, resolve
 from fmbench.metrics import Counts
-from fmbench.options import Request, add_data, add_trainer, resolve
-from fmbench.predict import predict as predict_recording
-from fmbench.progress import say
+from fmbench.training import run
+from fmbench.training.guard import Stopped
+from fmbench.training.predict import predict as predict_recording
+from fmbench.training.progress import say
 
 
 def fit(argv: list[str]) -> int:
@@ -48,7 +48,7 @@ def test(argv: list[str]) -> int:
     add_data(parser, "data (where not given: as in training)")
     add_trainer(parser)
     values, given = parser.values(argv)
-    metrics = run.test(
+    metrics = run.measure(
         _checkpoint(values),
         data=_given(values, given, "data"),
         split=values["split"],

@@ -6,22 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmbench.data.check import check_root
     from fmbench.data.datamodule import FurnaceData
-    from fmbench.data.faults import Fault
-    from fmbench.data.moments import Statistics
     from fmbench.data.root import open_root
-    from fmbench.data.stats import table_one
+    from fmbench.data.statistics import Statistics
 
-__all__ = ["Fault", "FurnaceData", "Statistics", "check_root", "open_root", "table_one"]
+__all__ = ["FurnaceData", "Statistics", "open_root"]
 
 _HOME = {
-    "Fault": "faults",
     "FurnaceData": "datamodule",
-    "Statistics": "moments",
-    "check_root": "check",
+    "Statistics": "statistics",
     "open_root": "root",
-    "table_one": "stats",
 }
 
 

@@ -18,10 +18,10 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from fmbench.data.dataset import EvenBatches, TrainOrder, WindowDataset, WindowLoader, as_it_is
-from fmbench.data.moments import Statistics, measure
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.splits import Lists, check_disjoint, split_lists
+from fmbench.data.statistics import Statistics, measure
 from fmbench.data.windows import Early, Gaps, History, WindowSpec, check_choice, check_positive
 from fmbench.data.workers import end_workers, heedless
 from fmbench.errors import nearest

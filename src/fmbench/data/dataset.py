@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from fmbench.data.recording import Recording
-from fmbench.data.series import format_seconds
 from fmbench.data.windows import Ints, Track, WindowSpec, align, clip_index, current_index
+from fmbench.format.columns import format_seconds
 from fmbench.types import Batch, Modality
 
 

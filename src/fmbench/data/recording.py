@@ -14,17 +14,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.mapped import MappedArray, any_pixel, map_dataset
-from fmbench.data.series import Currents, read_currents, read_timestamps
+from fmbench.format.columns import Currents, read_currents, read_timestamps
+from fmbench.format.memory_map import MappedArray, any_pixel, map_dataset
+from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 Index = NDArray[np.integer[Any]]
 Bytes = NDArray[np.uint8]
 _T = TypeVar("_T")
-
-FRAME_RATE = 25.0
-"""Frames a second, nominal (paper IV-A)."""
-CURRENT_RATE = 2
-"""Samples of current a second (official-format 4.3)."""
 
 
 class Recording(Protocol):

@@ -17,15 +17,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import (
-    LazyRecording,
-    MatRecording,
-    Recording,
-    SingleFileRecording,
-    stem,
-)
+from fmbench.data.recording import LazyRecording, MatRecording, Recording, SingleFileRecording, stem
 from fmbench.errors import nearest
-from fmbench.plain import read_json
+from fmbench.files.yaml_json import read_json
 
 Part = Literal["pixel-level", "class-level", "unlabelled"]
 SPLITS = ("train", "val", "test")

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import CURRENT_RATE, FRAME_RATE
-from fmbench.data.series import Currents
 from fmbench.errors import nearest
+from fmbench.format.columns import Currents
+from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 Ints = NDArray[np.int64]
 Early = Literal["clamp", "drop"]

@@ -6,14 +6,14 @@ benchmark's own format, `open_lazy` reads those that have no frame files. See do
 
 from __future__ import annotations
 
-from fmbench.simulator.config import SIM_VERSION, ProcessConfig, SceneConfig, SimConfig
+from fmbench.simulator.dataset_writer import PRESETS, Preset, write_dataset
 from fmbench.simulator.lazy import LazyRecording, is_lazy, open_lazy
 from fmbench.simulator.process import Event, Run, simulate
 from fmbench.simulator.render import FURNACE_BOX, Camera, visibility
 from fmbench.simulator.scene import Tag, tags
+from fmbench.simulator.settings import SIM_VERSION, ProcessConfig, SceneConfig, SimConfig
 from fmbench.simulator.sidecar import read_tags
 from fmbench.simulator.video import write_video
-from fmbench.simulator.write import PRESETS, Preset, write_dataset
 
 __all__ = [
     "FURNACE_BOX",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.simulator.config import Stream
+from fmbench.simulator.settings import Stream
 from fmbench.simulator.signals import RATE, Array, ou, profile
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.errors import nearest
-from fmbench.simulator.config import SimConfig
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.render import Camera
+from fmbench.simulator.settings import SimConfig
 
 MANIFEST = "manifest.json"
 

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.simulator.config import SimConfig, Stream
 from fmbench.simulator.currents import phasors
+from fmbench.simulator.settings import SimConfig, Stream
 from fmbench.simulator.signals import FPS, RATE, Array, Window, smoothstep, windows
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.simulator import scene, shell, textures
-from fmbench.simulator.config import Stream
+from fmbench.simulator import furnace_shell, scene, textures
 from fmbench.simulator.process import Event, Run
+from fmbench.simulator.settings import Stream
 from fmbench.simulator.signals import FPS
 from fmbench.simulator.textures import Grid, Image
 
@@ -147,24 +147,24 @@ class Camera:
         limit: Image = (reach * _spread(excess / spot.peak)).astype(np.float32)
         return limit
 
-    def _view_of(self, grid: Grid) -> shell.View:
-        return shell.View(grid, self._look.shift, self._look.zoom)
+    def _view_of(self, grid: Grid) -> furnace_shell.View:
+        return furnace_shell.View(grid, self._look.shift, self._look.zoom)
 
     def _paint(self) -> None:
         """Static maps, area-averaged: albedo, albedo under flame light, flame body, bloom."""
         fine = 4 if max(self._grid.density) < 256 else 2
-        albedo, lit, body, bloom = shell.paint(*self._view.points(fine))
+        albedo, lit, body, bloom = furnace_shell.paint(*self._view.points(fine))
         rust = textures.read(
             textures.RUST, self._look.variants[3], self._grid, *self._look.offsets[3][:, None]
         )[0]
-        albedo = shell.shrink(albedo, fine) * (1 + 0.2 * rust) * self._look.albedo
-        lit = albedo * shell.shrink(lit, fine)
+        albedo = furnace_shell.shrink(albedo, fine) * (1 + 0.2 * rust) * self._look.albedo
+        lit = albedo * furnace_shell.shrink(lit, fine)
         tint = np.array([0.30, 0.25, 0.22], np.float32)[:, None, None]
         self._albedo = (albedo * tint).astype(np.float32)
         self._lit = (lit * tint * (0.9 * scene.FLAME_COLOUR[:, None, None])).astype(np.float32)
         colour = scene.FLAME_COLOUR[:, None, None].astype(np.float32)
-        self._bloom = 0.10 * shell.shrink(bloom, fine) * colour
-        flame = shell.shrink(body, fine)
+        self._bloom = 0.10 * furnace_shell.shrink(bloom, fine) * colour
+        flame = furnace_shell.shrink(body, fine)
         self._flame_rows = int(np.flatnonzero(flame.max(1) > 1e-3).max(initial=-1)) + 1
         self._flame_grid = replace(self._grid, size=(self._flame_rows, self.size[1]))
         self._flame = flame[: self._flame_rows] * colour
@@ -177,8 +177,8 @@ class Camera:
             peak = float(event.temperatures.max()) - self.run.batch.base
             seen = event.times[-1] > first and event.start < last
             if seen and np.cos(event.azimuth) > 0.1:
-                distance = shell.distance(event, self._view)
-                nearest = distance if small == self._view else shell.distance(event, small)
+                distance = furnace_shell.distance(event, self._view)
+                nearest = distance if small == self._view else furnace_shell.distance(event, small)
                 reach = 2 * np.log(max(peak / (740 - self.run.batch.base), 1))
                 rows, columns = np.nonzero(distance < reach)
                 if len(rows):
@@ -275,7 +275,7 @@ class Camera:
                 left = 1 - age / (drop.end - drop.start)
                 kelvin = 850 + (drop.kelvin - 850) * left
                 level = int((kelvin - COLDEST) * (TEMPERATURES - 1) / (HOTTEST - COLDEST))
-                shape = np.exp(-where / (2 * drop.radius**2)) * shell.on_front(u, v)
+                shape = np.exp(-where / (2 * drop.radius**2)) * furnace_shell.on_front(u, v)
                 picture[row] += shape * (_emission()[:, level, None, None] * gain[row])
 
 

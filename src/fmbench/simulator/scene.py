@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from fmbench.simulator.config import Stream
 from fmbench.simulator.process import Run
+from fmbench.simulator.settings import Stream
 from fmbench.simulator.signals import FPS, Array, Window, ou, profile, windows
 from fmbench.simulator.textures import VARIANTS
 

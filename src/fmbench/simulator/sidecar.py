@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.simulator.config import Stream
 from fmbench.simulator.lazy import is_lazy, open_lazy
 from fmbench.simulator.process import Event
 from fmbench.simulator.render import Camera, Spot
 from fmbench.simulator.scene import Tag, tags
+from fmbench.simulator.settings import Stream
 
 SIDECAR = "sidecar"
 MARKS = ("onset", "apex", "offset")

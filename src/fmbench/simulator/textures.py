@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import irfft2
 
-from fmbench.simulator.config import SIM_VERSION
+from fmbench.simulator.settings import SIM_VERSION
 
 PERIOD = 3  # frame widths
 VARIANTS = 3

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fmbench.simulator.config import Stream
 from fmbench.simulator.process import Run
 from fmbench.simulator.render import Camera
+from fmbench.simulator.settings import Stream
 from fmbench.simulator.signals import FPS, ou
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmbench.speed.clock import durations
+from fmbench.speed.timing import durations
 
 Shape = Sequence[int]
 Product = tuple[int, int, int]

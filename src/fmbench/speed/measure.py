@@ -14,16 +14,18 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import Profiler
 from torch.utils.data import DataLoader, Dataset
 
+from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.data.dataset import as_it_is
-from fmbench.lit import Detector, Loss, Optim
+from fmbench.data.statistics import standardize
+from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model
-from fmbench.run import Config, standardize
-from fmbench.speed.clock import Clock, Waits, durations, forget, highest
 from fmbench.speed.flops import ceiling, count
 from fmbench.speed.report import Figures, Report, Row, conditions
+from fmbench.speed.timing import Clock, Waits, durations, forget, highest
 from fmbench.stages import Learn, Solve
-from fmbench.train import interruptible, quiet
+from fmbench.training.lit import Detector
+from fmbench.training.loop import interruptible, quiet
 from fmbench.types import Batch, Problem
 
 FROM_TRAINER = (
@@ -110,7 +112,7 @@ def measure(
         products, dtype=_multiplied_in(detector, precision), device=device, seconds=seconds
     )
     if data is not None:
-        standardize(detector.model, data)
+        standardize(detector.model, data.statistics())
         figures["loading"] = _loading(data, seconds)
     if data is not None and learning:
         detector.enter(learning)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fmbench.atomic import write_text
-from fmbench.config import flat
-from fmbench.provenance import git_commit, versions
+from fmbench.config.dotted import flat
+from fmbench.files.atomic import write_text
+from fmbench.training.provenance import git_commit, versions
 
 Figures = dict[str, float | None]
 """By name, in SI units: seconds, bytes, operations; absent or None where there is none."""

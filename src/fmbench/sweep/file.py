@@ -10,9 +10,9 @@ from typing import Any, Literal, cast, get_args
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from fmbench.config import shipped
+from fmbench.config.profiles import shipped
 from fmbench.errors import nearest
-from fmbench.plain import read_yaml
+from fmbench.files.yaml_json import read_yaml
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 METHODS = ("grid", "random", "bayes")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from fmbench.atomic import in_one_step, write_text
+from fmbench.files.atomic import in_one_step, write_text
 from fmbench.sweep.file import Sweep
 
 

@@ -20,10 +20,10 @@ import pandas as pd
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
-from fmbench.crew import Crew, Failed
-from fmbench.options import resolve
-from fmbench.run import curve
+from fmbench.config.resolve import resolve
+from fmbench.jobs import Crew, Failed
 from fmbench.sweep.file import Sweep, ends
+from fmbench.training.run import curve
 
 
 class Trial(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fmbench.data.series import parse_seconds, stretches
+from fmbench.format.columns import parse_seconds, stretches
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
 from fmbench.tables.render import NAMES, NONE, ends

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fmbench.atomic import in_one_step, write_text
-from fmbench.data import open_root, table_one
+from fmbench.data import open_root
+from fmbench.files.atomic import in_one_step, write_text
+from fmbench.prepare.counts import table_one
 from fmbench.tables.experiment import Experiment
 
 Counts = Mapping[str, Mapping[str, int]]

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from fmbench.config import find_config, shipped
+from fmbench.config.profiles import find_config, shipped
+from fmbench.config.resolve import config_of
+from fmbench.config.schema import Config
 from fmbench.errors import nearest
-from fmbench.options import config_of
-from fmbench.plain import read_yaml
+from fmbench.files.yaml_json import read_yaml
 from fmbench.registry import find_model
-from fmbench.run import Config
 from fmbench.types import Modality
 
 METRICS = ("acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr")

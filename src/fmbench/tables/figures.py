@@ -17,15 +17,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from fmbench.atomic import in_one_step
-from fmbench.data.recording import CURRENT_RATE, FRAME_RATE
+from fmbench.files.atomic import in_one_step
 from fmbench.pictures import PREDICTED, SHADOW, TRUTH, painted
-from fmbench.predict import predicted_scene
 from fmbench.simulator import Tag
 from fmbench.tables.experiment import Experiment
 from fmbench.tables.render import NAMES, Draw, finish
 from fmbench.tables.runner import Extra, run_all
 from fmbench.tables.table import Line, Opened, Table
+from fmbench.training.predict import predicted_scene
+from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 HARD = {
     "flame": (Tag.FLAME, 0.5),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fmbench.atomic import in_one_step, write_text
+from fmbench.files.atomic import in_one_step, write_text
 from fmbench.tables.intervals import Interval
 from fmbench.tables.runner import NOT_YET
 from fmbench.tables.table import Line, Table

@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmbench.atomic import write_text
+from fmbench.config.schema import NOT_PART_OF_A_TRAINING, Config
 from fmbench.data import FurnaceData
+from fmbench.files.atomic import write_text
 from fmbench.metrics import Counts
-from fmbench.run import NO_OTHER_RUN, Config, curve
 from fmbench.simulator import read_tags
+from fmbench.training.run import curve
 
 PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
 
@@ -84,10 +85,10 @@ class Job:
 def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingProxyType({})) -> str:
     """SHA-256 of a resolved configuration, its data's fingerprint, and what differs in the test.
 
-    NO_OTHER_RUN make no other key.
+    NOT_PART_OF_A_TRAINING make no other key.
     """
     content = asdict(config)
-    for name in NO_OTHER_RUN:
+    for name in NOT_PART_OF_A_TRAINING:
         group, _, option = name.rpartition(".")
         (content[group] if group else content).pop(option, None)
     text = json.dumps([content, fingerprint, *([dict(test)] if test else [])], sort_keys=True)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmbench.atomic import write_text
-from fmbench.crew import BusyError, Crew, Failed
+from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
-from fmbench.run import Config
+from fmbench.files.atomic import write_text
+from fmbench.jobs import BusyError, Crew, Failed
 from fmbench.tables.results import Job, Result, gather, read_result, write_result
 
 NOT_YET = "not trained yet"

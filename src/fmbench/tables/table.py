@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmbench.crew import Failed
+from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
-from fmbench.run import Config
+from fmbench.jobs import Failed
 from fmbench.tables.experiment import Experiment, Row, config_for
 from fmbench.tables.intervals import LEVEL, Interval, intervals, named_blocks, rates
 from fmbench.tables.results import PIXELS, Job, Result
 from fmbench.tables.runner import run_all
-from fmbench.train import LOWER_IS_BETTER
+from fmbench.training.loop import LOWER_IS_BETTER
 
 RISE = 0.01
 """A validation metric that still gains this much in the last quarter has not flattened."""

@@ -1,0 +1,1 @@
+"""Options of a command: schema, YAML files and flags, resolved to one `Config`."""

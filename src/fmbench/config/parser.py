@@ -1,0 +1,265 @@
+"""From a command's flags and YAML files to one checked set of plain values.
+
+The options of a command are the keyword parameters of what it builds: `--net.*` are those of the
+chosen model, `--data.*` those of the data module. Only plain values are ever read (numbers, text,
+true/false, null, lists of these): a file can name no class, and nothing is imported because of one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from jsonargparse import ArgumentError, ArgumentParser
+
+from fmbench.config.dotted import nest, peek
+from fmbench.errors import nearest
+from fmbench.files.yaml_json import from_yaml
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def plain(hint: Any) -> Any:
+    """`hint` with only its plain members: `str | Path | Callable` becomes `str`; None if none."""
+    if hint in PLAIN:
+        return hint
+    if isinstance(hint, type) and issubclass(hint, Path):
+        return str
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return Literal[tuple(str(member) for member in hint)]
+    origin, members = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return hint
+    if origin in (Union, types.UnionType):
+        kept = tuple(plain(member) for member in members if plain(member) is not None)
+        return Union[kept] if set(kept) - {type(None)} else None  # noqa: UP007 -- from a tuple
+    if origin in (list, tuple, dict, Sequence, Mapping):
+        kept = tuple(member if member is ... else plain(member) for member in members)
+        container = {Sequence: list, Mapping: dict}.get(origin, origin)
+        return container[kept] if None not in kept else None
+    return None
+
+
+def words(hint: Any) -> str:
+    """How a person would name the plain type `hint`."""
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        type(None): "null",
+    }
+    if hint in names:
+        return names[hint]
+    origin, members = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(_choices(hint))}"
+    if origin in (Union, types.UnionType):
+        choices = [f"one of {', '.join(_choices(hint))}"] if _choices(hint) else []
+        others = [words(member) for member in members if get_origin(member) is not Literal]
+        return " or ".join(choices + others)
+    inner = ", ".join("..." if member is ... else words(member) for member in members)
+    return f"{'a mapping' if origin is dict else 'a list'} [{inner}]"
+
+
+class Parser(ArgumentParser):
+    """A command's options by dotted name, each with its plain type in `hints`."""
+
+    def __init__(self, command: str, description: str, arguments: str = "") -> None:
+        super().__init__(
+            prog=f"fmbench {command}",
+            usage=f"fmbench {command} {arguments}[--option value ...]",
+            description=description,
+            exit_on_error=False,
+            allow_abbrev=False,
+            print_config=None,
+        )
+        self.hints: dict[str, Any] = {}
+        self.instead: dict[str, str] = {}
+        self.in_files: set[str] = set()
+
+    def option(
+        self, name: str, hint: Any, default: Any, text: str, *, section: Any = None, **more: Any
+    ) -> None:
+        """Add `--<name>` of the plain type `hint`, under a `section` of the help if given."""
+        self.hints[name] = hint
+        if "action" not in more:
+            more["type"] = hint
+        section = section or self
+        section.add_argument(f"--{name}", default=default, help=text.replace("%", "%%"), **more)
+
+    def flag(self, name: str, text: str) -> None:
+        """Add `--<name>`, true when it is there."""
+        self.option(name, bool, False, text, action="store_true")
+
+    def repeated(self, name: str, text: str, metavar: str) -> None:
+        """Add `--<name> VALUE`, which may come several times."""
+        self.option(name, list[str], None, text, action="append", metavar=metavar)
+
+    def add_signature(
+        self,
+        group: str,
+        source: Callable[..., Any],
+        title: str,
+        *,
+        instead: Mapping[str, str] = types.MappingProxyType({}),
+    ) -> None:
+        """Add `--<group>.<name>` for every parameter of `source` that takes a plain value.
+
+        Args:
+            group: first part of the dotted names; empty for none.
+            source: a class or function with type hints.
+            title: heading in the help.
+            instead: parameters that are set elsewhere, and what to say to who tries here.
+        """
+        section = self.add_argument_group(title)
+        hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
+        texts = [inspect.getdoc(source), inspect.getdoc(getattr(source, "__init__", None))]
+        described = {
+            parameter.arg_name: parameter.description
+            for text in texts
+            for parameter in docstring_parser.parse(text or "").params
+        }
+        prefix = f"{group}." if group else ""
+        self.instead |= {prefix + name: text for name, text in instead.items()}
+        for name, parameter in inspect.signature(source).parameters.items():
+            hint = plain(hints.get(name))
+            if hint is None or name in instead:
+                continue
+            default = parameter.default
+            if isinstance(default, (Path, StrEnum)):
+                default = str(default)
+            if default is inspect.Parameter.empty:
+                default = None
+            text = " ".join((described.get(name) or "").split())
+            self.in_files.add(prefix + name)
+            self.option(prefix + name, hint, default, text, section=section)
+
+    def values(
+        self, argv: Sequence[str], layers: Sequence[tuple[str, Any]] = ()
+    ) -> tuple[dict[str, Any], set[str]]:
+        """Every option's value by dotted name, and the names of those that were given.
+
+        Args:
+            argv: the command's flags; they win over every layer, wherever they stand.
+            layers: (name, content) of YAML files, later ones winning.
+
+        Raises:
+            ValueError: an unknown option, or a value that it does not take.
+        """
+        merged: dict[str, Any] = {}
+        for file, content in layers:
+            found = dict(self._leaves(content, file))
+            with self._few_words(file, found):
+                self.parse_object(nest(found), defaults=False)
+            merged |= found
+        argv = list(self._spread(argv))
+        with self._few_words("", {}, argv):
+            base = self.parse_object(nest(merged)) if merged else None
+            values = self.parse_args(list(argv), namespace=base)
+            flags = set(self.parse_args(list(argv), defaults=False).keys())
+        for name in flags:
+            self._refuse_null(f"--{name}", values[name], self.hints.get(name))
+        return dict(values.items()), flags | set(merged)
+
+    def _leaves(self, content: Any, file: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """(dotted name, value) of every entry of a YAML file's content."""
+        if content is None:
+            return
+        if not isinstance(content, Mapping):
+            what = f"{prefix[:-1]} is" if prefix else "the file holds"
+            raise ValueError(f"{file}: {what} {content!r}; it must be a mapping of options")
+        for key, value in content.items():
+            name = f"{prefix}{key}"
+            if name in self.in_files:
+                self._refuse_null(f"{file}: {name}", value, self.hints[name])
+                yield name, value
+            elif any(known.startswith(f"{name}.") for known in self.in_files):
+                yield from self._leaves(value, file, f"{name}.")
+            else:
+                raise ValueError(f"{file}: {self._unknown(name, self.in_files, '')}")
+
+    def _spread(self, argv: Sequence[str]) -> Iterator[str]:
+        """Flags, with `--net={depth: 4, heads: 3}` as `--net.depth=4 --net.heads=3`: settings that
+        go together can be one value of a sweep."""
+        groups = {name.rpartition(".")[0] for name in self.in_files} - {""}
+        for word in argv:
+            name, equals, text = word.removeprefix("--").partition("=")
+            if not word.startswith("--") or not equals or name not in groups:
+                yield word
+                continue
+            try:
+                content = from_yaml(text, f"--{name}")
+            except ValueError:
+                content = text
+            if not isinstance(content, Mapping):
+                raise ValueError(f"--{name} is {text!r}; it takes a mapping of its options")
+            for option, value in self._leaves(content, f"--{name}", f"{name}."):
+                yield f"--{option}={value if isinstance(value, str) else json.dumps(value)}"
+
+    @staticmethod
+    def _refuse_null(where: str, value: Any, hint: Any) -> None:
+        """The library takes null for any type; we take it where the type says so."""
+        if value is None and hint is not None and type(None) not in get_args(hint):
+            raise ValueError(f"{where} is null; it takes {words(hint)}")
+
+    def _unknown(self, name: str, known: Iterable[str], dashes: str) -> str:
+        """What to say of the option `name`, which does not exist."""
+        if name in self.instead:
+            return f"{dashes}{name} is not set here: {self.instead[name]}"
+        group, _, last = name.rpartition(".")
+        beside = sorted(option for option in known if option.rpartition(".")[0] == group)
+        members = [option for option in known if option.startswith(f"{name}.")]
+        same = [option for option in known if option.rpartition(".")[2] == last]
+        candidates = members or same or get_close_matches(name, beside, n=1)
+        candidates = candidates or get_close_matches(name, list(known), n=1)
+        if candidates:
+            return f"there is no option {dashes}{name}; did you mean {dashes}{candidates[0]}?"
+        listed = f"\nKnown: {', '.join(beside)}" if 0 < len(beside) < 20 else ""
+        return f"there is no option {dashes}{name}{listed or f'; {self.prog} --help lists all'}"
+
+    @contextmanager
+    def _few_words(
+        self, file: str, values: Mapping[str, Any], argv: Sequence[str] = ()
+    ) -> Iterator[None]:
+        """Say in one line of ours what the library says in many of its own."""
+        try:
+            yield
+            return
+        except ArgumentError as error:
+            text = str(error)
+        if match := re.search(r'Parser key "([^"]+)"', text):
+            name = match[1]
+            if name not in self.hints or (name not in values and not peek(argv, f"--{name}")):
+                # `--run.out` is taken for a part of the option `run`, which has none
+                asked = [word for word in argv if word.startswith(f"--{name}.")]
+                raise ValueError(self._unknown(asked[0][2:].partition("=")[0], self.hints, "--"))
+            value = values[name] if name in values else peek(argv, f"--{name}")[-1]
+            where = f"{file}: {name}" if file else f"--{name}"
+            hint = self.hints[name]
+            close = nearest(str(value), _choices(hint))
+            raise ValueError(f"{where} is {value!r}; it takes {words(hint)}{close}")
+        if match := re.search(r"unrecognized arguments: (\S+)", text):
+            if not match[1].startswith("--"):
+                raise ValueError(f"unexpected {match[1]!r}; an option is written --name value")
+            name = match[1].removeprefix("--").partition("=")[0]
+            raise ValueError(self._unknown(name, self.hints, "--"))
+        if match := re.search(r"arguments are required: (.*)", text):
+            raise ValueError(f"{match[1]} is missing; see {self.prog} --help")
+        raise ValueError(re.sub(r"^argument (\S+): ", r"\1: ", text))
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words that `hint` allows."""
+    if get_origin(hint) is Literal:
+        return [str(member) for member in get_args(hint)]
+    return list(dict.fromkeys(word for member in get_args(hint) for word in _choices(member)))

@@ -1,0 +1,76 @@
+"""What the inputs of the training part are like, per channel: what a model standardises with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmbench.data.dataset import WindowDataset
+from fmbench.nn import Standardize
+
+_FRAMES = 2000
+"""Evenly spaced frames are enough for a mean and a deviation of three channels."""
+
+
+class Statistics(NamedTuple):
+    """Per channel over the training part; None for a modality that is not read."""
+
+    video_mean: Tensor | None
+    """(3,) float32, 0-255."""
+    video_std: Tensor | None
+    """(3,) float32, 0-255."""
+    current_mean: Tensor | None
+    """(C,) float32, amperes."""
+    current_std: Tensor | None
+    """(C,) float32, amperes."""
+
+
+def measure(windows: WindowDataset) -> Statistics:
+    """Mean and standard deviation of frames and samples of `windows`.
+
+    Video: the last frames of up to 2000 evenly spaced windows. Current: the samples of the second
+    in which each window ends, each sample once.
+    """
+    video = _of_frames(windows.evenly(_FRAMES)) if windows.modality.has_video else (None, None)
+    current = _of_currents(windows) if windows.modality.has_current else (None, None)
+    return Statistics(*video, *current)
+
+
+def standardize(model: nn.Module, statistics: Statistics) -> None:
+    """Write `statistics` into the model's `Standardize` modules."""
+    measured = {
+        "video": (statistics.video_mean, statistics.video_std),
+        "current": (statistics.current_mean, statistics.current_std),
+    }
+    for module in model.modules():
+        if isinstance(module, Standardize):
+            mean, std = measured[module.source]
+            assert mean is not None, f"no statistics of {module.source}"
+            assert std is not None
+            module.set_statistics(mean, std)
+
+
+def _of_currents(windows: WindowDataset) -> tuple[Tensor, Tensor]:
+    before = np.maximum(windows.end - 2, windows.base[windows.which])
+    last_second = np.unique(np.concatenate([windows.end - 1, before]))
+    rows = windows.amperes[last_second].astype(np.float64)
+    return torch.tensor(rows.mean(0)).float(), torch.tensor(rows.std(0)).float()
+
+
+def _of_frames(windows: WindowDataset) -> tuple[Tensor, Tensor]:
+    total, squares, count = np.zeros(3), np.zeros(3), 0
+    for recording, rows in windows.runs(windows.which):
+        frames = windows.frame[rows]
+        for start in range(0, len(frames), 64):
+            block = np.empty((len(frames[start : start + 64]), 3, *windows.stored_size), np.uint8)
+            recording.read_frames(frames[start : start + 64], block)
+            values = block.astype(np.float64)
+            total += values.sum((0, 2, 3))
+            squares += np.square(values).sum((0, 2, 3))
+            count += block.size // 3
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return torch.tensor(mean).float(), torch.tensor(deviation).float()

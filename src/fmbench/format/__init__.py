@@ -1,0 +1,1 @@
+"""The benchmark's files on disk; the only place that knows their axes."""

@@ -1,0 +1,111 @@
+"""Boxes and refined masks of any frames of a recording, all events together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.data.recording import Recording, frames_and_labels, open_mat
+from fmbench.prepare.annotate.events import Event
+from fmbench.prepare.annotate.propagate import propagate
+from fmbench.prepare.annotate.refine import RADIUS, SIGMA, cover, refine
+
+Masks = NDArray[np.bool_]
+Frames = NDArray[np.int64]
+
+
+class Shown(NamedTuple):
+    """A frame of an event, for a picture."""
+
+    frame: int
+    picture: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    boxes: NDArray[np.float64]
+    """(m, 4) [top, left, bottom, right) of every event that lasts here."""
+    coarse: Masks
+    """(H, W) pixels of the boxes."""
+    refined: Masks
+    """(H, W)."""
+    truth: Masks | None
+    """(H, W) what the file's own labels say; None where they are no masks."""
+
+
+def masks_of(
+    frames: Frames,
+    pictures: NDArray[np.uint8],
+    events: Sequence[Event],
+    *,
+    radius: float = RADIUS,
+    sigma: float = SIGMA,
+) -> tuple[Masks, Masks]:
+    """Boxes and refined masks, both (n, H, W), of frames (n,) and their pictures (n, 3, H, W).
+
+    Where events overlap, a pixel is abnormal in either; outside all events, none is.
+    """
+    size = (pictures.shape[2], pictures.shape[3])
+    coarse, refined = np.zeros((2, len(frames), *size), np.bool_)
+    for event in events:
+        here = np.flatnonzero(lasts(event, frames))
+        boxes = propagate(event, frames[here])
+        coarse[here] |= cover(boxes, size)
+        refined[here] |= refine(pictures[here], boxes, radius=radius, sigma=sigma)
+    return coarse, refined
+
+
+def show(
+    recording: Recording,
+    events: Sequence[Event],
+    event: Event,
+    *,
+    radius: float = RADIUS,
+    sigma: float = SIGMA,
+) -> list[Shown]:
+    """Onset, apex and offset of one of the `events` of a recording, and frames spread between."""
+    spread = np.linspace(event.onset, event.offset, 4).round().astype(np.int64)
+    frames = np.unique(np.append(spread, event.apex))
+    path = recording.source
+    with open_mat(path) as file:
+        data, label = frames_and_labels(path, file)
+        pictures = np.concatenate([read_rows(path, data, at, at + 1) for at in frames])
+        truth = None
+        if label is not None and recording.has_masks:
+            truth = np.concatenate([read_rows(path, label, at, at + 1) > 0 for at in frames])
+    coarse, refined = masks_of(frames, pictures, events, radius=radius, sigma=sigma)
+    return [
+        Shown(
+            int(frame),
+            pictures[k].transpose(1, 2, 0),
+            np.concatenate(
+                [propagate(e, frames[[k]]) for e in events if lasts(e, frames[[k]]).all()]
+            ),
+            coarse[k],
+            refined[k],
+            None if truth is None else truth[k],
+        )
+        for k, frame in enumerate(frames)
+    ]
+
+
+def lasts(event: Event, frames: Frames) -> Masks:
+    """(n,) whether an event lasts at frames (n,)."""
+    return (event.onset <= frames) & (frames <= event.offset)
+
+
+def read_rows(path: Path, dataset: h5py.Dataset, start: int, stop: int) -> NDArray[np.uint8]:
+    """Frames or masks [start, stop) of a file, upright: (n, 3, H, W) or (n, H, W).
+
+    Raises:
+        ValueError: the file is damaged there.
+    """
+    try:
+        rows: NDArray[Any] = dataset[start:stop]
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {dataset.name!r} is damaged at or after frame {start}: {error}"
+        ) from None
+    return rows.astype(np.uint8, copy=False).swapaxes(-1, -2)

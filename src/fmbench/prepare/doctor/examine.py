@@ -1,0 +1,328 @@
+"""Read a root once, and say what to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.data.recording import Recording
+from fmbench.data.root import SPLITS
+from fmbench.data.windows import Ints, WindowSpec
+from fmbench.prepare.check import check_root
+from fmbench.prepare.doctor import findings as told
+from fmbench.prepare.doctor.duplicates import Prints, compared, of_duplicates, sampled
+from fmbench.prepare.doctor.findings import Finding
+from fmbench.prepare.doctor.reading import (
+    UNREADABLE,
+    described,
+    frames_at,
+    lists_of,
+    open_recordings,
+    part_folders,
+)
+from fmbench.prepare.ingest.align import Described, Offset, estimate
+from fmbench.types import FRAME_RATE
+
+EXPOSED = 60
+"""Frames of a recording whose pixels are counted."""
+Show = Callable[[int, int, str], None]
+Pairs = Sequence[tuple[Described, Described]]
+
+
+@dataclass(kw_only=True)
+class Examined:
+    """What was found in one recording.
+
+    Attributes:
+        recording: the files.
+        place: its part.
+        lists: split to (n,) sorted frames.
+        labels: (N,) abnormal; None where there are none.
+        histogram: (256,) counts of grey levels.
+        dark: share of pixels whose channels are all 0.
+        bright: share of pixels of which a channel is 255.
+        deviation: robust z of the median brightness among the recordings of the part.
+        offset: between its two clocks; None where none was estimated.
+        unsure: why none was; counts where there is no offset.
+        refused: why it could not be examined; empty where it could.
+    """
+
+    recording: Recording
+    place: str
+    lists: Mapping[str, Ints]
+    labels: NDArray[np.bool_] | None = None
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    dark: float = 0.0
+    bright: float = 0.0
+    deviation: float = 0.0
+    offset: Offset | None = None
+    unsure: str = "not estimated"
+    refused: str = ""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """A root, examined.
+
+    Attributes:
+        root: its folder.
+        findings: the worst first.
+        recordings: those that could be opened, by part and name.
+        unopened: how many could not.
+        splits: part, split, normal, abnormal frames, one row each.
+        simulated: whether any recording is.
+        footage: what the pooled offset was estimated from, in words.
+        compared: part to how many frames of each split were compared.
+    """
+
+    root: Path
+    findings: list[Finding]
+    recordings: list[Examined]
+    unopened: int
+    splits: list[tuple[str, str, int, int]]
+    simulated: bool
+    footage: str
+    compared: dict[str, str]
+
+
+def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) -> Report:
+    """Look at everything under `root`; what cannot be read stands among the findings.
+
+    Args:
+        root: folder with pixel-level/, class-level/ or unlabelled/, or one of these.
+        hours: of footage that the offset of the clocks is estimated from at most, evenly spread
+            over the recordings; 0 for all.
+        progress: told (done, total, recording).
+
+    Raises:
+        ValueError: no such folder, or negative hours.
+    """
+    if hours < 0:
+        raise ValueError(f"--hours is {hours:g}; it must be at least 0")
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    found = _checked(root)
+    seen: list[Examined] = []
+    unopened = 0
+    parts: list[tuple[str, list[Examined]]] = []
+    for folder in part_folders(root):
+        recordings, refused = open_recordings(folder)
+        lists = lists_of(folder, recordings)
+        place = "" if folder == root else folder.name
+        found += _untold(refused, found, place)
+        unopened += len(refused)
+        of_part = [
+            Examined(
+                recording=each,
+                place=place,
+                lists={split: of[each.name] for split, of in lists.items() if each.name in of},
+            )
+            for each in recordings
+        ]
+        parts.append((place, of_part))
+        seen += of_part
+    total = sum(each.recording.num_frames for each in seen) / FRAME_RATE / 3600
+    every = max(1, int(np.ceil(total / hours))) if hours else 1
+    pairs: list[tuple[Described, Described]] = []
+    for k, each in enumerate(seen):
+        try:
+            _examine(each, pairs if k % every == 0 else None)
+        except UNREADABLE as error:
+            each.refused = str(error)
+            found += _untold({each.recording.name: each.refused}, found, each.place)
+        if progress:
+            progress(k + 1, len(seen), each.recording.name)
+    found += _of_offsets(seen, pairs)
+    splits: list[tuple[str, str, int, int]] = []
+    looked: dict[str, str] = {}
+    for place, of_part in parts:
+        found += _of_part(place, of_part)
+        rows = _balances(place, of_part)
+        splits += rows
+        for _, split, normal, abnormal in rows:
+            found += told.of_balance(split, normal, abnormal, place)
+        more, words = _duplicates(place, of_part)
+        found += more
+        if words:
+            looked[place] = words
+    return Report(
+        root=root,
+        findings=sorted(found, key=lambda each: told.SEVERITIES.index(each.severity)),
+        recordings=seen,
+        unopened=unopened,
+        splits=splits,
+        simulated=any(each.recording.synthetic for each in seen),
+        footage=f"{len(pairs)} of {len(seen)} recordings",
+        compared=looked,
+    )
+
+
+def _checked(root: Path) -> list[Finding]:
+    try:
+        return told.of_faults(check_root(root), root)
+    except UNREADABLE as error:
+        return [Finding("fault", f"The check stopped: {error}.", "Repair the file named.")]
+
+
+def _untold(refused: Mapping[str, str], found: Sequence[Finding], place: str) -> list[Finding]:
+    """Recordings that cannot be read and that the check has not told of."""
+    known = {each.recording for each in found if each.severity == "fault"}
+    todo = "Copy the files again, or leave the recording out."
+    return [
+        Finding("fault", f"Cannot be examined: {reason}.", todo, name, "", place)
+        for name, reason in refused.items()
+        if name not in known
+    ]
+
+
+def _examine(each: Examined, pairs: list[tuple[Described, Described]] | None) -> None:
+    recording = each.recording
+    if recording.num_frames == 0:
+        raise ValueError("it has no frames")
+    if recording.has_labels:
+        each.labels = recording.labels(np.arange(recording.num_frames))
+    dark = bright = pixels = 0
+    for frame in frames_at(recording, spread(recording.num_frames, EXPOSED)):
+        grey = frame.astype(np.uint16).sum(axis=2) // 3
+        each.histogram += np.bincount(grey.ravel(), minlength=256)
+        dark += int((grey == 0).sum())
+        bright += int((frame == 255).any(axis=2).sum())
+        pixels += grey.size
+    each.dark, each.bright = dark / pixels, bright / pixels
+    if pairs is None:
+        return
+    try:
+        pair = described(recording)
+    except ValueError as error:
+        each.unsure = str(error)
+        return
+    pairs.append(pair)
+    each.offset = pooled([pair])
+    each.unsure = "too short to tell"
+
+
+def spread(length: int, count: int) -> Ints:
+    """At most `count` positions, evenly over `length`, each in the middle of its share."""
+    count = min(length, count)
+    return ((np.arange(count) + 0.5) * length / max(count, 1)).astype(np.int64)
+
+
+def _of_offsets(seen: Sequence[Examined], pairs: Pairs) -> list[Finding]:
+    found = []
+    for each in seen:
+        found += told.of_offset(each.offset, each.recording.name, each.place)
+    ordered = sorted(pairs, key=lambda pair: pair[0].start)
+    found += told.of_offset(pooled(ordered))
+    first, second = halves(ordered)
+    return found + told.of_drift(pooled(first), pooled(second))
+
+
+def pooled(pairs: Pairs) -> Offset | None:
+    """The offset that all have in common; None where there is too little to compare."""
+    try:
+        return estimate(pairs)
+    except ValueError:
+        return None
+
+
+def halves(pairs: Pairs) -> tuple[Pairs, Pairs]:
+    """The footage before and after its middle; a recording across it is cut."""
+    middle = sum(len(video.values) for video, _ in pairs) // 2
+    first, second = [], []
+    before = 0
+    for video, currents in pairs:
+        cut = min(max(middle - before, 0), len(video.values))
+        before += len(video.values)
+        if cut:
+            first.append((video._replace(values=video.values[:cut]), currents))
+        if cut < len(video.values):
+            rest = Described(video.start + cut / 2, video.values[cut:])
+            second.append((rest, currents))
+    return first, second
+
+
+def _of_part(place: str, seen: Sequence[Examined]) -> list[Finding]:
+    """Exposure and guards of the recordings of a part."""
+    found: list[Finding] = []
+    whole = [each for each in seen if each.histogram.any()]
+    medians = [told.median_brightness(each.histogram) for each in whole]
+    deviations = told.deviations(medians)
+    for each, median, deviation in zip(whole, medians, deviations, strict=True):
+        each.deviation = float(deviation)
+        found += told.of_exposure(
+            each.recording.name,
+            dark=each.dark,
+            bright=each.bright,
+            median=median,
+            deviation=each.deviation,
+            place=place,
+        )
+    longest = WindowSpec().seconds
+    for each in seen:
+        seconds = seconds_of(each.recording)
+        if seconds is not None and (np.diff(seconds) >= 0).all():
+            found += told.of_guards(each.recording.name, each.lists, seconds, longest, place)
+    return found
+
+
+def seconds_of(recording: Recording) -> Ints | None:
+    """(N,) second of each frame; None where they cannot be read."""
+    try:
+        return recording.seconds
+    except UNREADABLE:
+        return None
+
+
+def _balances(place: str, seen: Sequence[Examined]) -> list[tuple[str, str, int, int]]:
+    """Part, split, normal and abnormal frames; nothing where no recording has labels."""
+    rows = []
+    for split in SPLITS:
+        if not any(split in each.lists for each in seen):
+            continue
+        labels = [
+            each.labels[each.lists[split]]
+            for each in seen
+            if each.labels is not None and split in each.lists
+        ]
+        abnormal = sum(int(of.sum()) for of in labels)
+        rows.append((place, split, sum(len(of) for of in labels) - abnormal, abnormal))
+    return rows
+
+
+def _duplicates(place: str, seen: Sequence[Examined]) -> tuple[list[Finding], str]:
+    """Train against val and against test, and how much was compared."""
+    prints: dict[str, Prints] = {}
+    totals: dict[str, int] = {}
+    for split in SPLITS:
+        lists = {
+            each.recording.name: each.lists[split]
+            for each in seen
+            if split in each.lists and not each.refused
+        }
+        if not lists:
+            continue
+        totals[split] = sum(len(frames) for frames in lists.values())
+        prints[split] = Prints.none()
+        chosen = sampled(lists)
+        for each in seen:
+            frames = chosen.get(each.recording.name)
+            if frames is None:
+                continue
+            seconds = seconds_of(each.recording)
+            try:
+                for frame, picture in zip(frames, frames_at(each.recording, frames), strict=True):
+                    second = frame // FRAME_RATE if seconds is None else seconds[frame]
+                    prints[split].add(each.recording.name, int(frame), int(second), picture)
+            except UNREADABLE:
+                continue  # told when the recording was examined, or by the check
+    if "train" not in prints:
+        return [], ""
+    found = []
+    for split, others in prints.items():
+        if split != "train":
+            found += of_duplicates(split, prints["train"], others, place)
+    return found, compared((split, of, totals[split]) for split, of in prints.items())

@@ -1,0 +1,106 @@
+"""Pictures of a recording that stand in the page itself: frames, currents, spans of time."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.format.columns import stretches
+from fmbench.types import CURRENT_RATE
+
+COLUMNS = 300
+"""Steps across a timeline or a trace: what a screen shows, and what bounds the page."""
+LADDER = ((160, 85), (112, 80), (80, 70), (64, 50))
+"""Longer side in pixels and JPEG quality, the best first."""
+
+
+def jpegs(frames: Sequence[NDArray[np.uint8]], most: int) -> list[str]:
+    """(H, W, 3) frames as data URIs: as good as `most` bytes in all allow."""
+    for side, quality in LADDER:
+        encoded = [_jpeg(frame, side, quality) for frame in frames]
+        if sum(len(each) for each in encoded) <= most:
+            break
+    return encoded
+
+
+def _jpeg(frame: NDArray[np.uint8], side: int, quality: int) -> str:
+    height, width = frame.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return f"data:image/jpeg;base64,{b64encode(data.tobytes()).decode()}"
+
+
+def histogram(counts: NDArray[np.int64], label: str) -> str:
+    """(256,) counts of grey levels as 32 bars."""
+    bars = counts.reshape(32, 8).sum(axis=1)
+    high = np.round(20 * bars / max(1, bars.max())).astype(int)
+    path = "".join(f"M{k} 20v-{h}h1v{h}" for k, h in enumerate(high) if h)
+    return _svg(32, 20, f'<path class="bars" d="{path}"/>', label, "histogram")
+
+
+def lane(spans: NDArray[np.bool_], kind: str, label: str) -> str:
+    """(COLUMNS,) whether something holds, as bars along time."""
+    path = "".join(f"M{a} 0H{b}V10H{a}z" for a, b in stretches(spans))
+    return _svg(COLUMNS, 10, f'<path class="{kind}" d="{path}"/>', label, "lane")
+
+
+def trace(
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    span: tuple[float, float],
+    limits: tuple[float, float],
+    kind: str,
+    label: str,
+) -> str:
+    """A current as the band between the lowest and the highest value of each column.
+
+    Args:
+        times: (S,) seconds.
+        values: (S,) amperes.
+        span: first and last second of the picture.
+        limits: lowest and highest ampere of the picture.
+    """
+    count = int(np.clip((span[1] - span[0]) * CURRENT_RATE, 1, COLUMNS))
+    column = columns_of(times, span, count)
+    low = np.full(count, np.inf)
+    high = np.full(count, -np.inf)
+    np.minimum.at(low, column, values)
+    np.maximum.at(high, column, values)
+    scale = 40 / max(limits[1] - limits[0], 1e-9)
+    path = []
+    for k in np.flatnonzero(np.isfinite(low)):
+        least, most = low[k], high[k]
+        if k and np.isfinite(low[k - 1]):  # bands of neighbours touch
+            least, most = min(least, high[k - 1]), max(most, low[k - 1])
+        top, bottom = ((limits[1] - each) * scale for each in (most, least))
+        path.append(f"M{k} {max(top - 0.4, 0):.1f}h1V{min(bottom + 0.4, 40):.1f}h-1z")
+    return _svg(count, 40, f'<path class="{kind}" d="{"".join(path)}"/>', label, "trace")
+
+
+def columns_of(
+    times: NDArray[np.float64], span: tuple[float, float], count: int = COLUMNS
+) -> NDArray[np.int64]:
+    """(n,) column, of `count`, of each time; those outside stand at the border."""
+    share = (times - span[0]) / max(span[1] - span[0], 1e-9)
+    return np.asarray((share * count).clip(0, count - 1), dtype=np.int64)
+
+
+def marked(columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(COLUMNS,) the columns named."""
+    found = np.zeros(COLUMNS, np.bool_)
+    found[columns] = True
+    return found
+
+
+def _svg(width: int, height: int, content: str, label: str, kind: str) -> str:
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img"'
+        f' aria-label="{escape(label)}">{content}</svg>'
+    )

@@ -1,0 +1,46 @@
+"""A raw video and a PLC's log -> a recording in the benchmark's files."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fmbench.prepare.ingest.align import Offset
+    from fmbench.prepare.ingest.plc import PlcLog, read_plc
+    from fmbench.prepare.ingest.region import Region, read_region, write_contact_sheet
+    from fmbench.prepare.ingest.resample import Report, find_offset, ingest
+    from fmbench.prepare.ingest.video import RawVideo
+
+__all__ = [
+    "Offset",
+    "PlcLog",
+    "RawVideo",
+    "Region",
+    "Report",
+    "find_offset",
+    "ingest",
+    "read_plc",
+    "read_region",
+    "write_contact_sheet",
+]
+
+_HOME = {
+    "Offset": "align",
+    "PlcLog": "plc",
+    "RawVideo": "video",
+    "Region": "region",
+    "Report": "resample",
+    "find_offset": "resample",
+    "ingest": "resample",
+    "read_plc": "plc",
+    "read_region": "region",
+    "write_contact_sheet": "region",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: who compares two signals needs no decoder."""
+    if name in _HOME:
+        return getattr(import_module(f"fmbench.prepare.ingest.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'fmbench.prepare.ingest' has no attribute {name!r}")

@@ -1,0 +1,168 @@
+"""A raw video file: its frames in order, and when each was taken.
+
+PyAV, and not decord, which was tried: while frames are waited for, it takes in ever more of the
+file, and they all come out decoded (1.9 to 3.9 GB at 1440 x 2560, whatever the length).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from fmbench.format.columns import read_columns
+from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
+
+
+class RawVideo:
+    """Frames of a file that FFmpeg reads (.mp4, .avi, .mkv, …).
+
+    Args:
+        path: the file.
+        threads: of the decoder; 0 lets it choose.
+
+    Attributes:
+        num_frames: N that are in the file.
+        expected: how many the container says there are, or 0 where it does not say.
+        size: (H, W) in pixels.
+        shown: (N,) float64, seconds from the first frame, as the container has them.
+
+    Raises:
+        ValueError: no such file, no video, or no frame in it.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        self.path = path
+        self._threads = threads
+        try:
+            with self._opened() as (container, stream):
+                taken = [
+                    packet.dts if packet.pts is None else packet.pts
+                    for packet in container.demux(stream)
+                    if packet.size and not packet.is_discard
+                ]
+                self.size = (stream.height, stream.width)
+                unit = float(stream.time_base or 1)
+            self._ticks = np.sort(np.array(taken, np.int64))
+            self.num_frames = len(taken)
+            self.shown = (self._ticks - self._ticks[0]) * unit
+        except (av.FFmpegError, IndexError, TypeError):  # no file of video, no stream, no frame
+            raise ValueError(
+                f"{path}: no video that can be read; a file that was cut off while it was recorded"
+                " may lack its index (repair it with the recorder's tool, or record .mkv or .avi)"
+            ) from None
+        self.expected = _counted(path)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, by the median step."""
+        return float(1 / np.median(np.diff(self.shown))) if self.num_frames > 1 else 0.0
+
+    def created(self) -> float | None:
+        """Seconds since 1970, as the container says that the recording began (a clock without
+        zone: mostly UTC); None where it does not say."""
+        try:
+            with self._opened() as (container, _):
+                said = container.metadata.get("creation_time")
+            return None if said is None else _wall_clock(said)
+        except (av.FFmpegError, ValueError):  # it is only a hint: --start is still there
+            return None
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3), RGB.
+
+        Raises:
+            ValueError: it cannot be decoded; names its time.
+        """
+        tick = int(self._ticks[index])
+        try:
+            with self._opened() as (container, stream):
+                container.seek(tick, stream=stream)  # to the key frame before it
+                for frame in container.decode(stream):
+                    if frame.pts is None or frame.pts >= tick:
+                        return rgb(frame)
+        except av.FFmpegError:
+            pass
+        raise ValueError(self._damaged(index))
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        """Every frame in order; `rgb` makes an array of it.
+
+        Raises:
+            ValueError: one that cannot be decoded; names its time.
+        """
+        count = 0
+        try:
+            with self._opened() as (container, stream):
+                for count, frame in enumerate(container.decode(stream), 1):  # noqa: B007
+                    yield frame
+        except av.FFmpegError:
+            raise ValueError(self._damaged(count)) from None
+        if count < self.num_frames:
+            raise ValueError(self._damaged(count))
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+        with av.open(str(self.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = self._threads
+            yield container, stream
+
+    def _damaged(self, index: int) -> str:
+        return (
+            f"{self.path}: frame {index} of {self.num_frames}, at {self.shown[index]:.2f} s, cannot"
+            " be decoded; the file is damaged there"
+        )
+
+    def cut_off(self) -> str:
+        """How much the container promises that is not there; empty if all is."""
+        if self.expected - self.num_frames <= 1:  # some count one that they do not show
+            return ""
+        return (
+            f"the container counts {self.expected} frames, {self.num_frames} can be decoded: the"
+            f" file ends at {self.shown[-1]:.1f} s"
+        )
+
+
+def read_frame_times(path: Path, frames: int, form: str | None) -> NDArray[np.float64]:
+    """(N,) seconds since 1970 of every frame, from the first column of a CSV with a header; frames
+    of one whole second are spread over it.
+
+    Raises:
+        ValueError: no CSV, another number of rows than frames, or a time that is none.
+    """
+    column = read_columns(path).iloc[:, 0]
+    if len(column) != frames:
+        raise ValueError(f"{path} has {len(column)} times, the video {frames} frames")
+    return spread_within_seconds(parse_times(column, path, form))
+
+
+def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """(H, W, 3)."""
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def _wall_clock(text: str) -> float | None:
+    """ISO 8601 to seconds since 1970, its zone left out; None for the year 1904 or 1970, which a
+    camera writes whose clock was never set."""
+    when = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return when.timestamp() if when.year > 1970 else None
+
+
+def _counted(path: Path) -> int:
+    """Frames by the container's own count (OpenCV asks FFmpeg, which estimates where none is)."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    finally:
+        capture.release()

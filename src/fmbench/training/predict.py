@@ -1,0 +1,150 @@
+"""A detector and a recording -> scores, a picture, a video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fmbench.data.dataset import WindowDataset
+from fmbench.metrics import abnormal_probability
+from fmbench.pictures import Scene, overlay, overlay_video
+from fmbench.training.checkpoint import load
+from fmbench.training.loop import interruptible, quiet
+from fmbench.training.run import open_data
+from fmbench.types import CURRENT_RATE, FRAME_RATE, Prediction
+
+
+def predict(
+    checkpoint: str | Path,
+    recording: str | Path,
+    *,
+    out: Path,
+    data: Mapping[str, Any] | None = None,
+    every: int = 25,
+    video: bool = False,
+) -> list[Path]:
+    """One recording -> `<name>.csv` (frame, time, score, decision, label), `<name>.png`, and an
+    MP4 if `video`; returns their paths.
+
+    Args:
+        checkpoint: a file that `fit` or `import_official` wrote.
+        recording: a name in the data root, or the path of a .mat in the benchmark's layout.
+        out: folder for the files.
+        data: options of `FurnaceData` that differ from those of the training.
+        every: frames from one score to the next.
+        video: whether to write the MP4.
+
+    Raises:
+        ValueError: no such recording, or one that the detector cannot read.
+    """
+    options = dict(data or {})
+    path = Path(recording)
+    if path.suffix == ".mat" and path.is_file():
+        options.setdefault("root", path.resolve().parent.parent)
+    scene, table = predicted_scene(checkpoint, recording, data=options, every=every)
+    if scene.labels is not None:
+        table["label"] = scene.labels
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / f"{path.stem}.csv", overlay(out / f"{path.stem}.png", scene)]
+    table.to_csv(written[0], index=False, float_format="%.6g")
+    if video:
+        written.append(overlay_video(out / f"{path.stem}.mp4", scene))
+    return written
+
+
+def predicted_scene(
+    checkpoint: str | Path,
+    recording: str | Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    every: int = 1,
+    frames: Sequence[int] | None = None,
+) -> tuple[Scene, pd.DataFrame]:
+    """A recording with what a detector says of every n-th frame, or of `frames`; and the table of
+    frame, time, score, decision.
+
+    Raises:
+        ValueError: no such recording or frame, or one that the detector cannot read.
+    """
+    detector = load(checkpoint)
+    part = open_data(detector, data)
+    loader, table = part.windows_of(recording, every, frames)
+    with quiet(), interruptible():
+        engine = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        predictions = cast(list[Prediction], engine.predict(detector, dataloaders=loader))
+    logits = torch.cat([prediction.logits for prediction in predictions])
+    masks = None
+    if detector.problem.dense:
+        drawn = [prediction.mask_logits for prediction in predictions]
+        masks = torch.cat([mask.argmax(1).byte() for mask in drawn if mask is not None])
+    table = table.assign(
+        score=abnormal_probability(logits).float().numpy(), decision=logits.argmax(1).numpy()
+    )
+    title = f"{detector.stamp['model']} ({detector.problem.modality}) on {Path(recording).stem}"
+    windows = cast(WindowDataset, loader.dataset)
+    return scene_of(windows, table, masks, title, part.axes == "image"), table
+
+
+def scene_of(
+    windows: WindowDataset,
+    table: pd.DataFrame,
+    masks: Tensor | None,
+    title: str,
+    upright: bool,
+) -> Scene:
+    """Frames, currents and truth for the windows of `table`, whatever the detector itself reads.
+
+    Args:
+        windows: those of one recording.
+        table: frame and score of each window.
+        masks: (n, H, W) predicted masks, or None.
+        title: heading.
+        upright: whether `masks` are (H, W), or (W, H) as the released network draws them.
+    """
+    source = windows.recordings[0]
+    frame = table["frame"].to_numpy()
+    stored = np.empty((len(frame), 3, *windows.stored_size), np.uint8)
+    source.read_frames(frame, stored)
+    pixels = stored.transpose(0, 3, 2, 1) if source.transposed else stored.transpose(0, 2, 3, 1)
+    truth: NDArray[np.uint8] | None = None
+    labels: NDArray[np.bool_] | None = None
+    if source.has_masks:
+        truth = np.empty((len(frame), *windows.stored_size), np.uint8)
+        source.read_masks(frame, truth)
+        truth = truth.transpose(0, 2, 1) if source.transposed else truth
+        labels = np.asarray(truth.any(axis=(1, 2)))
+    elif source.has_labels:
+        labels = source.labels(frame)
+    predicted = None if masks is None else masks.numpy() if upright else masks.mT.numpy()
+    start = int(source.seconds[0])
+    times = elapsed(source.seconds, start, FRAME_RATE)[frame]
+    currents = source.currents
+    return Scene(
+        frames=np.ascontiguousarray(pixels),
+        times=times,
+        truth=truth,
+        predicted=predicted,
+        currents=currents.values,
+        current_times=elapsed(currents.seconds, start, CURRENT_RATE),
+        scores=table["score"].to_numpy(),
+        score_times=times,
+        labels=labels,
+        title=title,
+        synthetic=source.synthetic,
+    )
+
+
+def elapsed(seconds: NDArray[np.int64], start: int, rate: float) -> NDArray[np.float64]:
+    """Clock seconds, sorted, of samples at `rate` a second -> seconds since `start`, with the
+    fraction that the place within the second tells."""
+    within = np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
+    fraction: NDArray[np.float64] = (seconds - start) + within / rate
+    return fraction
