@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fmbench.config.parser import Parser
-from fmbench.data import annotate as events_to_masks
 from fmbench.data.recording import Recording
+from fmbench.prepare import annotate as events_to_masks
 from fmbench.prepare.annotate import RADIUS, SIGMA, Agreement, Event, read_events
 from fmbench.prepare.annotate.event_picture import event_picture
 from fmbench.prepare.annotate.events import MARKS
