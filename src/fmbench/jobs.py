@@ -6,7 +6,6 @@ may write a last checkpoint.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import signal
@@ -15,11 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
+
+from fmbench.files.lock import locked
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -99,17 +100,19 @@ class Crew:
             BusyError: somebody has been working there for `seconds`.
         """
         run.mkdir(parents=True, exist_ok=True)
-        with (run / "lock").open("w") as file:
-            until = time.monotonic() + seconds
+        (run / "lock").touch()
+        until = time.monotonic() + seconds
+        with ExitStack() as held:
             self._waiting.append(label)
             try:
-                while not _locked(file):
-                    if self.stopped or time.monotonic() >= until:
-                        raise BusyError
-                    time.sleep(0.2)
+                handle = held.enter_context(
+                    locked(run / "lock", lambda: not self.stopped and time.monotonic() < until)
+                )
             finally:
                 self._waiting.remove(label)
-            yield file.fileno()
+            if handle is None:
+                raise BusyError
+            yield handle
 
     def command(self, label: str, words: list[str], run: Path, lock: int) -> Failed | None:
         """`fmbench <words>`, its output in `log.txt` of the run; None when it has ended well."""
@@ -158,12 +161,3 @@ class Crew:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _locked(file: IO[str]) -> bool:
-    """Take the lock of an open file, if nobody has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,1 +1,1 @@
-"""Files of any kind: written whole or not at all, YAML and JSON, folders made beside and moved."""
+"""Files of any kind: atomic writes, YAML and JSON, folders made beside and moved, one lock."""

@@ -1,4 +1,4 @@
-"""Files that are there whole, or as they were before."""
+"""Atomic writes: a file is replaced whole, or not changed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def in_one_step(path: Path, *, size: int | None = None, keep: Path | None = None) -> Iterator[Path]:
-    """Hand out a path beside `path` to write to; when the block ends, it takes the place of `path`.
+    """Yield a path beside `path` to write to; it replaces `path` when the block ends.
 
-    A block that fails, or a disk that is full, leaves what was there and nothing beside it.
+    If the block fails or the disk is full, `path` is unchanged and nothing is left beside it.
 
     Args:
         path: the file.
-        size: bytes that will be written, if they are known, for the message of a full disk.
-        keep: where what was there goes, once the new file is on the disk.
+        size: bytes to be written, if known, for the message of a full disk.
+        keep: new path of the previous file, moved once the new one is on the disk.
 
     Raises:
-        OSError: it cannot be written; the error names `path`.
+        OSError: `path` cannot be written; the error names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}.{path.name}")
@@ -39,18 +39,18 @@ def in_one_step(path: Path, *, size: int | None = None, keep: Path | None = None
         _settle(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        said = f"{_why(error, path.parent, size)}; nothing of it was written"
-        raise OSError(error.errno, said, str(path)) from error
+        reason = f"{_why(error, path.parent, size)}; nothing of it was written"
+        raise OSError(error.errno, reason, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
 @contextmanager
 def on_the_disk_of(folder: Path) -> Iterator[None]:
-    """Name the place, and what is free there, where a library tells of a full disk and no more.
+    """Add folder and free space to a library's bare error about a full disk.
 
     Raises:
-        OSError: the library's, with `folder` as its file.
+        OSError: the library's, with `folder` as its file name.
     """
     try:
         yield
@@ -69,7 +69,7 @@ def _why(error: OSError, folder: Path, size: int | None) -> str:
 
 
 def _settle(folder: Path) -> None:
-    """Put a folder's names on the disk, so that a rename outlives a power cut."""
+    """Flush a folder's entries to the disk, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -78,14 +78,14 @@ def _settle(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text`, as UTF-8, in one step."""
+    """Write `text` as UTF-8, atomically."""
     content = text.encode()
     with in_one_step(path, size=len(content)) as beside:
         beside.write_bytes(content)
 
 
 def remove_halves(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left below `folder`."""
+    """Remove partial files that killed processes left below `folder`."""
     for path in folder.rglob(".*"):
         if re.fullmatch(r"\.\d+\..+", path.name):
             path.unlink(missing_ok=True)

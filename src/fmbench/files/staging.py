@@ -1,8 +1,7 @@
-"""A folder that is there whole or not at all, whoever is killed while it is being made."""
+"""A folder that is complete or absent, also when the process that makes it is killed."""
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import shutil
@@ -10,12 +9,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from fmbench.files.lock import locked
+
 
 @contextmanager
 def staged(root: Path) -> Iterator[Path]:
-    """A hidden sibling of `root` that becomes `root` when all went well and vanishes otherwise.
+    """A hidden folder beside `root`; it becomes `root` if the block succeeds, else it is removed.
 
-    What a killed process left behind is removed: its lock is free, so nobody is writing there.
+    Folders of killed processes are removed as well: their locks are free.
+
+    Raises:
+        ValueError: `root` is not an empty folder, or cannot be made.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(
@@ -25,10 +29,10 @@ def staged(root: Path) -> Iterator[Path]:
         folder = root.parent / f".{root.name}.{os.getpid()}.partial"
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(root.parent, wait=True):  # nobody sweeps between making and locking
+            with locked(root.parent, retry=lambda: True):  # no sweep before the folder is locked
                 _sweep(root)
                 folder.mkdir()
-                held.enter_context(_lock(folder))
+                held.enter_context(locked(folder))
         except OSError as error:
             raise ValueError(f"cannot make {root}: {error}") from error
         try:
@@ -37,7 +41,7 @@ def staged(root: Path) -> Iterator[Path]:
                 folder.replace(root)
             except OSError as error:
                 raise ValueError(
-                    f"{root} appeared while the data were being simulated; it was left as it is"
+                    f"{root} appeared while its content was being written; it was not replaced"
                 ) from error
         finally:
             if folder.exists():
@@ -46,20 +50,6 @@ def staged(root: Path) -> Iterator[Path]:
 
 def _sweep(root: Path) -> None:
     for left in root.parent.glob(f".{glob.escape(root.name)}.*.partial"):
-        with _lock(left) as free:
-            if free:
+        with locked(left) as handle:
+            if handle is not None:
                 shutil.rmtree(left)
-
-
-@contextmanager
-def _lock(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the folder for as long as this process lives; False where another one holds it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(handle)

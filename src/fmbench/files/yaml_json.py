@@ -1,6 +1,6 @@
 """YAML and JSON files as plain values: numbers, text, true and false, null, lists, mappings.
 
-What makes a small file a large value, or one without end, is refused before it is made.
+A small file whose aliases expand to a huge or endless value is refused before it is expanded.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import yaml
 
 MOST = 1_000_000
-"""Values that a YAML file may come to, each alias counted as all that it stands for."""
+"""Most values of a YAML file, with all aliases expanded."""
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """The content of a YAML file.
 
     Raises:
-        ValueError: it is not YAML, holds a tag that would build an object, or comes to too much.
+        ValueError: it is not YAML, has a tag that would build an object, or more than MOST values.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
 
 
 def from_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """The content of YAML that stands in `where`.
+    """The content of YAML text; `where` names its source in messages.
 
     Raises:
         ValueError: as `read_yaml`.
@@ -40,7 +40,7 @@ def from_yaml(text: str, where: str, loader: type[yaml.SafeLoader] = yaml.SafeLo
         reading = loader(text)
         node = reading.get_single_node()
         if node is not None and _count(node, {}) > MOST:
-            raise ValueError(f"its aliases (*name) come to more than {MOST:,} values")
+            raise ValueError(f"its aliases (*name) expand to more than {MOST:,} values")
         return None if node is None else reading.construct_document(node)
     except RecursionError:
         raise ValueError(f"{where} is nested too deeply, or within itself") from None
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
-    """Values that a node comes to; a node within itself comes to no end."""
+    """Values of a node, expanded; RecursionError for a node within itself."""
     if node not in known:
         inner: Iterable[yaml.Node] = ()
         if isinstance(node, yaml.SequenceNode):

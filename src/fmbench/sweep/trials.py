@@ -5,7 +5,6 @@ They are kept in an SQLite file that Optuna's own tools open; a sweep that was b
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -21,6 +20,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from fmbench.config.resolve import resolve
+from fmbench.files.lock import locked
 from fmbench.jobs import Crew, Failed
 from fmbench.sweep.file import Sweep, ends
 from fmbench.training.run import curve
@@ -221,12 +221,11 @@ def _alone(out: Path) -> Iterator[None]:
         ValueError: somebody does.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    (out / "lock").touch()
+    with locked(out / "lock") as handle:
+        if handle is None:
             raise ValueError(
                 f"another process runs the sweep in {out}; several machines share one by W&B's"
                 " agents: wandb sweep FILE"
-            ) from None
+            )
         yield
