@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmbench.data.windows import WindowSpec, align, clip_index, current_index
+from fmbench.data.windows import WindowSpec, align_currents, clip_index, current_index
 from fmbench.format.columns import Currents, format_seconds
 
 SECOND = 1_683_754_407  # 2023-05-10 21:33:27
@@ -23,7 +23,7 @@ def currents_of(rows_per_second: list[int], first: int = SECOND) -> Currents:
 
 
 def window(currents: Currents, seconds: np.ndarray, frame: int, spec: WindowSpec) -> list[float]:
-    track = align(currents, seconds, spec)
+    track = align_currents(currents, seconds, spec)
     end = track.end[[frame]]
     rows = current_index(end, np.zeros(1, np.int64), spec.current_samples, spec.history)
     return track.values[rows[0], 0].tolist()
@@ -101,7 +101,7 @@ def test_gaps_agree_with_a_clock_of_two_samples_a_second(
         mine = currents.values[currents.seconds == SECOND + k, 0].tolist()
         slots += [mine[0], mine[-1]] if count else [slots[-1]] * 2
     held = WindowSpec(gaps="hold", **spec)
-    dropped = align(currents, seconds, WindowSpec(gaps="drop", **spec)).whole
+    dropped = align_currents(currents, seconds, WindowSpec(gaps="drop", **spec)).whole
     for frame in range(0, len(seconds), 7):
         second, place = divmod(frame, 25)
         last = 2 * second + (0 if causal and place < 12.5 else 1)
@@ -116,13 +116,15 @@ def test_positional_windows_take_the_last_rows_whatever_their_time() -> None:
     seconds = SECOND + np.arange(4)
     spec = WindowSpec(current_samples=4, gaps="positional")
     assert window(currents, seconds, 3, spec) == [1, 2, 3, 4]
-    assert align(currents, seconds, spec).whole.tolist() == [True, False, True, True]
+    assert align_currents(currents, seconds, spec).whole.tolist() == [True, False, True, True]
 
 
 def test_a_causal_window_holds_no_sample_after_its_frame() -> None:
     counts = [24, 25, 26, 25]
     seconds = np.repeat(SECOND + np.arange(4), counts)
-    track = align(currents_of([2] * 4), seconds, WindowSpec(causal=True, gaps="positional"))
+    track = align_currents(
+        currents_of([2] * 4), seconds, WindowSpec(causal=True, gaps="positional")
+    )
     place = np.concatenate([np.arange(count) for count in counts])
     for frame, (end, k) in enumerate(zip(track.end, place, strict=True)):
         sampled_at = (end - 1) / 2  # s after the start, of the last sample of the window
@@ -134,7 +136,7 @@ def test_frames_before_the_first_current_have_no_window() -> None:
     currents = currents_of([2, 2], first=SECOND + 1)
     seconds = SECOND + np.arange(3)
     for gaps in ("hold", "drop"):
-        track = align(currents, seconds, WindowSpec(current_samples=2, gaps=gaps))
+        track = align_currents(currents, seconds, WindowSpec(current_samples=2, gaps=gaps))
         assert track.whole.tolist() == [False, True, True]
 
 
@@ -145,7 +147,9 @@ def test_hold_repeats_the_last_sample_after_the_current_has_ended() -> None:
 
 def test_a_date_decades_off_is_named_rather_than_filling_memory() -> None:
     with pytest.raises(ValueError, match="dates must be wrong"):
-        align(currents_of([2]), np.array([SECOND, SECOND + 10**9]), WindowSpec(gaps="hold"))
+        align_currents(
+            currents_of([2]), np.array([SECOND, SECOND + 10**9]), WindowSpec(gaps="hold")
+        )
 
 
 def test_seconds_are_written_as_the_files_write_them() -> None:

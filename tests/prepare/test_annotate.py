@@ -642,7 +642,7 @@ def test_frames_that_are_drawn_on_demand_cannot_hold_labels(
     name = open_root("lazy").recordings[0].name
     path = write_yaml(tmp_path / "e.yaml", {"recordings": {name: [EVENT]}})
     asked = ("data", "annotate", "--events", path, "--root", "lazy")
-    refused(fmbench(*asked, "--compare"), name, "drawn when they are read", "without --lazy")
+    refused(fmbench(*asked, "--compare"), name, "rendered when they are read", "without --lazy")
 
 
 @pytest.mark.parametrize(

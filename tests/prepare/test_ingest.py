@@ -25,6 +25,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from fmbench.data import open_root
+from fmbench.format.columns import format_second
 from fmbench.prepare.check import check_root
 from fmbench.prepare.ingest import PlcLog, RawVideo, Region, read_plc
 from fmbench.prepare.ingest.align import (
@@ -37,7 +38,7 @@ from fmbench.prepare.ingest.align import (
 )
 from fmbench.prepare.ingest.match import nearest_frames
 from fmbench.prepare.ingest.plc import to_half_seconds
-from fmbench.prepare.ingest.times import clock, parse_times, spread_within_seconds
+from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
 from fmbench.prepare.ingest.video import rgb
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.render import FURNACE_BOX, Camera
@@ -227,9 +228,9 @@ def test_the_clock_of_the_file_is_used_where_no_other_is_given(
     assert RawVideo(video).created() == first.astype(int) - 2
     done = fmbench(*words(raw, tmp_path / "root", "--offset", "2", video=video, timestamps=""))
     assert done.status == 0, done.err
-    assert f"the first frame is of {clock(first.astype(int) - 2)}, as a." in done.out
+    assert f"the first frame is of {format_second(first.astype(int) - 2)}, as a." in done.out
     report = json.loads((tmp_path / "root/unlabelled/sources/a.json").read_text())
-    assert report["start"] == clock(first.astype(int))
+    assert report["start"] == format_second(first.astype(int))
     assert report["seconds"] >= 11
 
 
@@ -297,7 +298,7 @@ def test_a_large_region_is_averaged_in_several_steps_without_harm() -> None:
 def test_times_as_people_and_machines_write_them(cells: list[str], form: str | None) -> None:
     found = parse_times(pd.Series(cells), Path("a.csv"), form)
     assert found.tolist() == [SECOND, SECOND + 1.5]
-    assert clock(found[1]) == "2030-05-01 06:00:01"
+    assert format_second(found[1]) == "2030-05-01 06:00:01"
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20))

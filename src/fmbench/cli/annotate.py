@@ -32,7 +32,7 @@ def annotate(argv: list[str]) -> int:
     _check(values)
     asked = {name: values[name] for name in ("replace", "compare")}
     knobs = {name: values[name] for name in ("radius", "sigma")}
-    recordings = events_to_masks.open_recordings(values["root"])
+    recordings = events_to_masks.recordings_to_annotate(values["root"])
     events = read_events(Path(values["events"]), recordings)
     chosen = [recording for recording in recordings if recording.name in events]
     for recording in chosen:  # all of them before the first is written

@@ -112,7 +112,8 @@ def _seconds(text: str) -> Any:
 
 def _times(video: Any, values: dict[str, Any]) -> Any:
     """(N,) seconds since 1970 of every frame."""
-    from fmbench.prepare.ingest.times import clock, parse_times
+    from fmbench.format.columns import format_second
+    from fmbench.prepare.ingest.times import parse_times
     from fmbench.prepare.ingest.video import read_frame_times
 
     if values["start"] is not None and values["timestamps"] is not None:
@@ -128,8 +129,8 @@ def _times(video: Any, values: dict[str, Any]) -> Any:
                 " --timestamps, a CSV with a time for each"
             )
         print(
-            f"note: the first frame is of {clock(created)}, as {video.path.name} says that it was"
-            " made; zones and delays are not known: correct it by --offset, or give --start"
+            f"note: the first frame is of {format_second(created)}, as {video.path.name} says that"
+            " it was made; zones and delays are not known: correct it by --offset, or give --start"
         )
         return created + video.shown
     try:

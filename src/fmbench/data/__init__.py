@@ -1,4 +1,4 @@
-"""The benchmark's files on disk to Batches: windows, the LightningDataModule, checks, counts."""
+"""From the benchmark's files to Batches: recordings, splits, windows, the LightningDataModule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: a check of files need not wait for Lightning."""
+    """Import on first use: checking files does not import Lightning."""
     if name in _HOME:
         return getattr(import_module(f"fmbench.data.{_HOME[name]}"), name)
     raise AttributeError(f"module 'fmbench.data' has no attribute {name!r}")

@@ -17,13 +17,19 @@ from lightning.pytorch import LightningDataModule
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from fmbench.data.dataset import EvenBatches, TrainOrder, WindowDataset, WindowLoader, as_it_is
+from fmbench.data.dataset import (
+    EvenBatches,
+    TrainOrder,
+    WindowDataset,
+    WindowLoader,
+    already_collated,
+)
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.splits import Lists, check_disjoint, split_lists
-from fmbench.data.statistics import Statistics, measure
+from fmbench.data.statistics import Statistics, measure_inputs
 from fmbench.data.windows import Early, Gaps, History, WindowSpec, check_choice, check_positive
-from fmbench.data.workers import end_workers, heedless
+from fmbench.data.workers import end_workers, ignore_stop_signals
 from fmbench.errors import nearest
 from fmbench.types import Batch, Modality, Problem
 
@@ -44,19 +50,19 @@ class FurnaceData(LightningDataModule):
             nearest to the 1.5 s that the paper chose (official-format, row 25).
         current_samples: L, two a second; 240 are 120 s.
         batch_size: windows of a batch (paper IV-C: 64).
-        axes: image hands out upright (H, W) frames; official the transposed frames, and the
+        axes: image gives upright (H, W) frames; official gives the transposed frames, and the
             vertical flip, that the released network was trained on (rows 27, 28).
         causal: never show a sample of current after the frame; the released loader shows up to 1 s.
-        history: windows at the start of a recording that lack current: stretch what there is (as
+        history: windows at the start of a recording that lack current: stretch the samples (as
             released), pad with the first sample, or drop the window.
         early: clips at the start of a recording: clamp repeats frame 0; drop leaves them out.
-        gaps: seconds that lack current: positional takes the last L rows whatever their time (as
+        gaps: seconds that lack current: positional takes the last L rows regardless of time (as
             released); hold repeats the last sample known; drop leaves such windows out.
         val_fraction: share of each recording's train frames, at the end, to validate on, where the
             root has no val.json; 0 for no validation.
         guard_seconds: frames left out between train and validation; by default the longest clip
             plus the longest current window.
-        epoch_windows: training windows drawn anew for each epoch; all of them if None.
+        epoch_windows: training windows, drawn anew for each epoch; all of them if None.
         val_windows: validation windows, evenly spaced; all of them if None.
         test_windows: test windows, evenly spaced; all of them if None.
         flip: mirror half of the training clips and masks (row 28).
@@ -64,7 +70,7 @@ class FurnaceData(LightningDataModule):
         seed: of the order of training windows and of the flips.
 
     Raises:
-        ValueError: a value that is not allowed, no such folder, or recordings that cannot be used.
+        ValueError: a value is not allowed, the folder is missing, or recordings cannot be used.
     """
 
     def __init__(
@@ -160,7 +166,7 @@ class FurnaceData(LightningDataModule):
 
     @property
     def validates(self) -> bool:
-        """Whether some windows are kept for validation."""
+        """Whether there are windows for validation."""
         return self.val_fraction > 0 or "val" in self.opened.splits
 
     @property
@@ -170,7 +176,7 @@ class FurnaceData(LightningDataModule):
 
     @property
     def description(self) -> str:
-        """What data this is, in one line."""
+        """The data set in one line: name or simulator, part, numbers of recordings and frames."""
         recordings = self.opened.recordings
         frames = sum(recording.num_frames for recording in recordings)
         size = f"{len(recordings)} recordings, {frames} frames"
@@ -188,10 +194,13 @@ class FurnaceData(LightningDataModule):
         return self.opened.fingerprint
 
     def problem(self, dense: bool) -> Problem:
-        """What a model is fed and asked.
+        """Inputs and outputs of a model for these data.
+
+        Args:
+            dense: whether the model predicts masks.
 
         Raises:
-            ValueError: a mask is asked for, but the labels are classes.
+            ValueError: `dense` is set, but the labels are classes.
         """
         first = self.opened.recordings[0]
         if dense and not self.has_masks:
@@ -211,10 +220,10 @@ class FurnaceData(LightningDataModule):
         )
 
     def dataset(self, split: Split) -> WindowDataset:
-        """The windows of a split; of val and test those that are evaluated.
+        """The windows of a split; of val and test, those that are evaluated.
 
         Raises:
-            ValueError: it has none.
+            ValueError: the split has no window.
         """
         if split not in self._datasets:
             every = {"train": None, "val": self.val_windows, "test": self.test_windows}
@@ -227,14 +236,14 @@ class FurnaceData(LightningDataModule):
 
     def statistics(self) -> Statistics:
         """Mean and standard deviation of the inputs of the training part, per channel."""
-        return measure(self.dataset("train"))
+        return measure_inputs(self.dataset("train"))
 
     def table(self, split: Split) -> pd.DataFrame:
         """Recording, frame and time of each window, in the order of the val and test loaders."""
         return self.dataset(split).table()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches in random order; where a fit is resumed, from where it had stopped."""
+        """Batches in random order; a resumed fit continues after the last batch it had seen."""
         train = self.dataset("train")
         order = TrainOrder(
             train,
@@ -243,15 +252,15 @@ class FurnaceData(LightningDataModule):
             seed=self.seed,
             **_place(),
         )
-        # A last batch of one or two windows would upset batch normalisation.
+        # Batch normalisation fails on a last batch of one window and is unstable on two.
         drop_last = len(order) >= self.batch_size
         loader = self._loader(train, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
         order.resume(**self._place_in_order)
-        self._place_in_order = START  # the next stage of a training begins with its first epoch
+        self._place_in_order = START  # the next stage of a training starts with its first epoch
         return loader
 
     def state_dict(self) -> dict[str, int]:
-        """The place in the order of training windows: the epoch, and what it has seen of it."""
+        """The place in the order of training windows: epoch, and windows seen of it."""
         assert self.trainer is not None
         loop: Any = self.trainer.fit_loop
         done, epochs = loop.epoch_loop.batch_progress.current, loop.epoch_progress.current
@@ -261,33 +270,33 @@ class FurnaceData(LightningDataModule):
         return {"epoch": epochs.ready, "windows": 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Lightning calls it before it asks for loaders, whose workers begin at once."""
+        """Restore the place, before Lightning makes loaders, whose workers start at once."""
         self._place_in_order = state
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """The training windows of an epoch, for a stage that takes no steps."""
+        """The training windows of an epoch, for a stage without optimisation steps."""
         return self.train_dataloader()
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Validation windows, by recording and frame; no loader where nothing is validated."""
+        """Validation windows, by recording and frame; no loader if there are none."""
         return self._in_order(self.dataset("val")) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Windows of the part that is `judged`, by default test, by recording and frame."""
+        """Windows of the split `judged`, by default test, by recording and frame."""
         return self._in_order(self.dataset(self.judged))
 
     def windows_of(
         self, recording: str | Path, every: int = 1, frames: Sequence[int] | None = None
     ) -> tuple[DataLoader[Batch], pd.DataFrame]:
-        """All windows of one recording, for prediction, and the table of them.
+        """The windows of one recording, for prediction, and their table.
 
         Args:
             recording: a name in this root, or the path of a `.mat` file in the benchmark's layout.
-            every: keep every n-th frame.
-            frames: keep these, in order.
+            every: use every n-th frame.
+            frames: use these frames, in order, instead.
 
         Raises:
-            ValueError: no such recording or frame, or no window.
+            ValueError: there is no such recording or frame, or no window.
         """
         if every < 1:
             raise ValueError(f"every is {every}; it must be at least 1")
@@ -317,7 +326,7 @@ class FurnaceData(LightningDataModule):
         return names[str(recording)]
 
     def _lists_of(self, split: str) -> Lists:
-        # A recording too short to be cut for validation can be tested all the same.
+        # Recordings too short for a validation cut can still be tested.
         return self.opened.splits.get("test", {}) if split == "test" else self._lists[split]
 
     @cached_property
@@ -338,11 +347,11 @@ class FurnaceData(LightningDataModule):
     def _loader(self, windows: WindowDataset, **order: Any) -> DataLoader[Batch]:
         loader = WindowLoader(
             windows,
-            collate_fn=as_it_is,
-            # The workers' seeds, which nothing uses. Drawn from torch's own generator they would
-            # shift what a training draws that goes on, and so begins one epoch more.
+            collate_fn=already_collated,
+            # For worker seeds, which nothing uses. A resumed run creates one more iterator; drawing
+            # worker seeds from the global generator would change its random stream.
             generator=torch.Generator().manual_seed(0),
-            worker_init_fn=heedless,
+            worker_init_fn=ignore_stop_signals,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -363,7 +372,7 @@ class FurnaceData(LightningDataModule):
 
 
 def _place() -> dict[str, int]:
-    """How many processes there are, and which of them this one is."""
+    """Number of processes and rank of this one."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return {"num_replicas": 1, "rank": 0}
     return {"num_replicas": distributed.get_world_size(), "rank": distributed.get_rank()}

@@ -1,7 +1,7 @@
 """Windows gathered a whole batch at a time, and the order in which training visits them.
 
-Gathering is numpy's alone: torch's threads, on small pieces and a busy machine, take milliseconds
-to agree on a flip.
+Gathering uses numpy only: on small arrays and a busy machine, torch's threads take milliseconds to
+synchronise a flip.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from fmbench.data.recording import Recording
-from fmbench.data.windows import Ints, Track, WindowSpec, align, clip_index, current_index
+from fmbench.data.recording import Recording, stored_size
+from fmbench.data.windows import Ints, Track, WindowSpec, align_currents, clip_index, current_index
 from fmbench.format.columns import format_seconds
 from fmbench.types import Batch, Modality
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows of some recordings; an item is asked for by its position i, or by ~i to have its
-    picture flipped.
+    """Windows of some recordings; index i gives a window, ~i the same with its picture flipped.
 
     Args:
-        recordings: all of one frame size and one number of phases.
-        frames: for each recording, (n,) label frames, in the order of delivery.
-        spec: what a window is.
+        recordings: of one frame size and one number of phases.
+        frames: for each recording, (n,) label frames, in the windows' order.
+        spec: a window's frames and samples.
         modality: which inputs a batch carries.
-        upright: hand out (H, W); otherwise (W, H), as the released network saw the frames.
+        upright: give frames (H, W); otherwise (W, H), as the released network was trained.
 
     Raises:
-        ValueError: a frame's second has no current, and `spec.gaps` is positional; or recordings
+        ValueError: a frame's second has no current and `spec.gaps` is positional, or recordings
             differ in the number of phases.
     """
 
@@ -52,9 +51,11 @@ class WindowDataset(Dataset[Batch]):
         self.spec = spec
         self.modality = modality
         self.masked = modality.has_video and all(r.has_masks for r in recordings)
-        # Swap the last two axes of what the file holds? Frames are stored (W, H) in the benchmark.
+        # Whether to swap the last two axes on disk, which are (W, H) in the benchmark's files.
         self.swapped = recordings[0].transposed == upright
-        tracks = [align(r.currents, r.seconds, spec) for r in recordings if modality.has_current]
+        tracks = [
+            align_currents(r.currents, r.seconds, spec) for r in recordings if modality.has_current
+        ]
         kept = []
         for k, recording in enumerate(recordings):
             track = tracks[k] if tracks else None
@@ -88,9 +89,9 @@ class WindowDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Row k is window `indices[k]`."""
-        asked = np.asarray(indices, dtype=np.int64)
-        flipped = asked < 0
-        index = np.where(flipped, ~asked, asked)
+        given = np.asarray(indices, dtype=np.int64)
+        flipped = given < 0
+        index = np.where(flipped, ~given, given)
         which, frame = self.which[index], self.frame[index]
         video = self._clips(which, frame, flipped) if self.modality.has_video else None
         current = self._currents(index, which) if self.modality.has_current else None
@@ -102,7 +103,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(video, current, label, mask, recording, torch.from_numpy(self.second[index]))
 
     def evenly(self, count: int | None) -> Self:
-        """The same windows, or `count` of them at even distances."""
+        """The same windows, or `count` evenly spaced ones."""
         if count is None or count >= len(self):
             return self
         chosen = np.linspace(0, len(self) - 1, count).astype(np.int64)
@@ -127,9 +128,9 @@ class WindowDataset(Dataset[Batch]):
         )
 
     def _clips(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> Tensor:
-        """(B, 3, T, H, W) uint8, a view of memory in the order of the file."""
+        """(B, 3, T, H, W) uint8, a view of memory in the file's order."""
         clip = clip_index(frame, self.spec.frames, self.spec.stride)
-        shape = self.stored_size
+        shape = stored_size(self.recordings[0])
         memory = np.empty((*clip.shape, 3, *shape), np.uint8)
         for recording, rows in self.runs(which):
             recording.read_frames(clip[rows].ravel(), memory[rows].reshape(-1, 3, *shape))
@@ -139,7 +140,7 @@ class WindowDataset(Dataset[Batch]):
         """(B,) int64 labels and (B, H, W) uint8 masks, 0 or 1: any value above 0 counts as abnormal
         (official-format 4.1).
         """
-        memory = np.empty((len(frame), *self.stored_size), np.uint8)
+        memory = np.empty((len(frame), *stored_size(self.recordings[0])), np.uint8)
         for recording, rows in self.runs(which):
             recording.read_masks(frame[rows], memory[rows])
         np.minimum(memory, 1, out=memory)
@@ -153,27 +154,22 @@ class WindowDataset(Dataset[Batch]):
         return torch.from_numpy(self.amperes[rows])
 
     def runs(self, which: NDArray[np.int32]) -> Iterator[tuple[Recording, slice]]:
-        """Stretches of `which`, (B,) positions in `recordings`, that are one recording's."""
+        """Runs of `which`, (B,) positions in `recordings`, each of one recording."""
         starts = np.flatnonzero(np.diff(which, prepend=-1)).tolist()
         for start, stop in zip(starts, [*starts[1:], len(which)], strict=True):
             yield self.recordings[which[start]], slice(start, stop)
 
-    @property
-    def stored_size(self) -> tuple[int, int]:
-        height, width = self.recordings[0].size
-        return (width, height) if self.recordings[0].transposed else (height, width)
-
     def _turned(self, memory: NDArray[np.uint8], flipped: NDArray[np.bool_]) -> Tensor:
-        """Flip the last axis as handed out where asked for, then put the axes in order.
+        """Flip the last axis of the output where `flipped`, then put the axes in order.
 
-        Upright, that is a true horizontal flip; otherwise it is the flip of the released loader,
-        which reverses H (official-format, row 28).
+        Upright, this is a horizontal flip; otherwise it is the flip of the released loader, which
+        reverses H (official-format, row 28).
         """
-        upright = np.empty_like(memory[0])  # a window fits the cache; the batch does not
+        upright = np.empty_like(memory[0])  # a window fits the CPU cache; the batch does not
         backwards = np.arange(memory.shape[-2])[::-1]
         for row in np.flatnonzero(flipped).tolist():
             np.copyto(upright, memory[row])
-            if self.swapped:  # whole lines of pixels, in half the time of copying a flipped view
+            if self.swapped:  # copies whole rows of pixels, in half the time of a flipped view
                 np.take(upright, backwards, axis=-2, out=memory[row], mode="clip")
             else:
                 memory[row] = np.flip(upright, -1)
@@ -219,18 +215,18 @@ def _labels(recording: Recording, frames: Ints) -> Ints:
 
 
 class TrainOrder(DistributedSampler[int]):
-    """A fresh random order, or a fresh random choice, of training windows for every epoch.
+    """A new random order, or a new random subset, of training windows for every epoch.
 
-    Order, choice and flips follow from (seed, epoch) alone. Each of `num_replicas` processes takes
-    its own share; being a DistributedSampler, it is left in place by Lightning.
+    Order, subset and flips depend on (seed, epoch) alone. Each of `num_replicas` processes takes
+    its own share; Lightning does not replace a DistributedSampler.
 
     Args:
         dataset: the windows.
-        windows: how many to draw an epoch, none twice; all of them if None or if there are fewer.
-        flip: ask for every second window, at random, to be flipped.
-        seed: see above.
+        windows: number to draw per epoch, without repetition; all if None or if there are fewer.
+        flip: flip half of the windows, at random.
+        seed: of the order, the subset and the flips.
         num_replicas: processes that share the epoch.
-        rank: which of them this one is.
+        rank: of this process.
     """
 
     def __init__(
@@ -249,7 +245,7 @@ class TrainOrder(DistributedSampler[int]):
         self._resumed = (-1, 0)
 
     def resume(self, epoch: int, windows: int) -> None:
-        """Go on in `epoch` after `windows` windows of this process' share."""
+        """Resume in `epoch` after `windows` windows of this process' share."""
         self.epoch = epoch
         self._resumed = (epoch, windows)
 
@@ -257,7 +253,7 @@ class TrainOrder(DistributedSampler[int]):
         return self.drawn // self.num_replicas
 
     def share(self) -> NDArray[np.int64]:
-        """This process' windows of the epoch, ~i for one that is to be flipped, in their order."""
+        """This process' windows of the epoch, in order; ~i for a flipped one."""
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.choice(len(self.dataset), self.drawn, replace=False)  # type: ignore[arg-type]
         if self.flip:
@@ -272,15 +268,15 @@ class TrainOrder(DistributedSampler[int]):
 class EvenBatches(Sampler[list[int]]):
     """Every window once, in order, over all processes: window i is process i mod `num_replicas`'s.
 
-    No window is repeated to make the shares equal, as DistributedSampler does: counts would differ
-    with the number of processes. All processes have equally many batches, since in training they
-    synchronise buffers at each; only the batches' sizes differ.
+    DistributedSampler repeats windows to equalise the shares; counts would then depend on the
+    number of processes. Here all processes have the same number of batches, as training
+    synchronises buffers at each batch, and only the batches' sizes differ.
 
     Args:
-        windows: how many there are; at least `num_replicas`.
-        batch_size: the most in a batch, if it is 2 or more.
-        num_replicas: processes that share them.
-        rank: which of them this one is.
+        windows: number of windows, at least `num_replicas`.
+        batch_size: largest batch, if 2 or more.
+        num_replicas: processes that share the windows.
+        rank: of this process.
 
     Raises:
         ValueError: fewer windows than processes.
@@ -301,18 +297,16 @@ class EvenBatches(Sampler[list[int]]):
 
 
 class WindowLoader(DataLoader[Batch]):
-    """A DataLoader that Lightning takes to be resumable, because it is: `FurnaceData.state_dict`
-    holds its place.
-    """
+    """A DataLoader that Lightning treats as resumable: `FurnaceData.state_dict` holds its place."""
 
     def batch(self, index: int) -> pd.DataFrame:
-        """Recording, frame and time of each window of a training batch of the present epoch."""
+        """Recording, frame and time of each window of a training batch of the current epoch."""
         assert isinstance(self.sampler, TrainOrder)
         assert isinstance(self.dataset, WindowDataset)
         assert self.batch_size is not None
         first = index * self.batch_size
-        asked = self.sampler.share()[first : first + self.batch_size]
-        return self.dataset.table().iloc[np.where(asked < 0, ~asked, asked)]
+        drawn = self.sampler.share()[first : first + self.batch_size]
+        return self.dataset.table().iloc[np.where(drawn < 0, ~drawn, drawn)]
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -321,6 +315,6 @@ class WindowLoader(DataLoader[Batch]):
         pass
 
 
-def as_it_is(batch: Any) -> Any:
-    """The collate function: `__getitems__` has made the batch already."""
+def already_collated(batch: Any) -> Any:
+    """The collate function: `__getitems__` returns a whole batch."""
     return batch

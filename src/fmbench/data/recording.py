@@ -1,7 +1,4 @@
-"""One recording: frames and masks of a `.mat` file, or of a simulation rendered on demand.
-
-Layout: official-format 4.1.
-"""
+"""One recording: frames and masks of a `.mat` file, or of a simulation rendered on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +11,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.format.columns import Currents, read_currents, read_timestamps
+from fmbench.format.columns import (
+    Currents,
+    currents_file,
+    read_currents,
+    read_timestamps,
+    timestamps_file,
+)
+from fmbench.format.mat import (
+    frame_size,
+    frames_and_labels,
+    holds_masks,
+    open_mat,
+    read_column,
+    stem,
+    upright,
+)
 from fmbench.format.memory_map import MappedArray, any_pixel, map_dataset
 from fmbench.types import CURRENT_RATE, FRAME_RATE
 
@@ -27,11 +39,11 @@ class Recording(Protocol):
     """Frames, masks, labels, times and currents of one furnace batch.
 
     Attributes:
-        name: file stem, what the lists and tables call it.
-        source: the file or folder that it comes from.
+        name: the file's stem, its name in lists and tables.
+        source: its file, or its folder.
         num_frames: N.
         size: (H, W) of a frame in pixels.
-        transposed: whether frames are stored (W, H), as the benchmark's files are.
+        transposed: whether frames are stored (W, H), as in the benchmark's files.
         has_labels: whether frames are labelled at all.
         has_masks: whether the labels are masks of pixels.
         synthetic: whether a simulator made it.
@@ -55,8 +67,8 @@ class Recording(Protocol):
     def currents(self) -> Currents: ...
 
     def prepare(self, *, video: bool, masks: bool) -> None:
-        """Unpack what cannot be read in place, and without `masks` work out all labels: once,
-        before worker processes start.
+        """Unpack what cannot be read in place, and without `masks` compute all labels: once, before
+        worker processes start.
         """
 
     def read_frames(self, index: Index, out: Bytes) -> None:
@@ -73,12 +85,11 @@ class MatRecording:
     """`videos/<name>.mat`, with its times and currents in CSV files beside it.
 
     Args:
-        path: the file; `data` is [T, 3, W, H] and `label` [T, W, H], or [T, 1, 1] for class-level
-            labels, or absent, as h5py shows them.
-        part: the folder that holds `timestamps/` and `currents/`.
+        path: the file, as `fmbench.format.mat` describes it.
+        part: the folder with `timestamps/` and `currents/`.
 
     Raises:
-        ValueError: the file is missing, no HDF5 file, truncated, or its axes are others.
+        ValueError: the file is missing, no HDF5 file, or truncated, or has other axes.
     """
 
     transposed = True
@@ -90,9 +101,9 @@ class MatRecording:
         with open_mat(path) as file:
             data, label = frames_and_labels(path, file)
             self.num_frames = int(data.shape[0])
-            self.size = (int(data.shape[3]), int(data.shape[2]))
+            self.size = frame_size(data)
             self.has_labels = label is not None
-            self.has_masks = label is not None and label.shape[1:] == data.shape[2:]
+            self.has_masks = holds_masks(data, label)
             self.synthetic = bool(file.attrs.get("synthetic", False))
 
     @cached_property
@@ -101,7 +112,7 @@ class MatRecording:
 
     @cached_property
     def currents(self) -> Currents:
-        return read_currents(currents_file(self))
+        return read_currents(currents_file(self.part, self.name))
 
     @cached_property
     def _frames(self) -> MappedArray:
@@ -142,10 +153,10 @@ class MatRecording:
 
 
 class SingleFileRecording(MatRecording):
-    """The older layout: `video`, `current`, `label`, `train_test_index` in one file (4.1).
+    """The older layout (4.1): `video`, `current`, `label`, `train_test_index` in one file.
 
-    The file holds no times. Frame i is taken to be shot i / 25 s after the start, and column i of
-    `current` (3, N) to belong to frame i; two columns a second are kept, as in the newer layout.
+    The file holds no times. Frame i is assumed to be i / 25 s after the start, and column i of
+    `current` (3, N) to belong to frame i; two columns a second are used, as in the newer layout.
     """
 
     @cached_property
@@ -154,7 +165,7 @@ class SingleFileRecording(MatRecording):
 
     @cached_property
     def currents(self) -> Currents:
-        values = self._column("current")
+        values = read_column(self.source, "current")
         if len(values) != self.num_frames:
             raise ValueError(
                 f"{self.source}: 'current' has {len(values)} columns for {self.num_frames} frames"
@@ -169,7 +180,7 @@ class SingleFileRecording(MatRecording):
     @cached_property
     def split(self) -> NDArray[np.int64]:
         """(N,) 0 = train, 1 = test."""
-        split = self._column("train_test_index")[:, 0].astype(np.int64)
+        split = read_column(self.source, "train_test_index")[:, 0].astype(np.int64)
         if len(split) != self.num_frames or not np.isin(split, (0, 1)).all():
             raise ValueError(
                 f"{self.source}: 'train_test_index' must hold 0 (train) or 1 (test) for each of "
@@ -177,19 +188,13 @@ class SingleFileRecording(MatRecording):
             )
         return split
 
-    def _column(self, key: str) -> NDArray[Any]:
-        with open_mat(self.source) as file:
-            if key not in file:
-                raise ValueError(f"{self.source} has no {key!r}; it has {', '.join(file)}")
-            return np.atleast_2d(file[key][()])
-
 
 class LazyRecording:
-    """A simulated recording without frames on disk: they are rendered as they are read.
+    """A simulated recording without frames on disk: frames are rendered when they are read.
 
     Args:
-        part: a folder that `fmbench.simulator.is_lazy` accepts.
-        name: the recording's.
+        part: a folder for which `fmbench.simulator.is_lazy` holds.
+        name: the recording's name.
     """
 
     transposed = False
@@ -214,7 +219,7 @@ class LazyRecording:
 
     @cached_property
     def currents(self) -> Currents:
-        return read_currents(currents_file(self))
+        return read_currents(currents_file(self.part, self.name))
 
     @cached_property
     def _camera(self) -> Any:
@@ -239,21 +244,36 @@ class LazyRecording:
         return self._labels[index]
 
 
-def stem(path: Path) -> str:
-    """A recording's name: everything before the first dot (official-format 4)."""
-    return path.name.split(".", 1)[0]
+def upright_frames(recording: Recording, index: Index) -> Bytes:
+    """(n, 3, H, W) frames at `index` (n,), whatever the axes on disk.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    out = np.empty((len(index), 3, *stored_size(recording)), np.uint8)
+    recording.read_frames(index, out)
+    return upright(out) if recording.transposed else out
 
 
-def timestamps_file(recording: MatRecording | LazyRecording) -> Path:
-    return recording.part / "timestamps" / f"{recording.name}.csv"
+def upright_masks(recording: Recording, index: Index) -> Bytes:
+    """(n, H, W) masks at `index` (n,), zero where normal.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    out = np.empty((len(index), *stored_size(recording)), np.uint8)
+    recording.read_masks(index, out)
+    return upright(out) if recording.transposed else out
 
 
-def currents_file(recording: MatRecording | LazyRecording) -> Path:
-    return recording.part / "currents" / f"{recording.name}.csv"
+def stored_size(recording: Recording) -> tuple[int, int]:
+    """The last two axes of a recording's frames on disk: (W, H) if transposed, else (H, W)."""
+    height, width = recording.size
+    return (width, height) if recording.transposed else (height, width)
 
 
 def _frame_seconds(recording: MatRecording | LazyRecording) -> NDArray[np.int64]:
-    path = timestamps_file(recording)
+    path = timestamps_file(recording.part, recording.name)
     seconds = read_timestamps(path)
     if len(seconds) != recording.num_frames:
         raise ValueError(
@@ -261,55 +281,3 @@ def _frame_seconds(recording: MatRecording | LazyRecording) -> NDArray[np.int64]
             f"{recording.name}; one row per frame is needed"
         )
     return seconds
-
-
-def open_mat(path: Path) -> h5py.File:
-    """Open a MATLAB v7.3 file.
-
-    Raises:
-        ValueError: it is missing, truncated or no HDF5 file.
-    """
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing") from None
-    except OSError as error:
-        reason = str(error)
-        if "truncated" in reason:
-            raise ValueError(f"{path} is truncated ({reason}); copy it again") from None
-        if "signature" in reason:
-            raise ValueError(f"{path} is no HDF5 file; MATLAB must save it with -v7.3") from None
-        raise ValueError(f"{path} cannot be read: {reason}") from None
-
-
-def frames_and_labels(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.Dataset | None]:
-    """The datasets `data` (or `video`) and `label`, their axes checked.
-
-    Raises:
-        ValueError: no frames, or axes other than [T, 3, W, H] and [T, W, H].
-    """
-    try:
-        keys = ", ".join(map(str, file)) or "nothing"
-        data, label = file.get("data", file.get("video")), file.get("label")
-    except (OSError, RuntimeError, KeyError) as error:  # h5py's, of damage in what is no pixel
-        raise ValueError(f"{path} is damaged ({error}); copy it again") from None
-    if not isinstance(data, h5py.Dataset):
-        raise ValueError(f"{path} has no 'data' (or 'video'); it holds {keys}")
-    if data.ndim != 4 or data.shape[1] != 3:
-        raise ValueError(
-            f"{path}: '{data.name[1:]}' is {list(data.shape)}; expected [T, 3, W, H] as h5py shows "
-            "it, which is [H W 3 T] in MATLAB"
-        )
-    if label is None:
-        return data, None
-    frames, sides = data.shape[0], data.shape[2:]
-    if not isinstance(label, h5py.Dataset) or label.ndim != 3:
-        raise ValueError(f"{path}: 'label' must be a dataset [T, W, H] or [T, 1, 1]")
-    if label.shape[1:] not in (sides, (1, 1)):
-        raise ValueError(
-            f"{path}: 'label' is {list(label.shape)}; with frames of {list(sides)} (W, H) it must "
-            f"be {[frames, *sides]}, or {[frames, 1, 1]} for class-level labels"
-        )
-    if label.shape[0] != frames:
-        raise ValueError(f"{path} has {frames} frames but {label.shape[0]} labels")
-    return data, label

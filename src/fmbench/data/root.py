@@ -1,6 +1,7 @@
 """A folder of recordings and its split lists.
 
-Layout: official-format section 4; the older single-file layout of 4.1; lazily simulated folders.
+Layouts: official-format section 4, the older single-file one of 4.1, and simulated folders whose
+frames are rendered on demand.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import LazyRecording, MatRecording, Recording, SingleFileRecording, stem
+from fmbench.data.recording import LazyRecording, MatRecording, Recording, SingleFileRecording
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import read_json
+from fmbench.format.columns import currents_file, timestamps_file
+from fmbench.format.lists import SPLITS, list_file, read_list
+from fmbench.format.mat import mat_files, stem
 
 Part = Literal["pixel-level", "class-level", "unlabelled"]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,17 @@ class Root:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names, sizes, lists, CSV files and manifest; frames count by their size.
+        """SHA-256 over names, sizes of files and frames, lists, CSV files and manifest.
 
-        Who wrote the same bytes with other package versions has the same data.
+        The package versions in the manifest do not count.
         """
         digest = hashlib.sha256(self.part.encode())
         for recording in self.recordings:
             size = recording.source.stat().st_size if recording.source.is_file() else 0
             facts = (recording.name, recording.num_frames, *recording.size, size)
             digest.update(repr(facts).encode())
-            for kind in ("timestamps", "currents"):
-                path = self.folder / kind / f"{recording.name}.csv"
+            for file in (timestamps_file, currents_file):
+                path = file(self.folder, recording.name)
                 digest.update(path.read_bytes() if path.is_file() else b"")
         for split, lists in sorted(self.splits.items()):
             for name, frames in sorted(lists.items()):
@@ -87,7 +90,9 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
     if isinstance(recordings[0], SingleFileRecording):
         splits = _splits_of_single_files(recordings)
     else:
-        splits = {name: lists for name in SPLITS if (lists := _read_list(folder, name, recordings))}
+        lengths = {recording.name: recording.num_frames for recording in recordings}
+        lists = {split: read_list(list_file(folder, split), lengths) for split in SPLITS}
+        splits = {split: each for split, each in lists.items() if each}
     kind: Part = part  # type: ignore[assignment]  # part_folder has checked it
     return Root(folder, kind, tuple(recordings), splits, read_manifest(folder))
 
@@ -97,7 +102,7 @@ def recordings_of(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]
     if (folder / "videos").is_dir():
         for path in mat_files(folder / "videos"):
             yield stem(path), partial(MatRecording, path, folder)
-    elif is_lazy(folder):
+    elif is_rendered(folder):
         for name in sorted(stem(path) for path in (folder / "timestamps").glob("*.csv")):
             yield name, partial(LazyRecording, folder, name)
     else:
@@ -130,11 +135,6 @@ def part_folder(root: str | Path, part: str = "pixel-level") -> Path:
     return root
 
 
-def mat_files(folder: Path) -> list[Path]:
-    """The `.mat` files of a folder in the order of their names (the official order is the OS's)."""
-    return sorted(path for path in folder.glob("*.mat") if not path.name.startswith("."))
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """`manifest.json` of a simulated set, beside the part or in it; empty where there is none."""
     for path in (folder.parent / "manifest.json", folder / "manifest.json"):
@@ -146,7 +146,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def is_lazy(folder: Path) -> bool:
+def is_rendered(folder: Path) -> bool:
     """Whether a part's frames are rendered on demand."""
     if not (folder / "timestamps").is_dir():
         return False
@@ -159,41 +159,6 @@ def _check_names(folder: Path, names: Sequence[str]) -> None:
     for first, second in pairwise(names):
         if first == second:
             raise ValueError(f"{folder}: two recordings are called {first!r}")
-
-
-def _read_list(
-    folder: Path, split: str, recordings: Sequence[Recording]
-) -> dict[str, NDArray[np.int64]]:
-    """One JSON list: `{"<name>.mat": [frame, ...]}` (4.4)."""
-    path = folder / f"{split}.json"
-    if not path.is_file():
-        return {}
-    lists = read_json(path)
-    if not isinstance(lists, dict):
-        raise ValueError(f"{path}: expected one object, file name to list of frame positions")
-    lengths = {recording.name: recording.num_frames for recording in recordings}
-    found = {}
-    for key, value in lists.items():
-        name = key.split(".", 1)[0]
-        if name not in lengths:
-            raise ValueError(f"{path}: no recording is called {key!r}{nearest(name, lengths)}")
-        frames = frame_list(path, key, value)
-        if frames.size and (frames[0] < 0 or frames[-1] >= lengths[name]):
-            wrong = frames[0] if frames[0] < 0 else frames[-1]
-            raise ValueError(f"{path}: frame {wrong} of {key!r}; it has {lengths[name]} frames")
-        found[name] = frames
-    return found
-
-
-def frame_list(path: Path, key: str, value: Any) -> NDArray[np.int64]:
-    """The frame positions under one key, sorted, each once.
-
-    Raises:
-        ValueError: anything but a list of whole numbers.
-    """
-    if not isinstance(value, list) or not all(type(f) is int and abs(f) < 2**31 for f in value):
-        raise ValueError(f"{path}: {key!r} must be a list of whole numbers (frame positions)")
-    return np.unique(np.asarray(value, dtype=np.int64))
 
 
 def _splits_of_single_files(

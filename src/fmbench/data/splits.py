@@ -1,4 +1,4 @@
-"""Which frames train, which validate, which test: never the same, and never close by accident."""
+"""The frames of train, val and test: disjoint, and validation apart from train by a guard."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from itertools import combinations
 import numpy as np
 
 from fmbench.data.recording import Recording
-from fmbench.data.root import SPLITS, Root
+from fmbench.data.root import Root
 from fmbench.data.windows import Ints
+from fmbench.format.lists import SPLITS
 
 Lists = Mapping[str, Ints]
 """Recording name to (n,) sorted label frames."""
 
 
 def check_disjoint(root: Root) -> None:
-    """No frame stands in two lists.
-
-    Raises:
-        ValueError: one does; names recording and lists.
-    """
+    """Raises: ValueError: a frame is in two lists; names recording and lists."""
     for first, second in combinations(root.splits, 2):
         lists = root.splits
         for name in lists[first].keys() & lists[second].keys():
@@ -36,11 +33,11 @@ def check_disjoint(root: Root) -> None:
 def split_lists(root: Root, val_fraction: float, guard_seconds: float) -> Mapping[str, Lists]:
     """Label frames of train, val and test.
 
-    Without a val.json, validation is the end of each recording's train list, and train loses what
-    lies within `guard_seconds` before it. Test frames never validate.
+    Without a val.json, validation is the last `val_fraction` of each recording's train list, and
+    train loses the frames within `guard_seconds` before it. Test frames never validate.
 
     Raises:
-        ValueError: nothing is left to train on.
+        ValueError: no train frame of a recording is left.
     """
     lists: dict[str, Lists] = {split: root.splits.get(split, {}) for split in SPLITS}
     if "val" not in root.splits and val_fraction > 0:

@@ -1,4 +1,4 @@
-"""What the inputs of the training part are like, per channel: what a model standardises with."""
+"""Mean and standard deviation of the training inputs, with which models standardise."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fmbench.data.dataset import WindowDataset
+from fmbench.data.recording import upright_frames
 from fmbench.nn import Standardize
 
 _FRAMES = 2000
-"""Evenly spaced frames are enough for a mean and a deviation of three channels."""
+"""Evenly spaced frames; enough for mean and deviation of three channels."""
 
 
 class Statistics(NamedTuple):
-    """Per channel over the training part; None for a modality that is not read."""
+    """Per channel over the training part; None for a modality that is not used."""
 
     video_mean: Tensor | None
     """(3,) float32, 0-255."""
@@ -28,7 +29,7 @@ class Statistics(NamedTuple):
     """(C,) float32, amperes."""
 
 
-def measure(windows: WindowDataset) -> Statistics:
+def measure_inputs(windows: WindowDataset) -> Statistics:
     """Mean and standard deviation of frames and samples of `windows`.
 
     Video: the last frames of up to 2000 evenly spaced windows. Current: the samples of the second
@@ -39,7 +40,7 @@ def measure(windows: WindowDataset) -> Statistics:
     return Statistics(*video, *current)
 
 
-def standardize(model: nn.Module, statistics: Statistics) -> None:
+def standardize_inputs(model: nn.Module, statistics: Statistics) -> None:
     """Write `statistics` into the model's `Standardize` modules."""
     measured = {
         "video": (statistics.video_mean, statistics.video_std),
@@ -65,12 +66,10 @@ def _of_frames(windows: WindowDataset) -> tuple[Tensor, Tensor]:
     for recording, rows in windows.runs(windows.which):
         frames = windows.frame[rows]
         for start in range(0, len(frames), 64):
-            block = np.empty((len(frames[start : start + 64]), 3, *windows.stored_size), np.uint8)
-            recording.read_frames(frames[start : start + 64], block)
-            values = block.astype(np.float64)
+            values = upright_frames(recording, frames[start : start + 64]).astype(np.float64)
             total += values.sum((0, 2, 3))
             squares += np.square(values).sum((0, 2, 3))
-            count += block.size // 3
+            count += values.size // 3
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return torch.tensor(mean).float(), torch.tensor(deviation).float()

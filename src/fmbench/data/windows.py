@@ -1,7 +1,7 @@
-"""Which frames and which samples of current a window holds: arithmetic on whole batches.
+"""The frames and samples of current of a window: arithmetic on whole batches.
 
 A window ends at its label's frame f: T frames f-(T-1)s … f and L samples of current up to the
-second of f (official-format 4.6). Nothing here reads a file.
+second of f (official-format 4.6). No file is read here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST_GRID = 10**8
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSpec:
-    """What a window is.
+    """A window's frames and samples.
 
     Attributes:
         frames: T.
@@ -37,15 +37,14 @@ class WindowSpec:
         early: a clip that begins before frame 0 repeats frame 0 (clamp) or is left out (drop).
             The released loader replaces such a clip by a random one, which may belong to another
             split (4.7, quirk 1); that is not offered.
-        history: a current window that begins before the first sample is stretched over what there
-            is (4.6, step 4), padded with the first sample, or left out.
-        gaps: where the current file lacks a second, or has other than two samples in one. With
-            positional the last L rows count whatever their time (4.3, as released), and a frame
-            whose second has no current is an error; hold puts the samples on a clock of two a
-            second and repeats the last one known; drop leaves out the windows concerned.
-        causal: leave out the second sample of the frame's own second where the frame lies in the
-            first half of it; otherwise up to a second of current after the frame is seen
-            (4.6, step 3).
+        history: a current window that begins before the first sample stretches the samples there
+            are (4.6, step 4), is padded with the first sample, or is left out.
+        gaps: for seconds without current, or with other than two samples. positional takes the last
+            L rows regardless of time (4.3, as released), and a frame whose second has no current is
+            an error; hold puts the samples on a grid of two a second and repeats the last one
+            known; drop leaves out the windows concerned.
+        causal: leave out the second sample of the frame's own second for frames in its first half;
+            otherwise a window includes up to a second of current after the frame (4.6, step 3).
 
     Raises:
         ValueError: a number below 1, or an unknown choice.
@@ -67,13 +66,13 @@ class WindowSpec:
 
     @property
     def seconds(self) -> float:
-        """How far back a window may reach: the clip plus the current window (guard of a split)."""
+        """Longest reach of a window: the clip plus the current window (the guard of a split)."""
         clip = (self.frames - 1) * self.stride / FRAME_RATE
         return clip + self.current_samples / CURRENT_RATE
 
 
 def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
-    """Raises: ValueError: `value` is not allowed; names the nearest that is."""
+    """Raises: ValueError: `value` is not allowed; names the nearest allowed one."""
     if value not in allowed:
         raise ValueError(
             f"{option} is {str(value)!r}{nearest(str(value), allowed)}. "
@@ -89,7 +88,7 @@ def check_positive(**numbers: int | None) -> None:
 
 
 class Track(NamedTuple):
-    """The currents of one recording, and where each frame's window of them ends."""
+    """The currents of one recording, and the end of each frame's window in them."""
 
     values: NDArray[np.float32]
     """(R, C) amperes, oldest first."""
@@ -127,13 +126,13 @@ def current_index(end: Ints, base: Ints, samples: int, history: History) -> Ints
     return index
 
 
-def align(currents: Currents, seconds: Ints, spec: WindowSpec) -> Track:
-    """Find, once for every frame, the row after the last sample that its window may hold.
+def align_currents(currents: Currents, seconds: Ints, spec: WindowSpec) -> Track:
+    """Find for every frame the row after the last sample of its window.
 
     Args:
         currents: sorted by second.
         seconds: (N,) second of each frame.
-        spec: its `gaps`, `causal` and `current_samples` count.
+        spec: `gaps`, `causal` and `current_samples` are used.
     """
     present, first = np.unique(currents.seconds, return_index=True)
     stop = np.append(first[1:], len(currents.seconds))
@@ -152,8 +151,8 @@ def align(currents: Currents, seconds: Ints, spec: WindowSpec) -> Track:
 def _first_half(seconds: Ints) -> NDArray[np.bool_]:
     """(N,) whether fewer than half a second's frames precede a frame within its second.
 
-    The camera's clock within a second is not recorded: the count errs on the causal side where
-    a second begins late (the first one of a recording, or after a stall).
+    The camera's clock within a second is not recorded: where a second begins late (the first of a
+    recording, or after a stall), the count errs on the causal side.
     """
     starts = np.flatnonzero(np.diff(seconds, prepend=seconds[:1] - 1))
     lengths = np.diff(np.append(starts, len(seconds)))

@@ -1,4 +1,4 @@
-"""Worker processes of a loader: how a batch comes from one, and how they end."""
+"""Worker processes of a loader: how they send batches, and how they end."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from torch.utils.data import DataLoader
 from fmbench.types import Batch
 
 SMALL = 48 * 2**10
-"""Bytes. A tensor up to this goes through the pipe, which holds 64 KiB; others in shared memory."""
+"""Bytes. Tensors up to this go through the pipe, which holds 64 KiB; others in shared memory."""
 
 
-def sent(batch: Batch) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
-    """How pickle is to send a batch to another process: labels, times and currents as bytes.
+def reduce_batch(batch: Batch) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
+    """Pickle a batch for another process: small tensors (labels, times, currents) as bytes.
 
-    PyTorch shares the memory of each of a batch's six tensors, over a connection of its own that
-    the training waits for: some 0.6 ms (benchmarks/data_loading.md).
+    PyTorch would share the memory of each of the six tensors over a connection of its own, for
+    which training waits about 0.6 ms (benchmarks/data_loading.md).
     """
-    return received, tuple(
+    return rebuild_batch, tuple(
         part.numpy() if part is not None and part.nbytes <= SMALL else part for part in batch
     )
 
 
-def received(*parts: Any) -> Batch:
-    """The batch that was sent."""
+def rebuild_batch(*parts: Any) -> Batch:
+    """The inverse of `reduce_batch`."""
     return Batch(
         *(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts)
     )
 
 
-ForkingPickler.register(Batch, sent)
+ForkingPickler.register(Batch, reduce_batch)
 
 
-def heedless(worker: int) -> None:
-    """What asks a training to stop may be sent to its workers too, which it needs until it does."""
+def ignore_stop_signals(worker: int) -> None:
+    """Ignore stop signals in workers: the training needs them until its last step is saved."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_workers(loader: ReferenceType[DataLoader[Batch]]) -> None:
-    """At this process' end: else multiprocessing sends SIGTERM, which they do not heed, and waits.
+    """End workers at exit; else multiprocessing would send SIGTERM, which they ignore, and wait.
 
-    Lightning, and a traceback, can hold a loader until then.
+    Lightning, or a traceback, can hold a loader until then.
     """
     begun = getattr(loader(), "_iterator", None)
     if begun is not None:

@@ -1,1 +1,1 @@
-"""The benchmark's files on disk; the only place that knows their axes."""
+"""The benchmark's files on disk: the only place that knows their names and axes."""

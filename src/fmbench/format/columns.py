@@ -1,6 +1,6 @@
 """The two CSV files of a recording: a wall-clock second per frame, two samples of current a second.
 
-Layout: official-format 4.2 and 4.3. Times are kept as int64 seconds since 1970.
+Layout: official-format 4.2 and 4.3. In memory, times are int64 seconds since 1970.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmbench.files.atomic import write_text
+from fmbench.types import CURRENT_RATE
+
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 HEADER_LINES = 1
-"""Data row i stands in line i + HEADER_LINES + 1 of its file."""
+"""Data row i is line i + HEADER_LINES + 1 of its file."""
 
 
 class Currents(NamedTuple):
@@ -24,6 +27,14 @@ class Currents(NamedTuple):
     """(R,) seconds since 1970."""
     values: NDArray[np.float32]
     """(R, C) amperes."""
+
+
+def timestamps_file(part: Path, name: str) -> Path:
+    return part / "timestamps" / f"{name}.csv"
+
+
+def currents_file(part: Path, name: str) -> Path:
+    return part / "currents" / f"{name}.csv"
 
 
 def read_columns(path: Path) -> pd.DataFrame:
@@ -46,7 +57,7 @@ def read_columns(path: Path) -> pd.DataFrame:
 
 
 def parse_seconds(text: pd.Series[str]) -> NDArray[np.int64]:
-    """Seconds since 1970 of `YYYY-MM-DD HH:MM:SS` strings; -1 where a string is none."""
+    """Seconds since 1970 of `YYYY-MM-DD HH:MM:SS` strings; -1 where a string is no such time."""
     codes, unique = pd.factorize(text)  # about 25 frames share a string
     parsed = pd.to_datetime(pd.Series(unique, dtype=str), format=TIME_FORMAT, errors="coerce")
     values = parsed.to_numpy(dtype="datetime64[s]").astype(np.int64)
@@ -72,8 +83,8 @@ def read_currents(path: Path) -> Currents:
 
     Raises:
         ValueError: the file is missing, has no phase column or no row, or a cell is no finite
-            number: a gap in the amperes is for whoever made the file to fill, not for a reader to
-            guess; names file and line.
+            number (a gap must be filled in the file: a reader would only guess); names file and
+            line.
     """
     table = read_columns(path)
     if table.shape[1] < 2 or table.empty:
@@ -102,9 +113,34 @@ def parse_amperes(table: pd.DataFrame) -> NDArray[np.float32]:
 
 
 def format_seconds(seconds: NDArray[np.int64]) -> list[str]:
-    """The time strings of the files, of seconds since 1970."""
+    """Seconds since 1970 as the files' `YYYY-MM-DD HH:MM:SS`."""
     text = np.datetime_as_string(seconds.astype("datetime64[s]"))
     return [str(time).replace("T", " ") for time in text]
+
+
+def format_second(seconds: float) -> str:
+    """The same of one instant, rounded down to its second."""
+    return format_seconds(np.array([np.floor(seconds)], np.int64))[0]
+
+
+def write_timestamps(path: Path, seconds: NDArray[np.int64]) -> None:
+    """Write (N,) seconds since 1970, one per frame."""
+    write_text(path, "".join(f"{line}\n" for line in ["time", *format_seconds(seconds)]))
+
+
+def write_currents(path: Path, seconds: NDArray[np.int64], values: NDArray[np.floating]) -> None:
+    """Write the samples of each second.
+
+    Args:
+        path: the file.
+        seconds: (S,) seconds since 1970.
+        values: (S, 2, C) amperes. Up to three phases are named A, B, C, more of them I1, I2, ...
+    """
+    phases = values.shape[2]
+    names = [*"ABC"[:phases]] if phases <= 3 else [f"I{k + 1}" for k in range(phases)]
+    row = ",%.6g" * phases + "\n"
+    rows = "".join(f"{second}{row}" * CURRENT_RATE for second in format_seconds(seconds))
+    write_text(path, ",".join(["time", *names]) + "\n" + rows % tuple(values.ravel().tolist()))
 
 
 def stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,8 +1,9 @@
-"""Frames stay on disk: rows of an HDF5 dataset through a memory map, within a budget of pages.
+"""Rows of an HDF5 dataset, read through a memory map within a budget of resident pages.
 
-A contiguous dataset is mapped where it lies. Any other (MATLAB's -v7.3 default is chunked and
-compressed) is unpacked once into a cache folder and mapped there. Which of many masks have a pixel
-is kept there too.
+A contiguous dataset is mapped in place. Any other (MATLAB's -v7.3 default is chunked and
+compressed) is unpacked once into a cache folder and mapped there. The cache also stores which
+frames of large files are labelled. Entries of rewritten files, and entries unused for 30 days, are
+deleted.
 """
 
 from __future__ import annotations
@@ -26,23 +27,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.files.atomic import in_one_step
+from fmbench.format.mat import block_starts, read_stored
 
 # Mapped pages count as resident memory. A fault maps the 64 KiB around it (Linux's
 # fault_around_bytes), so a row counts as at least that much.
 PAGE_BUDGET = 192 * 2**20
 _FAULT = 64 * 2**10
-DAY = 24 * 3600  # seconds; a half that nobody writes to for so long is of a process that was killed
-UNUSED = 30 * DAY  # after which what is kept goes
-AT_ONCE = 2**24  # masks of so many pixels are looked through in a moment: nothing is kept
+DAY = 24 * 3600  # seconds; a partial file that old belongs to a killed process
+UNUSED = 30 * DAY  # entries of the cache unused for so long are deleted
+AT_ONCE = 2**24  # masks with fewer pixels are scanned again each time, not cached
 _UNPACKED = re.compile(r".+-[0-9a-f]{16}-[0-9a-f]{16}\.raw")
 
 
 class MappedArray:
-    """(N, ...) uint8 in a file, read by rows. Opened on first use, in the process that uses it.
+    """(N, ...) uint8 in a file, read by rows. Each process opens it on first use.
 
     Args:
         path: the file.
-        offset: where row 0 begins, in bytes.
+        offset: of row 0, in bytes.
         shape: (N, ...).
     """
 
@@ -90,21 +92,21 @@ class MappedArray:
 
 
 def map_dataset(path: Path, dataset: h5py.Dataset) -> MappedArray:
-    """Map an (N, ...) HDF5 dataset of 8-bit numbers, unpacking it first where it must be.
+    """Map an (N, ...) HDF5 dataset of 8-bit numbers, unpacked first unless it is contiguous.
 
     Raises:
-        ValueError: it must be unpacked, and is damaged or the cache folder cannot be written.
+        ValueError: it needs unpacking, and is damaged or the cache folder cannot be written.
     """
     offset = dataset.id.get_offset()
     shape = tuple(dataset.shape)
     if offset is not None and dataset.dtype in (np.uint8, np.bool_) and not dataset.external:
         return MappedArray(path, int(offset), shape)
-    return MappedArray(_kept(path, dataset, "unpacking", shape, _as_bytes), 0, shape)
+    return MappedArray(_cached(path, dataset, "unpacking", shape, _as_bytes), 0, shape)
 
 
 def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
-    """(N,) whether any pixel of an (N, H, W) dataset's rows is above 0 (eq. 13); what a large one
-    gave is kept in the cache folder.
+    """(N,) whether any pixel of each row of an (N, W, H) dataset is above 0 (eq. 13); cached for a
+    large dataset.
 
     Raises:
         ValueError: the dataset is damaged, or the cache folder cannot be written.
@@ -112,22 +114,21 @@ def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
     if dataset.size <= AT_ONCE:
         found = [_any(block) for block in _blocks(path, dataset)]
         return np.concatenate([np.zeros(0, np.bool_), *found])
-    return np.fromfile(_kept(path, dataset, "looking through", dataset.shape[:1], _any), np.bool_)
+    return np.fromfile(_cached(path, dataset, "looking through", dataset.shape[:1], _any), np.bool_)
 
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("FMBENCH_CACHE") or "~/.cache/fmbench").expanduser()
 
 
-def _kept(
+def _cached(
     path: Path,
     dataset: h5py.Dataset,
     doing: str,
     shape: tuple[int, ...],
     turn: Callable[[NDArray[Any]], NDArray[Any]],
 ) -> Path:
-    """What `turn` makes of the rows of `dataset`, bytes of that shape in the cache folder, whole or
-    not at all.
+    """The cached file with `turn(rows)` of all rows, bytes of that shape; made if absent.
 
     Raises:
         ValueError: the folder cannot be written or is too small, or the dataset is damaged.
@@ -137,8 +138,8 @@ def _kept(
     source, state = _digest(path.resolve(), key, shape), _digest(stat.st_size, stat.st_mtime_ns)
     target = _cache_folder() / f"{path.stem}-{key}-{source}-{state}.raw"
     if target.exists():
-        with suppress(OSError):  # another user's, in a cache that is shared
-            os.utime(target)  # it is in use: _sweep counts from here
+        with suppress(OSError):  # in a shared cache, it may be another user's
+            os.utime(target)  # _sweep counts from the last use
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -163,14 +164,14 @@ def _digest(*of: object) -> str:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what `target`'s source held before it was rewritten, what nobody has used for a month,
-    and halves that processes left which were killed.
+    """Delete entries of `target`'s source before it was rewritten, entries unused for 30 days, and
+    partial files of killed processes.
     """
     source = target.name.rpartition("-")[0]
     for file in target.parent.iterdir():
         if file == target or not _UNPACKED.fullmatch(file.name):
-            continue  # another process may just have made it; the rest in the folder is not ours
-        with suppress(OSError):  # another process sweeps too, or it is another user's
+            continue  # another process may just have made it; other files are not the cache's
+        with suppress(OSError):  # another process deletes it too, or it is another user's
             limit = DAY if file.name.startswith(".") else UNUSED
             old = time.time() - file.stat().st_mtime > limit
             if old or file.name.rpartition("-")[0] == source:
@@ -178,24 +179,15 @@ def _sweep(target: Path) -> None:
 
 
 def _blocks(path: Path, dataset: h5py.Dataset) -> Iterator[NDArray[Any]]:
-    """All rows, some 32 MB at a time, in whole chunks, with a progress line on a terminal."""
-    rows = int(dataset.shape[0])
-    chunk = dataset.chunks[0] if dataset.chunks else 1
-    row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-    step = chunk * max(1, 2**25 // (chunk * row_bytes))
+    """All rows, about 32 MB at a time, with a progress line on a terminal."""
+    starts = block_starts(dataset, 2**25 // dataset.dtype.itemsize)
     terminal = sys.stderr.isatty()
     shown = time.monotonic()
-    for start in range(0, rows, step):
-        try:
-            block = dataset[start : start + step]
-        except OSError as error:
-            raise ValueError(
-                f"{path}: {dataset.name!r} is damaged at or after frame {start}: {error}"
-            ) from None
-        yield block
+    for start in starts:
+        yield read_stored(path, dataset, start, start + starts.step)
         if terminal and time.monotonic() - shown > 0.2:
             shown = time.monotonic()
-            print(f"\r  {100 * start // rows} %", end="\r", file=sys.stderr)
+            print(f"\r  {100 * start // starts.stop} %", end="\r", file=sys.stderr)
 
 
 def _as_bytes(block: NDArray[Any]) -> NDArray[np.uint8]:

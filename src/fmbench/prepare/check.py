@@ -13,11 +13,14 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import LazyRecording, SingleFileRecording, stem
-from fmbench.data.root import SPLITS, Part, frame_list, is_lazy, mat_files, part_folder
+from fmbench.data.recording import LazyRecording, SingleFileRecording
+from fmbench.data.root import Part, is_rendered, part_folder
 from fmbench.data.windows import Ints, WindowSpec
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import read_json
+from fmbench.format.columns import currents_file, timestamps_file
+from fmbench.format.lists import SPLITS, frame_list, list_file, listed_name
+from fmbench.format.mat import mat_files, stem, video_file
 from fmbench.prepare.faults import (
     Fault,
     attempt,
@@ -55,7 +58,7 @@ def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
 def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     if (folder / "videos").is_dir():
         lengths = _check_videos(folder, found)
-    elif attempt(folder.parent / "manifest.json", found, is_lazy, folder):
+    elif attempt(folder.parent / "manifest.json", found, is_rendered, folder):
         lengths = _check_lazy(folder, found)
     else:
         _check_single_files(folder, found)
@@ -66,8 +69,7 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     seconds: dict[str, Ints] = {}
     phases: dict[str, int] = {}
     for name, frames in lengths.items():
-        times = folder / "timestamps" / f"{name}.csv"
-        currents = folder / "currents" / f"{name}.csv"
+        times, currents = timestamps_file(folder, name), currents_file(folder, name)
         stamped = check_timestamps(times, frames, found)
         known = check_currents(currents, phases, found)
         if stamped is not None and known is not None:
@@ -90,7 +92,7 @@ def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
     for kind in ("timestamps", "currents"):
         for path in sorted((folder / kind).glob("*.csv")):
             if stem(path) not in lengths:
-                missing = folder / "videos" / f"{stem(path)}.mat"
+                missing = video_file(folder, stem(path))
                 found.append(
                     Fault(str(missing), None, f"is missing, but there is {kind}/{path.name}")
                 )
@@ -125,7 +127,7 @@ def _check_lists(
 ) -> None:
     lists: dict[str, dict[str, Ints]] = {}
     for split in SPLITS:
-        path = folder / f"{split}.json"
+        path = list_file(folder, split)
         if path.is_file():
             content = attempt(path, found, read_json, path)
             lists[split] = _check_list(path, content, lengths, found)
@@ -148,7 +150,7 @@ def _check_list(
         return {}
     lists = {}
     for key, value in content.items():
-        name = key.split(".", 1)[0]
+        name = listed_name(key)
         frames = attempt(path, found, frame_list, path, key, value)
         if name not in lengths:
             message = f"no recording is called {key!r}{nearest(name, lengths)}"
@@ -184,7 +186,7 @@ def _check_overlap(
     both = np.intersect1d(frames[0], frames[1])
     if both.size:
         message = f"{both.size} frames of {name} are in {pair[0]} as well"
-        found.append(Fault(str(folder / f"{pair[1]}.json"), int(both[0]), message))
+        found.append(Fault(str(list_file(folder, pair[1])), int(both[0]), message))
         return
     for (split, mine), (other, theirs) in (
         ((pair[0], frames[0]), (pair[1], frames[1])),
@@ -196,7 +198,7 @@ def _check_overlap(
                 f"{reach.size} {split} windows of {name} reach back into {other} frames or "
                 f"seconds; a gap of {spec.seconds:g} s between the lists would prevent it"
             )
-            path = str(folder / f"{split}.json")
+            path = str(list_file(folder, split))
             found.append(Fault(path, int(reach[0]), message, warning=True))
 
 

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import frames_and_labels, open_mat
 from fmbench.data.windows import Ints
 from fmbench.format.columns import (
     HEADER_LINES,
@@ -19,6 +18,7 @@ from fmbench.format.columns import (
     parse_seconds,
     read_columns,
 )
+from fmbench.format.mat import frames_and_labels, open_mat
 from fmbench.types import CURRENT_RATE
 
 T = TypeVar("T")

@@ -3,7 +3,6 @@ between, and in each about as many normal frames as abnormal ones (Sec. IV-A).""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import Recording
-from fmbench.data.root import SPLITS, Root
-from fmbench.files.atomic import write_text
+from fmbench.data.root import Root
+from fmbench.data.windows import Ints
 from fmbench.format.columns import stretches
+from fmbench.format.lists import SPLITS, list_file, write_list
 
 By = Literal["time", "recording"]
-Ints = NDArray[np.int64]
 SHARES = (0.7, 0.15, 0.15)
 MANY = 10
 """From so many recordings on, whole ones are held out by default."""
@@ -94,16 +93,17 @@ def write_lists(folder: Path, selection: Selection, *, replace: bool = False) ->
     Raises:
         ValueError: they are there already.
     """
-    there = [split for split in SPLITS if (folder / f"{split}.json").exists()]
+    there = [split for split in SPLITS if list_file(folder, split).exists()]
     if there and not replace:
-        raise ValueError(f"{folder / there[0]}.json is there already; --replace to make it anew")
+        raise ValueError(
+            f"{list_file(folder, there[0])} is there already; --replace to make it anew"
+        )
     written = []
     for split, frames in selection.lists.items():
-        content = {f"{name}.mat": each.tolist() for name, each in frames.items() if len(each)}
-        written.append(folder / f"{split}.json")
-        write_text(written[-1], json.dumps(content))
+        written.append(list_file(folder, split))
+        write_list(written[-1], {name: each for name, each in frames.items() if len(each)})
     for split in set(there) - set(selection.lists):
-        (folder / f"{split}.json").unlink()  # of a split that is no more, once the new ones stand
+        list_file(folder, split).unlink()  # of a split that is no more, once the new ones stand
     return written
 
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
-from fmbench.data.dataset import as_it_is
-from fmbench.data.statistics import standardize
+from fmbench.data.dataset import already_collated
+from fmbench.data.statistics import standardize_inputs
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model
 from fmbench.speed.flops import ceiling, count
@@ -112,7 +112,7 @@ def measure(
         products, dtype=_multiplied_in(detector, precision), device=device, seconds=seconds
     )
     if data is not None:
-        standardize(detector.model, data.statistics())
+        standardize_inputs(detector.model, data.statistics())
         figures["loading"] = _loading(data, seconds)
     if data is not None and learning:
         detector.enter(learning)
@@ -293,7 +293,7 @@ def _fit(
 def _same(batch: Batch, times: int) -> DataLoader[Batch]:
     """One batch again and again, without the work of loading it."""
     batches = cast(Dataset[Batch], [batch] * times)
-    return DataLoader(batches, batch_size=None, collate_fn=as_it_is)
+    return DataLoader(batches, batch_size=None, collate_fn=already_collated)
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmbench.data.dataset import WindowDataset
+from fmbench.data.recording import upright_frames, upright_masks
 from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
 from fmbench.training.checkpoint import load
@@ -111,15 +112,11 @@ def scene_of(
     """
     source = windows.recordings[0]
     frame = table["frame"].to_numpy()
-    stored = np.empty((len(frame), 3, *windows.stored_size), np.uint8)
-    source.read_frames(frame, stored)
-    pixels = stored.transpose(0, 3, 2, 1) if source.transposed else stored.transpose(0, 2, 3, 1)
+    pixels = upright_frames(source, frame).transpose(0, 2, 3, 1)
     truth: NDArray[np.uint8] | None = None
     labels: NDArray[np.bool_] | None = None
     if source.has_masks:
-        truth = np.empty((len(frame), *windows.stored_size), np.uint8)
-        source.read_masks(frame, truth)
-        truth = truth.transpose(0, 2, 1) if source.transposed else truth
+        truth = upright_masks(source, frame)
         labels = np.asarray(truth.any(axis=(1, 2)))
     elif source.has_labels:
         labels = source.labels(frame)

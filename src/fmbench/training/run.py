@@ -21,7 +21,7 @@ from torch import distributed
 from fmbench.config.dotted import flat
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
-from fmbench.data.statistics import standardize
+from fmbench.data.statistics import standardize_inputs
 from fmbench.files.atomic import on_the_disk_of, remove_halves, write_text
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model, find_model
@@ -65,7 +65,7 @@ def fit(
     can = modality in model_class.dense and data.has_masks
     problem = data.problem(can if config.dense is None else config.dense)
     model = create_model(config.model, problem, **config.net)
-    standardize(model, data.statistics())
+    standardize_inputs(model, data.statistics())
     about = checkpoints.stamp(config.model, config.net, problem, config.data, data.description) | {
         "config": config.to_plain(),
         "data_fingerprint": data.fingerprint(),

@@ -13,7 +13,7 @@ from fmbench.prepare.annotate.labels import (
     annotate,
     check_labels,
     destination,
-    open_recordings,
+    recordings_to_annotate,
 )
 from fmbench.prepare.annotate.masks import Shown, show
 from fmbench.prepare.annotate.refine import RADIUS, SIGMA
@@ -28,7 +28,7 @@ __all__ = [
     "annotate",
     "check_labels",
     "destination",
-    "open_recordings",
     "read_events",
+    "recordings_to_annotate",
     "show",
 ]

@@ -1,4 +1,4 @@
-"""The masks of events as the labels of a recording's file, or compared with those in it."""
+"""Write the masks of events as a recording's labels, or compare them with its labels."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fmbench.data.recording import LazyRecording, Recording, frames_and_labels, open_mat
+from fmbench.data.recording import LazyRecording, Recording
 from fmbench.data.root import open_root
 from fmbench.files.atomic import in_one_step
+from fmbench.format.columns import currents_file, timestamps_file
+from fmbench.format.mat import (
+    block_starts,
+    frames_and_labels,
+    new_label,
+    open_mat,
+    read_rows,
+    write_rows,
+)
 from fmbench.prepare.annotate.events import Event
-from fmbench.prepare.annotate.masks import Frames, Masks, lasts, masks_of, read_rows
+from fmbench.prepare.annotate.masks import Masks, lasts, masks_of
 from fmbench.prepare.annotate.refine import RADIUS, SIGMA
 
 PARTS = UNLABELLED, LABELLED = "unlabelled", "pixel-level"
-"""Where recordings are looked for; of two with one name the later counts."""
+"""Parts with recordings to annotate; of two of one name, that of the later part counts."""
 BLOCK_BYTES = 2**24
 """Of frames in memory at a time."""
-CHUNK = 25
-"""Frames in a chunk of the written labels, at most."""
 
 
 @dataclass
 class Agreement:
-    """Of masks with the labels that a file had, over the frames of events.
+    """Agreement of masks with the labels of a file, over the frames of events.
 
     Attributes:
         intersection: pixels abnormal in both, summed over frames.
-        union: pixels abnormal in either.
-        ratios: sum of the IoU of each frame with an abnormal pixel in either.
-        frames: how many these are.
+        union: pixels abnormal in either, summed over frames.
+        ratios: sum of IoU over the frames with an abnormal pixel in either.
+        frames: number of these frames.
     """
 
     intersection: int = 0
@@ -61,25 +68,25 @@ class Agreement:
 
     @property
     def pooled(self) -> float:
-        """IoU of all pixels; NaN of none."""
+        """IoU of all pixels; NaN without abnormal pixels."""
         return self.intersection / self.union if self.union else nan
 
     @property
     def mean(self) -> float:
-        """Mean IoU of frames; NaN of none."""
+        """Mean IoU of frames; NaN without such frames."""
         return self.ratios / self.frames if self.frames else nan
 
 
 @dataclass
 class Annotated:
-    """What became of a recording.
+    """The result of annotating a recording.
 
     Attributes:
         compared: whether its file had masks to compare with.
-        frames: that lie in an event.
-        missed: frames outside all events that the file's masks call abnormal.
-        coarse: agreement of the boxes with them.
-        refined: agreement of the refined masks with them.
+        frames: number of frames within events.
+        missed: frames outside all events that are abnormal in the file's masks.
+        coarse: agreement of the boxes with the file's masks.
+        refined: agreement of the refined masks with the file's masks.
     """
 
     compared: bool
@@ -89,7 +96,7 @@ class Annotated:
     refined: Agreement = field(default_factory=Agreement)
 
     def count(self, inside: Masks, coarse: Masks, refined: Masks, truth: Masks | None) -> None:
-        """Add frames; `inside` (n,) tells which lie in an event, masks are (n, H, W)."""
+        """Add frames; `inside` (n,) marks those within events, masks are (n, H, W)."""
         self.frames += int(inside.sum())
         if truth is not None:
             self.coarse.add(coarse[inside], truth[inside])
@@ -97,8 +104,8 @@ class Annotated:
             self.missed += int(truth[~inside].any(axis=(1, 2)).sum())
 
 
-def open_recordings(root: str | Path) -> list[Recording]:
-    """Those of `root`'s pixel-level/, and those of its unlabelled/ that are not there yet.
+def recordings_to_annotate(root: str | Path) -> list[Recording]:
+    """The recordings of `root`'s pixel-level/, and those of unlabelled/ that pixel-level/ lacks.
 
     Raises:
         ValueError: no such folder, no recordings, or files that cannot be used.
@@ -121,20 +128,19 @@ def annotate(
 ) -> Annotated:
     """Propagate and refine the boxes of `events`, and make them the recording's labels.
 
-    The file is copied to beside `destination`, its dataset `label` [T, W, H] is written there, 0
-    outside all events, and the copy is moved into place at the end: an interruption leaves
-    everything as it was. Frames pass through in blocks.
+    The labels, 0 outside all events, are written into a copy beside `destination`; the copy is
+    moved into place at the end, so that an interruption changes nothing. Frames are read in blocks.
 
     Args:
         recording: one whose frames are in a file.
         events: of this recording.
         replace: overwrite labels.
-        compare: write nothing; the labels are what boxes and masks are compared with.
+        compare: write nothing; compare boxes and masks with the labels.
         radius: of the filter, see `refine`.
         sigma: of the filter.
 
     Raises:
-        ValueError: what `check_labels` says, or damaged frames.
+        ValueError: as `check_labels`, or damaged frames.
         OSError: the file cannot be written.
     """
     check_labels(recording, replace=replace, compare=compare)
@@ -142,8 +148,10 @@ def annotate(
     path = recording.source
     with open_mat(path) as source, _new_label(recording, wanted=not compare) as label:
         data, before = frames_and_labels(path, source)
-        for frames in _blocks(data):
-            first, end = int(frames[0]), int(frames[-1]) + 1
+        starts = block_starts(data, BLOCK_BYTES)
+        for first in starts:
+            end = min(first + starts.step, starts.stop)
+            frames = np.arange(first, end)
             here = [event for event in events if lasts(event, frames).any()]
             inside = np.zeros(len(frames), np.bool_)
             for event in here:
@@ -158,7 +166,7 @@ def annotate(
                 truth = read_rows(path, before, first, end) > 0
             found.count(inside, coarse, refined, truth)
             if label is not None:
-                label[first:end] = refined.swapaxes(1, 2)
+                write_rows(label, first, refined)
     return found
 
 
@@ -166,19 +174,19 @@ def check_labels(recording: Recording, *, replace: bool, compare: bool) -> None:
     """Whether a recording's labels can be written, or compared with.
 
     Raises:
-        ValueError: its frames are not in a file; it has labels that nobody asked to replace; there
-            are no masks to compare with.
+        ValueError: its frames are not in a file; it has labels and `replace` is off; or it has no
+            masks to compare with.
     """
     if isinstance(recording, LazyRecording):
         raise ValueError(
-            f"{recording.name}: its frames are drawn when they are read, there is no file that "
-            "could hold labels; simulate without --lazy"
+            f"{recording.name}: its frames are rendered when they are read, there is no file for "
+            "labels; simulate without --lazy"
         )
     if compare and not recording.has_masks:
         has = "labels but no masks" if recording.has_labels else "no labels"
         raise ValueError(
             f"{recording.source} has {has}; --compare needs masks to compare with, leave it out "
-            "to write some"
+            "to write masks"
         )
     if recording.has_labels and not (compare or replace):
         raise ValueError(
@@ -188,53 +196,32 @@ def check_labels(recording: Recording, *, replace: bool, compare: bool) -> None:
 
 
 def destination(recording: Recording) -> Path:
-    """The file that gets the labels: the recording's own, but for one in `unlabelled/`, which stays
-    there, its namesake in `pixel-level/`."""
+    """The file to write labels to: the recording's own; for one in `unlabelled/`, a copy of it in
+    `pixel-level/`."""
     folder = recording.source.parent.parent
     if folder.name != UNLABELLED:
         return recording.source
-    return folder.with_name(LABELLED) / "videos" / recording.source.name
+    return folder.with_name(LABELLED) / recording.source.relative_to(folder)
 
 
 @contextmanager
 def _new_label(recording: Recording, *, wanted: bool) -> Iterator[h5py.Dataset | None]:
-    """A new dataset `label` [T, W, H] in a copy of the file; `destination` at the end."""
+    """New masks in a copy of the recording's file, which becomes `destination` at the end."""
     if not wanted:
         yield None
         return
-    height, width = recording.size
-    count = recording.num_frames
     target = destination(recording)
-    with in_one_step(target.resolve()) as beside:  # a link stays one
+    with in_one_step(target.resolve()) as beside:  # replaces a link's target, not the link
         shutil.copy(recording.source, beside)
-        with h5py.File(beside, "r+") as file:
-            if "label" in file:
-                del file["label"]  # its room is used again
-            yield file.create_dataset(
-                "label",
-                (count, width, height),
-                np.uint8,
-                chunks=(min(CHUNK, count), width, height),
-                compression="gzip",
-                compression_opts=1,
-            )
+        with new_label(beside, recording.num_frames, recording.size) as label:
+            yield label
         if target != recording.source:
             _copy_series(recording.source.parent.parent, target.parent.parent, recording.name)
 
 
 def _copy_series(source: Path, target: Path, name: str) -> None:
     """Copy the times and currents of a recording from one part to another."""
-    for kind in ("timestamps", "currents"):
-        file = Path(kind) / f"{name}.csv"
-        if (source / file).is_file():
-            with in_one_step(target / file) as beside:
-                shutil.copy(source / file, beside)
-
-
-def _blocks(data: h5py.Dataset) -> Iterator[Frames]:
-    """Stretches of frames that fit in memory, in whole chunks of the file."""
-    count = int(data.shape[0])
-    chunk = int(data.chunks[0]) if data.chunks else 1
-    step = chunk * max(1, BLOCK_BYTES // (chunk * int(np.prod(data.shape[1:]))))
-    for start in range(0, count, step):
-        yield np.arange(start, min(start + step, count))
+    for file in (timestamps_file, currents_file):
+        if file(source, name).is_file():
+            with in_one_step(file(target, name)) as beside:
+                shutil.copy(file(source, name), beside)

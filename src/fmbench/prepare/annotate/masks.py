@@ -1,22 +1,21 @@
-"""Boxes and refined masks of any frames of a recording, all events together."""
+"""Boxes and refined masks of any frames of a recording, over all its events."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import Recording, frames_and_labels, open_mat
+from fmbench.data.recording import Recording
+from fmbench.data.windows import Ints
+from fmbench.format.mat import frames_and_labels, open_mat, read_rows
 from fmbench.prepare.annotate.events import Event
 from fmbench.prepare.annotate.propagate import propagate
 from fmbench.prepare.annotate.refine import RADIUS, SIGMA, cover, refine
 
 Masks = NDArray[np.bool_]
-Frames = NDArray[np.int64]
 
 
 class Shown(NamedTuple):
@@ -26,17 +25,17 @@ class Shown(NamedTuple):
     picture: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     boxes: NDArray[np.float64]
-    """(m, 4) [top, left, bottom, right) of every event that lasts here."""
+    """(m, 4) [top, left, bottom, right) of every event that contains the frame."""
     coarse: Masks
     """(H, W) pixels of the boxes."""
     refined: Masks
     """(H, W)."""
     truth: Masks | None
-    """(H, W) what the file's own labels say; None where they are no masks."""
+    """(H, W) the file's own masks; None where it has none."""
 
 
 def masks_of(
-    frames: Frames,
+    frames: Ints,
     pictures: NDArray[np.uint8],
     events: Sequence[Event],
     *,
@@ -45,7 +44,7 @@ def masks_of(
 ) -> tuple[Masks, Masks]:
     """Boxes and refined masks, both (n, H, W), of frames (n,) and their pictures (n, 3, H, W).
 
-    Where events overlap, a pixel is abnormal in either; outside all events, none is.
+    Where events overlap, the masks are united; outside all events they are empty.
     """
     size = (pictures.shape[2], pictures.shape[3])
     coarse, refined = np.zeros((2, len(frames), *size), np.bool_)
@@ -65,7 +64,15 @@ def show(
     radius: float = RADIUS,
     sigma: float = SIGMA,
 ) -> list[Shown]:
-    """Onset, apex and offset of one of the `events` of a recording, and frames spread between."""
+    """Onset, apex and offset of `event`, and frames spread between them.
+
+    Args:
+        recording: one whose frames are in a file.
+        events: all events of the recording; overlapping ones are drawn as well.
+        event: one of them.
+        radius: of the filter, see `refine`.
+        sigma: of the filter.
+    """
     spread = np.linspace(event.onset, event.offset, 4).round().astype(np.int64)
     frames = np.unique(np.append(spread, event.apex))
     path = recording.source
@@ -91,21 +98,6 @@ def show(
     ]
 
 
-def lasts(event: Event, frames: Frames) -> Masks:
-    """(n,) whether an event lasts at frames (n,)."""
+def lasts(event: Event, frames: Ints) -> Masks:
+    """(n,) whether frames (n,) are within an event."""
     return (event.onset <= frames) & (frames <= event.offset)
-
-
-def read_rows(path: Path, dataset: h5py.Dataset, start: int, stop: int) -> NDArray[np.uint8]:
-    """Frames or masks [start, stop) of a file, upright: (n, 3, H, W) or (n, H, W).
-
-    Raises:
-        ValueError: the file is damaged there.
-    """
-    try:
-        rows: NDArray[Any] = dataset[start:stop]
-    except OSError as error:
-        raise ValueError(
-            f"{path}: {dataset.name!r} is damaged at or after frame {start}: {error}"
-        ) from None
-    return rows.astype(np.uint8, copy=False).swapaxes(-1, -2)

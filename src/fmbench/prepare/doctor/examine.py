@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import Recording
-from fmbench.data.root import SPLITS
 from fmbench.data.windows import Ints, WindowSpec
+from fmbench.format.lists import SPLITS
 from fmbench.prepare.check import check_root
 from fmbench.prepare.doctor import findings as told
 from fmbench.prepare.doctor.duplicates import Prints, compared, of_duplicates, sampled

@@ -7,8 +7,8 @@ from html import escape
 
 import numpy as np
 
-from fmbench.data.root import SPLITS
 from fmbench.data.windows import Ints
+from fmbench.format.lists import SPLITS
 from fmbench.prepare.doctor import svg
 from fmbench.prepare.doctor.examine import EXPOSED, Examined, Report, seconds_of, spread
 from fmbench.prepare.doctor.findings import (

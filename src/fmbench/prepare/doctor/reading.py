@@ -9,10 +9,11 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import Recording, SingleFileRecording
-from fmbench.data.root import SPLITS, Part, frame_list, recordings_of
+from fmbench.data.recording import Recording, SingleFileRecording, upright_frames
+from fmbench.data.root import Part, recordings_of
 from fmbench.data.windows import Ints
 from fmbench.files.yaml_json import read_json
+from fmbench.format.lists import SPLITS, frame_list, list_file, listed_name
 from fmbench.prepare.ingest.align import (
     Described,
     describe_currents,
@@ -57,7 +58,7 @@ def lists_of(folder: Path, recordings: list[Recording]) -> dict[str, dict[str, I
     lengths = {each.name: each.num_frames for each in recordings}
     lists: dict[str, dict[str, Ints]] = {}
     for split in SPLITS:
-        path = folder / f"{split}.json"
+        path = list_file(folder, split)
         try:
             content = read_json(path)
         except UNREADABLE:
@@ -66,7 +67,7 @@ def lists_of(folder: Path, recordings: list[Recording]) -> dict[str, dict[str, I
             continue
         lists[split] = {}
         for key, value in content.items():
-            name = key.split(".", 1)[0]
+            name = listed_name(key)
             try:
                 frames = frame_list(path, key, value)
             except ValueError:
@@ -96,13 +97,9 @@ def frames_at(recording: Recording, index: NDArray[np.int64]) -> Iterator[NDArra
         ValueError, OSError: they cannot be read.
     """
     height, width = recording.size
-    stored = (width, height) if recording.transposed else (height, width)
     step = max(1, _BLOCK_BYTES // (3 * height * width))
     for start in range(0, len(index), step):
-        block = index[start : start + step]
-        out = np.empty((len(block), 3, *stored), np.uint8)
-        recording.read_frames(block, out)
-        yield from out.transpose(0, 3, 2, 1) if recording.transposed else out.transpose(0, 2, 3, 1)
+        yield from upright_frames(recording, index[start : start + step]).transpose(0, 2, 3, 1)
 
 
 def frame_times(seconds: Ints) -> NDArray[np.float64]:

@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from fmbench.prepare.ingest.align import Offset
     from fmbench.prepare.ingest.plc import PlcLog, read_plc
     from fmbench.prepare.ingest.region import Region, read_region, write_contact_sheet
-    from fmbench.prepare.ingest.resample import Report, find_offset, ingest
+    from fmbench.prepare.ingest.resample import IngestReport, find_offset, ingest
     from fmbench.prepare.ingest.video import RawVideo
 
 __all__ = [
+    "IngestReport",
     "Offset",
     "PlcLog",
     "RawVideo",
     "Region",
-    "Report",
     "find_offset",
     "ingest",
     "read_plc",
@@ -30,7 +30,7 @@ _HOME = {
     "PlcLog": "plc",
     "RawVideo": "video",
     "Region": "region",
-    "Report": "resample",
+    "IngestReport": "resample",
     "find_offset": "resample",
     "ingest": "resample",
     "read_plc": "plc",
@@ -40,7 +40,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: who compares two signals needs no decoder."""
+    """Import on first use: comparing two signals needs no decoder."""
     if name in _HOME:
         return getattr(import_module(f"fmbench.prepare.ingest.{_HOME[name]}"), name)
     raise AttributeError(f"module 'fmbench.prepare.ingest' has no attribute {name!r}")

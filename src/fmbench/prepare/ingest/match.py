@@ -1,4 +1,4 @@
-"""Which frame, and which sample, belongs to each instant of the recording; what is missing."""
+"""The frame and the sample of each instant of the recording, and how gaps are filled."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.format.columns import stretches
+from fmbench.format.columns import format_second, stretches
 from fmbench.prepare.ingest.plc import SHOWN, HalfSeconds
-from fmbench.prepare.ingest.times import clock
 from fmbench.prepare.ingest.video import RawVideo
 from fmbench.types import FRAME_RATE
 
-Gaps = Literal["fail", "mask", "hold"]
+GapPolicy = Literal["fail", "mask", "hold"]
 
 
 def common_seconds(
     times: NDArray[np.float64], samples: HalfSeconds, video: RawVideo
 ) -> tuple[int, int]:
-    """The whole seconds, from the first to before the last, that both files cover."""
+    """The first whole second that both files cover, and the one after the last.
+
+    Raises:
+        ValueError: they have no second in common.
+    """
     first = max(int(np.ceil(times.min() - 1e-3)), int(samples.seconds[0]))
     # A second's last instant, 0.96 s, may have its nearest frame one step before.
     last = min(int(np.floor(times.max() + 2 / FRAME_RATE + 1e-3)), int(samples.seconds[-1]) + 1)
     if last - first < 1:
         raise ValueError(
-            f"{video.path.name} runs from {clock(times.min())} to {clock(times.max())}, the log"
-            f" from {clock(samples.seconds[0])} to {clock(samples.seconds[-1])}: no second in"
-            " common. Is --start right, and is one of them in another time zone?"
+            f"{video.path.name} runs from {format_second(times.min())} to"
+            f" {format_second(times.max())}, the log from {format_second(samples.seconds[0])} to"
+            f" {format_second(samples.seconds[-1])}: no second in common. Is --start right, and is"
+            " one of them in another time zone?"
         )
     return first, last
 
 
 def nearest_frames(times: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(G,) position of the frame nearest to each instant; -1 where none is within a frame's time,
-    the video's own or the grid's, whichever is longer.
+    """(G,) position of the frame nearest to each instant; -1 where none is within one frame period,
+    of the video or of the grid, whichever is longer.
 
     Args:
-        times: (N,) of the frames; where the clock goes back, the later frames count.
-        grid: (G,) ascending.
+        times: (N,) seconds; where the clock goes back, the later frames count.
+        grid: (G,) seconds, ascending.
     """
     after_it = np.append(np.minimum.accumulate(times[:0:-1])[::-1], np.inf)
     usable = np.flatnonzero(times < after_it)
@@ -53,7 +57,7 @@ def nearest_frames(times: NDArray[np.float64], grid: NDArray[np.float64]) -> NDA
 
 
 def oddities(video: RawVideo, times: NDArray[np.float64]) -> list[str]:
-    """What is to be said of the video's own times."""
+    """Remarks about the video's own times."""
     found = [video.cut_off()] if video.cut_off() else []
     steps = np.diff(video.shown)
     close = steps[steps < 1]  # longer ones are gaps
@@ -65,7 +69,7 @@ def oddities(video: RawVideo, times: NDArray[np.float64]) -> list[str]:
     if back.size:
         found.append(
             f"the video's clock goes back {back.size} times, first at frame {back[0] + 1}"
-            f" ({clock(times[back[0] + 1])}); what it shows twice is taken the second time"
+            f" ({format_second(times[back[0] + 1])}); of times shown twice, the second is used"
         )
     return found
 
@@ -74,10 +78,14 @@ def fill_frames(
     source: NDArray[np.int64],
     grid: NDArray[np.float64],
     video: RawVideo,
-    gaps: Gaps,
+    gaps: GapPolicy,
     remarks: list[str],
 ) -> NDArray[np.int64]:
-    """Frames of the grid with gaps treated as asked; -1 remains where a frame is to be left out."""
+    """Frames of the grid with gaps treated by `gaps`; -1 where a frame is left out.
+
+    Raises:
+        ValueError: there are gaps and `gaps` is fail, or there is no frame at all.
+    """
     if gaps == "fail" and video.cut_off():
         raise ValueError(f"{video.path}: {video.cut_off()}. --gaps mask takes what can be decoded")
     gone = stretches(source < 0)
@@ -85,19 +93,27 @@ def fill_frames(
         return source
     if (source < 0).all():
         raise ValueError(f"{video.path}: no frame in the seconds that the log covers")
-    said = _gaps("video", [(grid[start], (stop - start) / FRAME_RATE) for start, stop in gone])
+    summary = _gaps("video", [(grid[start], (stop - start) / FRAME_RATE) for start, stop in gone])
     if gaps == "fail":
-        raise ValueError(f"{video.path}: {said}. --gaps mask leaves them out, hold repeats frames")
-    remarks.append(f"{said}; {'frames left out' if gaps == 'mask' else 'the last frame is held'}")
+        raise ValueError(
+            f"{video.path}: {summary}. --gaps mask leaves them out, hold repeats frames"
+        )
+    remarks.append(
+        f"{summary}; {'frames left out' if gaps == 'mask' else 'the last frame is held'}"
+    )
     if gaps == "mask":
         return source
     return source[_last_known(source >= 0)]
 
 
 def fill_currents(
-    samples: HalfSeconds, first: int, last: int, gaps: Gaps, remarks: list[str]
+    samples: HalfSeconds, first: int, last: int, gaps: GapPolicy, remarks: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Seconds and (S, 2, C) samples from `first` to before `last`, gaps treated as asked."""
+    """Seconds and (S, 2, C) samples of [first, last), gaps treated by `gaps`.
+
+    Raises:
+        ValueError: there are gaps and `gaps` is fail, or there is no sample at all.
+    """
     inside = (samples.seconds >= first) & (samples.seconds < last)
     seconds, values = samples.seconds[inside], samples.values[inside]
     missing = np.isnan(values).any(axis=(1, 2))
@@ -106,25 +122,27 @@ def fill_currents(
         return seconds, values
     if missing.all():
         raise ValueError("the log has no whole second of current while the video runs")
-    said = _gaps("currents", [(seconds[start], float(stop - start)) for start, stop in gone])
+    summary = _gaps("currents", [(seconds[start], float(stop - start)) for start, stop in gone])
     if gaps == "fail":
-        raise ValueError(f"{said}. --gaps mask leaves these seconds out, hold repeats samples")
+        raise ValueError(f"{summary}. --gaps mask leaves these seconds out, hold repeats samples")
     if gaps == "mask":
-        remarks.append(f"{said}; these seconds have no current")
+        remarks.append(f"{summary}; these seconds have no current")
         return seconds[~missing], values[~missing]
-    remarks.append(f"{said}; the last sample is held")
+    remarks.append(f"{summary}; the last sample is held")
     flat = values.reshape(-1, values.shape[2])
     return seconds, flat[_last_known(np.asarray(~np.isnan(flat).any(axis=1)))].reshape(values.shape)
 
 
 def _last_known(known: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(N,) the last place up to each where something is known; before the first, the first."""
+    """(N,) the last known place up to each place; before the first known one, the first."""
     place = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
     return np.asarray(np.where(place < 0, np.flatnonzero(known)[0], place))
 
 
 def _gaps(what: str, found: list[tuple[float, float]]) -> str:
-    """Begin and seconds of gaps, in words."""
-    told = ", ".join(f"{clock(start)} ({round(length, 1):g} s)" for start, length in found[:SHOWN])
+    """A sentence with begin and seconds of the first gaps."""
+    first = ", ".join(
+        f"{format_second(start)} ({round(length, 1):g} s)" for start, length in found[:SHOWN]
+    )
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"{len(found)} gaps in the {what}: {told}{more}"
+    return f"{len(found)} gaps in the {what}: {first}{more}"

@@ -1,4 +1,4 @@
-"""A PLC's log: phase currents at whatever rate -> two samples a second."""
+"""A PLC's log: phase currents at any rate -> two samples a second."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmbench.errors import nearest
-from fmbench.prepare.ingest.times import clock, parse_times, spread_within_seconds
+from fmbench.format.columns import format_second
+from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
 
 HALF = 0.5
 LONGEST = 120 * 86400
-"""Seconds of a log; every half second of them takes memory, whatever was logged."""
+"""Seconds of a log; every half second takes memory, logged or not."""
 SHOWN = 3
-"""How many of a kind a message lists."""
+"""Number of gaps or times that a message lists."""
 
 
 class PlcLog(NamedTuple):
@@ -29,7 +30,7 @@ class PlcLog(NamedTuple):
     values: NDArray[np.float64]
     """(R, C) amperes."""
     remarks: tuple[str, ...]
-    """What was odd, and what was done about it."""
+    """Irregularities, and how they were handled."""
 
 
 class HalfSeconds(NamedTuple):
@@ -50,7 +51,7 @@ def read_plc(
         path: the file; comma, semicolon or tab between cells.
         time: column of the time; None for the first.
         phases: columns of the currents in amperes; empty for all columns but the time.
-        form: of the time, as `strptime` has it.
+        form: of the time, for `strptime`.
 
     Raises:
         ValueError: no such file or column, a cell that is no time, or a phase without a value.
@@ -103,8 +104,9 @@ def read_plc(
         raise ValueError(f"{path}: no row has a number in each of {', '.join(phases)}")
     if seconds[-1] - seconds[0] > LONGEST:
         raise ValueError(
-            f"{path}: its times run from {clock(seconds[0])} to {clock(seconds[-1])}; one of them"
-            f" must be wrong, or cut the log to the days of the video ({LONGEST // 86400} at most)"
+            f"{path}: its times run from {format_second(seconds[0])} to"
+            f" {format_second(seconds[-1])}; one of them must be wrong, or cut the log to the days"
+            f" of the video ({LONGEST // 86400} at most)"
         )
     repeated = np.flatnonzero(np.diff(seconds) == 0)
     if repeated.size:
@@ -113,13 +115,13 @@ def read_plc(
 
 
 def to_half_seconds(log: PlcLog) -> HalfSeconds:
-    """The mean of what was logged in each half second; where the log is slower than that, a
-    straight line between rows that are no further apart than one and a half of its own steps."""
+    """The mean of the rows in each half second; a slower log is interpolated linearly between rows
+    at most 1.5 of its median steps apart."""
     first, last = np.floor(log.seconds[0]), np.floor(log.seconds[-1])
     seconds = np.arange(first, last + 1, dtype=np.int64)
     halves = 2 * len(seconds)
     at = np.floor((log.seconds - first) / HALF + 1e-6).astype(np.int64)
-    at = at.clip(max=halves - 1)  # a time so close to a whole second that it was rounded up
+    at = at.clip(max=halves - 1)  # of a time just below a whole second that was rounded up
     step = float(np.median(np.diff(log.seconds))) if len(log.seconds) > 1 else 1.0
     count = np.bincount(at, minlength=halves)
     values = np.full((halves, log.values.shape[1]), np.nan)
@@ -138,5 +140,5 @@ def to_half_seconds(log: PlcLog) -> HalfSeconds:
 
 
 def _times(seconds: NDArray[np.float64]) -> str:
-    told = ", ".join(clock(each) for each in seconds[:SHOWN])
-    return f"first at {told}" + (", …" if len(seconds) > SHOWN else "")
+    first = ", ".join(format_second(each) for each in seconds[:SHOWN])
+    return f"first at {first}" + (", …" if len(seconds) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Where the furnace is in the picture: one rectangle, or one that moves by key frames."""
+"""The furnace's rectangle in the picture, fixed or moving by key frames."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 from fmbench.files.yaml_json import read_yaml
 from fmbench.prepare.ingest.video import RawVideo
 
-LARGE = 256
-"""Pixels to a side that are left for the last of several averages; rounding between them is then
-of no account."""
+_LARGE = 256
+"""Least pixels of a side for the last of several averages; rounding between them is then
+negligible."""
 Box = tuple[float, float, float, float]
 SHEET, TILE, GRID = (3, 4), 640, 10
-"""Rows and columns of a contact sheet, width of a picture in pixels, lines of the grid."""
+"""Rows and columns of a contact sheet, width of a picture in pixels, most lines of the grid."""
 STEPS = (10, 20, 50, 100, 200, 500)
 """Pixels between two lines."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """x, y, width, height in pixels at key frames; straight lines between, constant outside."""
+    """x, y, width, height in pixels at key frames; linear between them, constant outside."""
 
     at: Mapping[int, Box]
 
     def box(self, frame: int) -> tuple[int, int, int, int]:
-        """Whole pixels, for one frame."""
+        """x, y, width, height of one frame, in whole pixels."""
         frames = sorted(self.at)
         columns = np.array([self.at[each] for each in frames], np.float64).T
         x, y, width, height = (round(float(np.interp(frame, frames, side))) for side in columns)
@@ -43,10 +43,10 @@ class Region:
         """(H, W, 3) -> the region by area averaging, (size, 3)."""
         x, y, width, height = self.box(frame)
         part: NDArray[Any] = picture[y : y + height, x : x + width]
-        # Halved first, while it can be: OpenCV halves ten times as fast as it averages at will.
-        # It rounds a half up, which is an eighth of a level too much in the mean of four.
+        # OpenCV halves ten times as fast as it averages over other areas. It rounds halves up,
+        # which adds an eighth of a level to the mean of four.
         excess = 0.0
-        while width % 2 == height % 2 == 0 and min(width, height) >= 2 * LARGE:
+        while width % 2 == height % 2 == 0 and min(width, height) >= 2 * _LARGE:
             width, height, excess = width // 2, height // 2, excess + 0.125
             part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
         if excess:
@@ -91,7 +91,7 @@ def read_region(text: str, video: RawVideo) -> Region:
 
 
 def write_contact_sheet(video: RawVideo, path: Path) -> Path:
-    """Pictures spread over the video under a grid in its own pixels, to pick a region from."""
+    """Write pictures spread over the video with a grid in its pixels, to choose a region from."""
     rows, columns = SHEET
     chosen = np.linspace(0, video.num_frames - 1, rows * columns).astype(int)
     tall, wide = video.size

@@ -1,4 +1,4 @@
-"""The way from a video and a log to videos/NAME.mat, timestamps/NAME.csv, currents/NAME.csv."""
+"""A video and a PLC's log to videos/NAME.mat, timestamps/NAME.csv, currents/NAME.csv."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
 from fmbench.files.atomic import in_one_step, write_text
+from fmbench.format.columns import (
+    currents_file,
+    format_second,
+    timestamps_file,
+    write_currents,
+    write_timestamps,
+)
+from fmbench.format.mat import video_file, write_mat
 from fmbench.prepare.ingest.align import (
     SURE,
     Offset,
@@ -26,7 +33,7 @@ from fmbench.prepare.ingest.align import (
     estimate,
 )
 from fmbench.prepare.ingest.match import (
-    Gaps,
+    GapPolicy,
     common_seconds,
     fill_currents,
     fill_frames,
@@ -35,7 +42,6 @@ from fmbench.prepare.ingest.match import (
 )
 from fmbench.prepare.ingest.plc import PlcLog, to_half_seconds
 from fmbench.prepare.ingest.region import Region
-from fmbench.prepare.ingest.times import clock
 from fmbench.prepare.ingest.video import RawVideo, rgb
 from fmbench.types import FRAME_RATE
 
@@ -43,26 +49,25 @@ PART = "unlabelled"
 BLOCK = 256
 """Frames written at a time."""
 AHEAD = 8
-"""Frames that may wait to be shrunk while the next are decoded."""
+"""Decoded frames that may wait to be shrunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What was made, and from what.
+class IngestReport:
+    """A recording that was written, and its sources.
 
     Attributes:
-        name: of the recording.
-        video, currents: the files that it comes from.
-        start: wall clock of the first frame, with `offset` in it.
+        name: the recording's name.
+        video, currents: names of the source files.
+        start: wall clock of the first frame, including `offset`.
         offset: seconds added to the video's clock.
-        confidence: of an estimated offset (`fmbench.prepare.ingest.align`); None for a given one.
+        confidence: of an estimated offset (`fmbench.prepare.ingest.align`), else None.
         region: x, y, w, h by key frame.
         size: (H, W) of the frames written.
-        frames, seconds: how many frames, and seconds of current.
-        source_frames: how many the video has; frames may be repeated or left out to come to 25 a
-            second.
-        repeated, left_out: frames of the source.
-        remarks: what was odd in either file, and what was done about it.
+        frames, seconds: number of frames, and of seconds of current.
+        source_frames: number of frames of the video.
+        repeated, left_out: number of its frames repeated and left out to reach 25 a second.
+        remarks: irregularities of either file, and how they were handled.
     """
 
     name: str
@@ -92,42 +97,42 @@ def ingest(
     currents: Path,
     size: tuple[int, int] = (64, 64),
     offset: float | Offset = 0.0,
-    gaps: Gaps = "fail",
+    gaps: GapPolicy = "fail",
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write one recording into `root`/unlabelled; it is there whole, or not at all.
+) -> IngestReport:
+    """Write one recording into `root`/unlabelled, complete or not at all.
 
-    Frames are taken 25 a second (the nearest of the source), currents 2 a second, over the whole
-    seconds that both cover.
+    It has 25 frames a second (the nearest of the source) and 2 samples of current a second, over
+    the whole seconds that both sources cover.
 
     Args:
         video: the frames.
-        times: (N,) seconds since 1970 of each by the video's clock.
+        times: (N,) seconds since 1970 of each frame, by the video's clock.
         log: the currents.
-        region: where the furnace is.
-        root: a data root, new or not.
-        name: of the recording.
-        currents: file of the log, for the report.
-        size: (H, W) to shrink to.
-        offset: seconds to add to the video's clock to have the PLC's; an estimate is followed only
-            where it is sure.
-        gaps: what to do where either has nothing: fail; mask leaves frames, or seconds of current,
-            out; hold repeats the last.
-        progress: called with frames done and in all.
+        region: the furnace in the picture.
+        root: a data root, new or existing.
+        name: the recording's name.
+        currents: the log's file, for the report.
+        size: (H, W) of the frames written.
+        offset: seconds from the video's clock to the PLC's; an estimate is used only if it is sure.
+        gaps: what to do where frames or currents are missing: fail; mask leaves frames, or seconds
+            of current, out; hold repeats the last.
+        progress: called with frames done and frames in all.
 
     Raises:
-        ValueError: a recording of that name is there, nothing in common, or gaps that are to fail.
+        ValueError: the recording exists already, the sources have no second in common, or there are
+            gaps and `gaps` is fail.
         OSError: it cannot be written.
     """
     folder = root / PART
-    target = folder / "videos" / f"{name}.mat"
+    target = video_file(folder, name)
     if target.exists():
         raise ValueError(f"{target} is there already; remove it, or give another --name")
     samples = to_half_seconds(log)
     estimated = offset if isinstance(offset, Offset) else None
     remarks = [*log.remarks]
     if isinstance(offset, Offset):
-        remarks.append(said(offset))
+        remarks.append(describe_offset(offset))
         offset = offset.seconds if offset.sure else 0.0
     first, last = common_seconds(times + offset, samples, video)
     grid = first + np.arange((last - first) * FRAME_RATE) / FRAME_RATE
@@ -138,11 +143,11 @@ def ingest(
     grid, source = grid[present], source[present]
     kept, values = fill_currents(samples, first, last, gaps, remarks)
 
-    report = Report(
+    report = IngestReport(
         name=name,
         video=video.path.name,
         currents=currents.name,
-        start=clock(grid[0]),
+        start=format_second(grid[0]),
         offset=offset,
         confidence=estimated.confidence if estimated else None,
         region=dict(sorted(region.at.items())),
@@ -154,18 +159,11 @@ def ingest(
         left_out=int(video.num_frames - len(np.unique(source))),
         remarks=remarks,
     )
-    with in_one_step(target) as beside:  # a recording is there once its frames are
-        _write_frames(beside, video, source, region, size, progress)
-        stamps = "".join(f"{clock(second)}\n" for second in grid + 1e-6)
-        write_text(folder / "timestamps" / f"{name}.csv", "time\n" + stamps)
-        head = ",".join(["time", *"ABC"[: values.shape[2]]]) if values.shape[2] <= 3 else ""
-        head = head or ",".join(["time", *(f"I{k + 1}" for k in range(values.shape[2]))])
-        rows = "".join(
-            f"{clock(second)},{','.join(f'{value:.6g}' for value in sample)}\n"
-            for second, pair in zip(kept, values, strict=True)
-            for sample in pair
-        )
-        write_text(folder / "currents" / f"{name}.csv", f"{head}\n{rows}")
+    with in_one_step(target) as beside:  # last of all, so that a video has its other files
+        frames = _blocks(video, source, region, size, progress)
+        write_mat(beside, len(source), size, frames, labels=None)
+        write_timestamps(timestamps_file(folder, name), np.floor(grid + 1e-6).astype(np.int64))
+        write_currents(currents_file(folder, name), kept, values)
         lines = "".join(f"{k},{frame}\n" for k, frame in enumerate(source))
         write_text(folder / "sources" / f"{name}.csv", "frame,source_frame\n" + lines)
         text = json.dumps(asdict(report), indent=1)
@@ -182,10 +180,10 @@ def find_offset(
     reach: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Offset:
-    """How far the video's clock is behind the log's; reads the video once.
+    """Estimate how far the video's clock is behind the log's; reads the video once.
 
     Raises:
-        ValueError: too little in common.
+        ValueError: the overlap is too short.
     """
 
     def described() -> Iterator[NDArray[np.float64]]:
@@ -200,8 +198,8 @@ def find_offset(
     return estimate([(shown, describe_currents(*samples))], reach=reach)
 
 
-def said(offset: Offset) -> str:
-    """An estimate in words."""
+def describe_offset(offset: Offset) -> str:
+    """A sentence about an estimate."""
     guess = (
         f"offset by what changes in both: {offset.seconds:+.2f} s, confidence"
         f" {offset.confidence:.1f} from {offset.hours:.1f} h"
@@ -211,31 +209,27 @@ def said(offset: Offset) -> str:
     return f"{guess}; {SURE:g} would be sure, so it was NOT used (give --offset to set one)"
 
 
-def _write_frames(
-    path: Path,
+def _blocks(
     video: RawVideo,
     source: NDArray[np.int64],
     region: Region,
     size: tuple[int, int],
     progress: Callable[[int, int], None] | None,
-) -> None:
-    """`data` (T, 3, W, H): one pass over the video; a frame is shrunk while the next is decoded."""
-    height, width = size
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("data", (len(source), 3, width, height), np.uint8)
-        block, at = np.empty((BLOCK, 3, width, height), np.uint8), 0
-        for k, small in enumerate(_wanted(video, source, region, size)):
-            block[k - at] = small.transpose(2, 1, 0)
-            if k - at == BLOCK - 1 or k == len(source) - 1:
-                data[at : k + 1] = block[: k + 1 - at]
-                at = k + 1
-                if progress:
-                    progress(at, len(source))
+) -> Iterator[tuple[NDArray[np.uint8], None]]:
+    """(n, 3, H, W) frames at `source`, in one pass over the video."""
+    block, at = np.empty((BLOCK, 3, *size), np.uint8), 0
+    for k, small in enumerate(_wanted(video, source, region, size)):
+        block[k - at] = small.transpose(2, 0, 1)
+        if k - at == BLOCK - 1 or k == len(source) - 1:
+            yield block[: k + 1 - at], None
+            at = k + 1
+            if progress:
+                progress(at, len(source))
 
 
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """OpenCV's own threads would take twice the processor time, and the decoder needs it."""
+    """More OpenCV threads would take twice the processor time, which the decoder needs."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -1,4 +1,4 @@
-"""Clock times as people and PLCs write them."""
+"""Clock times as people and PLCs write them -> seconds since 1970."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 LATEST = 9.2e9
-"""Seconds since 1970, in the year 2261, where the nanoseconds of pandas end."""
+"""Seconds since 1970, in the year 2261: the limit of pandas' nanoseconds."""
 FORMATS = "YYYY-MM-DD HH:MM:SS[.fff], or seconds since 1970"
 
 
 def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArray[np.float64]:
-    """Seconds since 1970 of a wall clock without a zone; what has a zone becomes UTC.
+    """(N,) seconds since 1970 of a wall clock without a zone; with a zone, in UTC.
 
     Args:
         column: cells as text.
-        path: where it comes from, for messages; its header is line 1.
-        form: as `strptime` has it; None for FORMATS.
+        path: the column's file, for messages; its header is line 1.
+        form: of the times, for `strptime`; None for FORMATS.
 
     Raises:
-        ValueError: a cell that is no time, which names the line; times of several zones; or a
-            `form` that is none.
+        ValueError: a cell is no time (names the line), times are of several zones, or `form` is not
+            valid.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     if form is None and numbers.notna().all():
@@ -42,7 +42,7 @@ def parse_times(column: pd.Series, path: Path, form: str | None = None) -> NDArr
 
 
 def _parsed(column: pd.Series, path: Path, form: str | None) -> pd.Series:
-    """Times, or NaT where a cell is none."""
+    """Times, or NaT where a cell is no time."""
     wanted = form or "ISO8601"
     try:
         return pd.to_datetime(column, format=wanted, errors="coerce")
@@ -56,8 +56,7 @@ def _parsed(column: pd.Series, path: Path, form: str | None) -> pd.Series:
 
 
 def spread_within_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) times; where a clock shows whole seconds only, and several rows each, they are spread
-    evenly over the second."""
+    """(N,) times; rows of a clock with whole seconds only are spread evenly over their second."""
     whole = np.floor(times)
     if not np.array_equal(times, whole) or len(np.unique(whole)) == len(times):
         return times
@@ -65,8 +64,3 @@ def spread_within_seconds(times: NDArray[np.float64]) -> NDArray[np.float64]:
     counts = np.diff(np.append(starts, len(times)))
     within = np.arange(len(times)) - np.repeat(starts, counts)
     return np.asarray(whole + within / np.repeat(counts, counts))
-
-
-def clock(seconds: float) -> str:
-    """Seconds since 1970 as `YYYY-MM-DD HH:MM:SS`."""
-    return str(np.datetime64(int(np.floor(seconds)), "s")).replace("T", " ")

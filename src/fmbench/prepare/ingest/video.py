@@ -1,7 +1,7 @@
-"""A raw video file: its frames in order, and when each was taken.
+"""A raw video file: its frames in order, and the time of each.
 
-PyAV, and not decord, which was tried: while frames are waited for, it takes in ever more of the
-file, and they all come out decoded (1.9 to 3.9 GB at 1440 x 2560, whatever the length).
+PyAV reads it. decord holds many decoded frames in memory (1.9 to 3.9 GB at 1440 x 2560, for any
+length).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
 
 
 class RawVideo:
-    """Frames of a file that FFmpeg reads (.mp4, .avi, .mkv, …).
+    """Frames of a file that FFmpeg can read (.mp4, .avi, .mkv, …).
 
     Args:
         path: the file.
         threads: of the decoder; 0 lets it choose.
 
     Attributes:
-        num_frames: N that are in the file.
-        expected: how many the container says there are, or 0 where it does not say.
+        num_frames: N, frames in the file.
+        expected: frames by the container's count; 0 where it has none.
         size: (H, W) in pixels.
-        shown: (N,) float64, seconds from the first frame, as the container has them.
+        shown: (N,) float64, seconds from the first frame, by the container's time stamps.
 
     Raises:
-        ValueError: no such file, no video, or no frame in it.
+        ValueError: no such file, or no video with a frame.
     """
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
@@ -68,13 +68,12 @@ class RawVideo:
         return float(1 / np.median(np.diff(self.shown))) if self.num_frames > 1 else 0.0
 
     def created(self) -> float | None:
-        """Seconds since 1970, as the container says that the recording began (a clock without
-        zone: mostly UTC); None where it does not say."""
+        """The container's creation time, if any, in seconds since 1970 (no zone, mostly UTC)."""
         try:
             with self._opened() as (container, _):
-                said = container.metadata.get("creation_time")
-            return None if said is None else _wall_clock(said)
-        except (av.FFmpegError, ValueError):  # it is only a hint: --start is still there
+                text = container.metadata.get("creation_time")
+            return None if text is None else _wall_clock(text)
+        except (av.FFmpegError, ValueError):  # --start can replace it
             return None
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -95,10 +94,10 @@ class RawVideo:
         raise ValueError(self._damaged(index))
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        """Every frame in order; `rgb` makes an array of it.
+        """Every frame in order; `rgb` converts it to an array.
 
         Raises:
-            ValueError: one that cannot be decoded; names its time.
+            ValueError: a frame cannot be decoded; names its time.
         """
         count = 0
         try:
@@ -125,8 +124,8 @@ class RawVideo:
         )
 
     def cut_off(self) -> str:
-        """How much the container promises that is not there; empty if all is."""
-        if self.expected - self.num_frames <= 1:  # some count one that they do not show
+        """A sentence about frames that the container counts but the file lacks; empty if none."""
+        if self.expected - self.num_frames <= 1:  # some count one that is never shown
             return ""
         return (
             f"the container counts {self.expected} frames, {self.num_frames} can be decoded: the"
@@ -139,7 +138,7 @@ def read_frame_times(path: Path, frames: int, form: str | None) -> NDArray[np.fl
     of one whole second are spread over it.
 
     Raises:
-        ValueError: no CSV, another number of rows than frames, or a time that is none.
+        ValueError: no CSV, rows and frames differ in number, or a cell is no time.
     """
     column = read_columns(path).iloc[:, 0]
     if len(column) != frames:
@@ -153,14 +152,14 @@ def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def _wall_clock(text: str) -> float | None:
-    """ISO 8601 to seconds since 1970, its zone left out; None for the year 1904 or 1970, which a
-    camera writes whose clock was never set."""
+    """ISO 8601 to seconds since 1970, ignoring the zone; None for the years 1904 and 1970, which
+    cameras write whose clock was never set."""
     when = datetime.fromisoformat(text).replace(tzinfo=UTC)
     return when.timestamp() if when.year > 1970 else None
 
 
 def _counted(path: Path) -> int:
-    """Frames by the container's own count (OpenCV asks FFmpeg, which estimates where none is)."""
+    """Frames by the container's count, or FFmpeg's estimate where there is none."""
     capture = cv2.VideoCapture(str(path))
     try:
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
