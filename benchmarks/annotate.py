@@ -17,8 +17,8 @@ import numpy as np
 
 from fmbench.prepare.annotate import RADIUS, SIGMA, Agreement, Event
 from fmbench.prepare.annotate.masks import lasts, masks_of
+from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import simulate
-from fmbench.simulator.render import Camera
 from fmbench.simulator.settings import SimConfig
 from fmbench.simulator.sidecar import key_frames
 

@@ -20,8 +20,8 @@ from typing import Any
 import av
 import numpy as np
 
+from fmbench.simulator.camera import FURNACE_BOX, Camera
 from fmbench.simulator.process import simulate
-from fmbench.simulator.render import FURNACE_BOX, Camera
 from fmbench.simulator.settings import SimConfig
 
 HEIGHT, WIDTH = 1440, 2560

@@ -40,10 +40,10 @@ from fmbench.prepare.ingest.match import nearest_frames
 from fmbench.prepare.ingest.plc import to_half_seconds
 from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
 from fmbench.prepare.ingest.video import rgb
+from fmbench.simulator.camera import FURNACE_BOX, Camera
 from fmbench.simulator.process import Run, simulate
-from fmbench.simulator.render import FURNACE_BOX, Camera
 from fmbench.simulator.settings import SimConfig
-from fmbench.simulator.video import write_video
+from fmbench.simulator.video_writer import write_video
 from test_cli import Command, fmbench, refused
 
 __all__ = ["fmbench"]  # a fixture

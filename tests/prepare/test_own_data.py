@@ -13,11 +13,11 @@ import yaml
 
 from fmbench.cli import main
 from fmbench.data import open_root
+from fmbench.simulator.camera import FURNACE_BOX, Camera
 from fmbench.simulator.process import Run, simulate
-from fmbench.simulator.render import FURNACE_BOX, Camera
 from fmbench.simulator.settings import SimConfig
 from fmbench.simulator.sidecar import key_frames
-from fmbench.simulator.video import write_video
+from fmbench.simulator.video_writer import write_video
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from fmbench.simulator import (
     FURNACE_BOX,
     PRESETS,
     Camera,
-    LazyRecording,
+    RenderedRecording,
     SimConfig,
     is_lazy,
     open_lazy,
@@ -36,7 +36,7 @@ from fmbench.simulator import (
     write_dataset,
     write_video,
 )
-from fmbench.simulator.partition import GUARD, official, strict
+from fmbench.simulator.partition import GUARD, official_ranges, strict_ranges
 from recordings import write_root
 
 SEED = 10_000
@@ -127,7 +127,7 @@ def test_lazy_frames_masks_and_labels_equal_the_written_ones(written: Path, lazy
             assert same[0] == same[1]
 
 
-def _sums(recording: LazyRecording) -> list[int]:
+def _sums(recording: RenderedRecording) -> list[int]:
     return [int(recording.frames(np.array([i])).sum()) for i in (5, 100, 7000)]
 
 
@@ -333,7 +333,7 @@ def test_the_class_level_part_keeps_the_class_without_the_mask(tmp_path: Path) -
 def test_the_official_split_has_the_counts_of_the_release(place: int) -> None:
     plan = PRESETS["paper"]
     run = simulate(SimConfig(), place, plan.seconds[place], frames=plan.frames[place])
-    parts = official(run, place)
+    parts = official_ranges(run, place)
     counts = (len(run), len(parts["train"]), len(parts["test"]))
     assert (
         counts
@@ -349,7 +349,7 @@ def test_the_official_split_has_the_counts_of_the_release(place: int) -> None:
 @pytest.mark.parametrize("recording", range(6))
 def test_the_strict_split_keeps_guards_and_cuts_no_event_in_two(recording: int) -> None:
     run = simulate(SimConfig(seed=SEED), recording, 3600, start=300)
-    parts = list(strict(run).values())
+    parts = list(strict_ranges(run).values())
     labels = Camera(run).labels(np.arange(len(run)))
     seconds = run.frame_times
     for before, after in pairwise(parts):

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.simulator import furnace_shell, scene, textures
-from fmbench.simulator.process import Event, Run
+from fmbench.simulator.latent_state import Instability
+from fmbench.simulator.process import Run
 from fmbench.simulator.settings import Stream
-from fmbench.simulator.signals import FPS
-from fmbench.simulator.textures import Grid, Image
+from fmbench.simulator.textures import Image, PixelGrid
+from fmbench.types import FRAME_RATE
 
 CLASS_SIZE = (64, 64)  # the class is decided at this size, whatever the picture's
 FURNACE_BOX = (81 / 360, 207 / 640, 225 / 360, 225 / 640)
@@ -25,22 +26,22 @@ FURNACE_BOX = (81 / 360, 207 / 640, 225 / 360, 225 / 640)
 
 LEVELS = 8192  # entries of the gamma table
 HOTTEST, COLDEST, TEMPERATURES = 1500.0, 650.0, 1024  # of the emission table, kelvin
-CHUNK = (
+_CHUNK = (
     8 * 3 * 64 * 64
 )  # values rendered at a time: the working set stays in the second-level cache
-Box = tuple[slice, slice]
+Crop = tuple[slice, slice]
 
 
 class Spot(NamedTuple):
-    """An event as the camera sees it.
+    """An instability in the camera's view.
 
     `distance` (h, w) is the squared elliptic distance inside `box`, infinite off the shell;
     `nearest` is its least value at CLASS_SIZE.
     """
 
-    event: Event
+    event: Instability
     peak: float
-    box: Box
+    box: Crop
     distance: Image
     nearest: np.float32
 
@@ -49,9 +50,9 @@ class Camera:
     """Renders a run. Cheap to build, small to keep; frames are pure functions of the run and index.
 
     Args:
-        run: what happens.
+        run: the recording.
         size: (H, W) pixels.
-        roi: "furnace", the square region the benchmark crops, or "full", the 16:9 view around it.
+        roi: "furnace", the square region that the benchmark crops, or "full", the 16:9 view.
 
     Raises:
         ValueError: a side under 16 pixels, or no such region.
@@ -67,7 +68,7 @@ class Camera:
         top, left, tall, wide = FURNACE_BOX if roi == "full" else (0.0, 0.0, 1.0, 1.0)
         self._look = scene.look(run)
         origin = (-top / tall, -left / wide)
-        self._grid = Grid(self.size, (tall * height, wide * width), origin)
+        self._grid = PixelGrid(self.size, (tall * height, wide * width), origin)
         self._view = self._view_of(self._grid)
         self._index = scene.grid_index(run)
         self._drives = np.stack(scene.drives(run))
@@ -75,7 +76,7 @@ class Camera:
         self._drop_times = np.array([(d.start, d.end) for d in self._drops]).reshape(-1, 2).T
         self._paint()
         self.spots = self._find_spots()
-        generator = run.config.stream(run.recording, Stream.CAMERA_NOISE)
+        generator = run.stream(Stream.CAMERA_NOISE)
         self._noise_key = generator.integers(1 << 63, dtype=np.uint64)
 
     def __len__(self) -> int:
@@ -91,13 +92,13 @@ class Camera:
         """
         index = self._check(index)
         out = np.empty((len(index), 3, *self.size), np.uint8)
-        step = max(1, CHUNK // (3 * self.size[0] * self.size[1]))
+        step = max(1, _CHUNK // (3 * self.size[0] * self.size[1]))
         for at in range(0, len(index), step):
             self._render(index[at : at + step], out[at : at + step], hot, noise)
         return out
 
     def masks(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """(n, H, W): shell pixels hotter than the threshold, whatever hides them."""
+        """(n, H, W): shell pixels hotter than the threshold, hidden or not."""
         index = self._check(index)
         t = self._at(self._index[index])
         masks = np.zeros((len(index), *self.size), np.bool_)
@@ -109,7 +110,7 @@ class Camera:
         return masks
 
     def optical_depth(self, index: NDArray[np.integer]) -> Image:
-        """(n, H, W): tau of the mist, of which exp(-tau) of the light gets through."""
+        """(n, H, W): tau of the mist, which transmits exp(-tau) of the light."""
         depth, _, _, _, down, right = self._drives[:, self._index[self._check(index)]]
         return self._mist(depth, down, right)
 
@@ -125,7 +126,7 @@ class Camera:
         index = np.asarray(index, np.intp).reshape(-1)
         if len(index) and not 0 <= index.min() <= index.max() < len(self):
             raise ValueError(
-                f"frames {index.min()} to {index.max()} were asked for; "
+                f"frames {index.min()} to {index.max()} are out of range: "
                 f"the recording has frames 0 to {len(self) - 1}"
             )
         return index
@@ -136,7 +137,7 @@ class Camera:
         return self._at(self._index)
 
     def _at(self, grid: NDArray[np.int32]) -> NDArray[np.float64]:
-        times: NDArray[np.float64] = self.run.start + grid / FPS
+        times: NDArray[np.float64] = self.run.start + grid / FRAME_RATE
         return times
 
     def limit(self, spot: Spot, t: NDArray[np.float64]) -> Image:
@@ -147,14 +148,14 @@ class Camera:
         limit: Image = (reach * _spread(excess / spot.peak)).astype(np.float32)
         return limit
 
-    def _view_of(self, grid: Grid) -> furnace_shell.View:
+    def _view_of(self, grid: PixelGrid) -> furnace_shell.View:
         return furnace_shell.View(grid, self._look.shift, self._look.zoom)
 
     def _paint(self) -> None:
         """Static maps, area-averaged: albedo, albedo under flame light, flame body, bloom."""
         fine = 4 if max(self._grid.density) < 256 else 2
         albedo, lit, body, bloom = furnace_shell.paint(*self._view.points(fine))
-        rust = textures.read(
+        rust = textures.read_field(
             textures.RUST, self._look.variants[3], self._grid, *self._look.offsets[3][:, None]
         )[0]
         albedo = furnace_shell.shrink(albedo, fine) * (1 + 0.2 * rust) * self._look.albedo
@@ -171,7 +172,7 @@ class Camera:
 
     def _find_spots(self) -> tuple[Spot, ...]:
         first, last = self.run.start, self.run.end
-        small = self._view_of(Grid(CLASS_SIZE, (64.0, 64.0)))
+        small = self._view_of(PixelGrid(CLASS_SIZE, (64.0, 64.0)))
         spots = []
         for event in self.run.events:
             peak = float(event.temperatures.max()) - self.run.batch.base
@@ -228,8 +229,8 @@ class Camera:
         """(n, H, W): two clouds at different speeds, so that they evolve and do not just slide."""
         view = self._look
         (near, far), (y, x) = view.variants[:2], view.offsets[:2].T
-        mist = textures.read(textures.MIST_NEAR, near, self._grid, y[0] + down, x[0] - right)
-        mist *= textures.read(
+        mist = textures.read_field(textures.MIST_NEAR, near, self._grid, y[0] + down, x[0] - right)
+        mist *= textures.read_field(
             textures.MIST_FAR, far, self._grid, y[1] + 1.65 * down, x[1] - 1.4 * right
         )
         mist *= depth[:, None, None]
@@ -237,16 +238,16 @@ class Camera:
 
     def _flames(self, grid: NDArray[np.int32], fire: Image) -> Image:
         """(n, 3, rows, W): the flame's body, rising 1.1 frame heights a second."""
-        rise = self._look.offsets[2, 0] + np.multiply(grid, 1.1 / FPS)
+        rise = self._look.offsets[2, 0] + np.multiply(grid, 1.1 / FRAME_RATE)
         sway = np.full(len(grid), self._look.offsets[2, 1])
-        tongues = textures.read(
+        tongues = textures.read_field(
             textures.FLAME, self._look.variants[2], self._flame_grid, rise, sway
         )
         flames: Image = tongues[:, None] * (self._flame * fire)
         return flames
 
     def _add_spots(self, picture: Image, t: NDArray[np.float64], gain: Image) -> None:
-        """Add what the spots emit. Where two overlap, which is rare, light adds up."""
+        """Add the light of hot spots; overlapping ones add up."""
         scale = (TEMPERATURES - 1) / (HOTTEST - COLDEST)
         base = self.run.batch.base
         for spot in self.spots:

@@ -7,37 +7,32 @@ At 2 Hz the arc's own flicker (0.5-25 Hz) is aliased, so an Ornstein-Uhlenbeck p
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmbench.simulator.latent_state import LatentState
 from fmbench.simulator.settings import Stream
-from fmbench.simulator.signals import RATE, Array, ou, profile
-
-if TYPE_CHECKING:
-    from fmbench.simulator.process import Run
+from fmbench.simulator.signals import Array, ou, profile
+from fmbench.types import CURRENT_RATE
 
 
-def log_resistance(run: Run) -> Array:
+def log_resistance(state: LatentState) -> Array:
     """(2 * (start + length), 3) deviation z of every phase's log resistance."""
-    knobs, batch = run.config.process, run.batch
-    count = (run.start + run.length) * RATE
-    t = np.arange(count) / RATE
+    knobs, batch = state.config.process, state.batch
+    count = (state.start + state.length) * CURRENT_RATE
+    t = np.arange(count) / CURRENT_RATE
 
-    def stream(purpose: Stream) -> np.random.Generator:
-        return run.config.stream(run.recording, purpose)
-
-    feed = profile(t, run.feeding, 3, 3)
-    exhaust = profile(t, run.exhaust, 1, 1)
-    fluctuation = profile(t, run.fluctuation, 3, 3)
-    own = stream(Stream.PHASE_NOISE)
-    fast, medium, slow = (ou(own, count, tau, RATE, 3) for tau in (0.45, 8, 150))
-    common = ou(stream(Stream.COMMON_NOISE), count, 0.5, RATE)
-    volatility = np.exp(0.15 * ou(stream(Stream.VOLATILITY), count, 90, RATE))
+    feed = profile(t, state.feeding, 3, 3)
+    exhaust = profile(t, state.exhaust, 1, 1)
+    fluctuation = profile(t, state.fluctuation, 3, 3)
+    own = state.stream(Stream.PHASE_NOISE)
+    fast, medium, slow = (ou(own, count, tau, CURRENT_RATE, 3) for tau in (0.45, 8, 150))
+    common = ou(state.stream(Stream.COMMON_NOISE), count, 0.5, CURRENT_RATE)
+    volatility = np.exp(0.15 * ou(state.stream(Stream.VOLATILITY), count, 90, CURRENT_RATE))
 
     pull, shift = np.zeros((count, 3)), np.zeros((count, 3))
-    for event in run.events:
+    for event in state.events:
         low, high = np.searchsorted(t, (event.start, event.end))
         s = t[low:high, None]
         g = event.coupling * event.weights * event.drive(s)
@@ -49,8 +44,10 @@ def log_resistance(run: Run) -> Array:
     scale *= ((1 + fluctuation) * (1 + 0.6 * feed))[:, None]
     z: Array = scale * (knobs.fast * fast + knobs.common * common + knobs.medium * medium)
     z += knobs.slow * slow + shift + 0.18 * feed[:, None]
-    z += exhaust[:, None] * (0.15 + 0.2 * ou(stream(Stream.EXHAUST_NOISE), count, 1, RATE))
-    return z + _collapses(stream(Stream.COLLAPSE), knobs.collapse_rate * (1 + 3 * feed))
+    z += exhaust[:, None] * (
+        0.15 + 0.2 * ou(state.stream(Stream.EXHAUST_NOISE), count, 1, CURRENT_RATE)
+    )
+    return z + _collapses(state.stream(Stream.COLLAPSE), knobs.collapse_rate * (1 + 3 * feed))
 
 
 def _collapses(rng: np.random.Generator, rate: Array) -> Array:
@@ -65,19 +62,19 @@ def _collapses(rng: np.random.Generator, rate: Array) -> Array:
     return z
 
 
-def phasors(run: Run) -> NDArray[np.complex128]:
+def phasors(state: LatentState) -> NDArray[np.complex128]:
     """Three arcs in star with a floating neutral (the melt), gaps held by a relay with a dead band.
 
     V_n = sum(V_k / Z_k) / sum(1 / Z_k), I_k = (V_k - V_n) / Z_k. A gap moves 0.8 mm a sample while
     the smoothed current is more than 10 % off the set-point, up when it is high.
     """
-    batch = run.batch
+    batch = state.batch
     bed, arc = 0.35 * batch.resistance, 0.65 * batch.resistance / 40  # ohms, ohms per mm
     volts = [batch.voltage * complex(math.cos(a), math.sin(a)) for a in (0, -2.0943951, 2.0943951)]
     volts[2] = -(volts[0] + volts[1])
     band = 0.1 * batch.current
     gaps, errors, path = [40.0] * 3, [0.0] * 3, []
-    for factors in np.exp(log_resistance(run)).tolist():
+    for factors in np.exp(log_resistance(state)).tolist():
         y = [
             1 / complex((bed + arc * gap) * factor, batch.reactance)
             for gap, factor in zip(gaps, factors, strict=True)

@@ -1,31 +1,39 @@
-"""Simulated data sets in the benchmark's own files, complete or not there at all."""
+"""Simulated data sets in the benchmark's format, complete or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from fmbench.errors import nearest
 from fmbench.files.staging import staged
+from fmbench.format.columns import (
+    currents_file,
+    timestamps_file,
+    write_currents,
+    write_timestamps,
+)
+from fmbench.format.lists import list_file, write_list
+from fmbench.format.mat import video_file, write_mat
 from fmbench.simulator import partition
+from fmbench.simulator.camera import Camera
 from fmbench.simulator.lazy import MANIFEST, simulate_entry
 from fmbench.simulator.process import Run, simulate
-from fmbench.simulator.render import Camera
 from fmbench.simulator.settings import SIM_VERSION, SimConfig, Stream
 from fmbench.simulator.sidecar import SIDECAR, write_sidecar
 
 Progress = Callable[[int, int, str], None]
-BLOCK = 1000  # frames rendered and written at a time
-SEARCHED = 3600  # s of footage, at least, in which a balanced stretch is looked for
-FIRST_NUMBER = {"train": 0, "val": 100_000, "test": 200_000}  # of a recording: never shared
+_BLOCK = 1000  # frames rendered and written at a time
+SEARCHED = 3600  # s of footage, at least, that are searched for a balanced stretch
+FIRST_NUMBER = {"train": 0, "val": 100_000, "test": 200_000}  # of a part's recordings: disjoint
 CLASS_LEVEL_NUMBER = 1_000_000
 BALANCE = "the stretch nearest to 0.519 abnormal within 3 times the length, at least an hour"
 NOTE = (
@@ -41,11 +49,11 @@ class Preset:
     Attributes:
         train, val, test: recordings of each part where whole recordings are held out.
         seconds: length of the recordings, repeated as needed.
-        frames: exactly so many frames in each; None: as it falls.
+        frames: exact number of frames in each; None draws it.
         split: the default rule.
         balanced: cut each recording where the abnormal share is nearest to Table I's.
-        every: list every so many frames; neighbours are near duplicates.
-        lazy_only: too large for files.
+        every: list every n-th frame; neighbours are near duplicates.
+        lazy_only: too large for frame files.
     """
 
     train: int
@@ -92,15 +100,15 @@ def write_dataset(
         root: a folder that does not exist yet, or is empty.
         preset: tiny, small, paper or wide.
         seed: of every random stream.
-        split: official, strict or by_recording; None: the preset's own.
-        lazy: no frame files; frames are rendered when they are read. `wide` is always so.
+        split: official, strict or by_recording; None takes the preset's.
+        lazy: write no frame files; frames are rendered when they are read. `wide` is always lazy.
         class_level: also write class-level/: as many further recordings, labels without masks.
-        progress: called with frames done, frames in all, and what is being made.
+        progress: called with frames done, frames in all, and the recording's name.
         overrides: dotted knobs, for instance `{"process.beta": 0}`.
 
     Raises:
         ValueError: an unknown preset, split or knob, recordings too short for the split, or a root
-            that already holds something.
+            that is not empty.
     """
     if preset not in PRESETS:
         raise ValueError(
@@ -111,7 +119,7 @@ def write_dataset(
     if lazy and class_level:
         raise ValueError("a lazy data set has no class-level part; write it with lazy off")
     rule = split or plan.split
-    partition.check(rule)
+    partition.check_rule(rule)
     config = SimConfig(seed=seed).with_overrides(overrides or {})
     with staged(Path(root)) as folder:
         entries = {"pixel-level": _entries(config, plan, rule, 0)}
@@ -120,7 +128,7 @@ def write_dataset(
         total = sum(e["frames"] for part in entries.values() for e in part.values())
         done = 0
         for part, recordings in entries.items():
-            lists: dict[str, dict[str, list[int]]] = {}
+            lists: dict[str, partition.Ranges] = {}
             for place, (name, entry) in enumerate(recordings.items()):
 
                 def advance(frames: int, name: str = name, before: int = done) -> None:
@@ -132,10 +140,9 @@ def write_dataset(
                 done += entry["frames"]
                 advance(entry["frames"])
                 for kind, frames in _ranges(run, entry, rule, place).items():
-                    listed = frames[:: plan.every].tolist()
-                    lists.setdefault(kind, {})[f"{name}.mat"] = listed
+                    lists.setdefault(kind, {})[name] = frames[:: plan.every]
             for kind, listed in lists.items():
-                (folder / part / f"{kind}.json").write_text(json.dumps(listed))
+                write_list(list_file(folder / part, kind), listed)
         manifest = {
             "synthetic": True,
             "note": NOTE,
@@ -157,7 +164,7 @@ def write_dataset(
 
 
 def _entries(config: SimConfig, plan: Preset, rule: str, first: int) -> dict[str, dict[str, Any]]:
-    """What each recording is made from, by name."""
+    """What determines each recording, by name."""
     places = [
         (part, FIRST_NUMBER[part] + i)
         for part, count in (("train", plan.train), ("val", plan.val), ("test", plan.test))
@@ -176,7 +183,7 @@ def _entries(config: SimConfig, plan: Preset, rule: str, first: int) -> dict[str
             }[rule]
             footage = simulate(config, recording, max(3 * seconds, SEARCHED))
             start = partition.balanced_start(footage, seconds, block)
-        else:  # well after the first event, and at no fixed time from it
+        else:  # well after the first event, at no fixed time from it
             start = int(config.stream(recording, Stream.START).integers(300, 900))
         run = simulate(config, recording, seconds, start=start, frames=exactly)
         found[_name(run)] = {
@@ -192,16 +199,16 @@ def _entries(config: SimConfig, plan: Preset, rule: str, first: int) -> dict[str
 
 def _name(run: Run) -> str:
     """Like the release's `SaveToAvi-4-19-21_40_52-6002`: month, day, time, a number."""
-    date, clock = str(run.seconds[0]).split("T")
+    date, time = str(run.seconds[0]).split("T")
     _, month, day = date.split("-")
-    return f"SIM-{int(month)}-{int(day)}-{clock.replace(':', '_')}-{6000 + run.recording}"
+    return f"SIM-{int(month)}-{int(day)}-{time.replace(':', '_')}-{6000 + run.recording}"
 
 
 def _ranges(run: Run, entry: Mapping[str, Any], rule: str, place: int) -> partition.Ranges:
     if rule == "official":
-        return partition.official(run, place)
+        return partition.official_ranges(run, place)
     if rule == "strict":
-        return partition.strict(run)
+        return partition.strict_ranges(run)
     return {entry["part"]: np.arange(len(run))}
 
 
@@ -214,54 +221,35 @@ def _write_recording(
     sidecar: bool,
     advance: Callable[[int], None],
 ) -> None:
-    clock = [str(second).replace("T", " ") for second in run.seconds]
-    rows = [f"{second},%.6g,%.6g,%.6g\n" * 2 for second in clock]
-    _text(
-        folder / part / "currents" / f"{name}.csv",
-        "time,A,B,C\n" + "".join(rows) % tuple(run.currents.ravel().tolist()),
+    seconds = run.seconds.astype(np.int64)
+    write_currents(
+        currents_file(folder / part, name), seconds, run.currents.reshape(len(seconds), 2, 3)
     )
-    stamps = (f"{s}\n" * n for s, n in zip(clock, run.frame_counts.tolist(), strict=True))
-    _text(folder / part / "timestamps" / f"{name}.csv", "time\n" + "".join(stamps))
+    write_timestamps(timestamps_file(folder / part, name), seconds[run.frame_seconds])
     if not lazy:
-        path = folder / part / "videos" / f"{name}.mat"
+        path, camera = video_file(folder / part, name), Camera(run)
         path.parent.mkdir(exist_ok=True)
-        _write_mat(path, Camera(run), part == "pixel-level", advance)
+        dense = part == "pixel-level"
+        write_mat(
+            path,
+            len(camera),
+            camera.size,
+            _blocks(camera, dense, advance),
+            labels="masks" if dense else "classes",
+            synthetic=True,
+        )
     if sidecar:
         write_sidecar(folder / SIDECAR, name, Camera(run))
 
 
-def _write_mat(path: Path, camera: Camera, dense: bool, advance: Callable[[int], None]) -> None:
-    """`data` (T, 3, W, H) and `label` (T, W, H), or (T, 1, 1) where only the class is kept.
-
-    Frames are stored plainly, in order; chunks of the label have one fixed shape, so that no layout
-    depends on the label.
-    """
-    count, (height, width) = len(camera), camera.size
-    shape = (width, height) if dense else (1, 1)
-    with h5py.File(path, "w") as file:
-        file.attrs["synthetic"] = 1
-        data = file.create_dataset("data", (count, 3, width, height), np.uint8)
-        label = file.create_dataset(
-            "label",
-            (count, *shape),
-            np.uint8,
-            chunks=(min(25, count), *shape),
-            compression="gzip",
-            compression_opts=1,
-        )
-        for at in range(0, count, BLOCK):
-            index = np.arange(at, min(at + BLOCK, count))
-            data[at : at + BLOCK] = camera.frames(index).swapaxes(2, 3)
-            if dense:
-                label[at : at + BLOCK] = camera.masks(index).swapaxes(1, 2)
-            else:
-                label[at : at + BLOCK] = camera.labels(index)[:, None, None]
-            advance(int(index[-1]) + 1)
-
-
-def _text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+def _blocks(
+    camera: Camera, dense: bool, advance: Callable[[int], None]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Frames (n, 3, H, W), and their masks (n, H, W) or classes (n,)."""
+    for at in range(0, len(camera), _BLOCK):
+        index = np.arange(at, min(at + _BLOCK, len(camera)))
+        yield camera.frames(index), camera.masks(index) if dense else camera.labels(index)
+        advance(int(index[-1]) + 1)
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The shell as geometry: which scene points it covers, how it is painted, where an event glows.
+"""Geometry of the shell: the scene points it covers, its paint, and where an event glows.
 
 Scene coordinates: u in [-1, 1] across and v in [0, 1] down the region of interest "furnace".
 """
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fmbench.simulator import textures
-from fmbench.simulator.process import Event
-from fmbench.simulator.textures import Grid, Image
+from fmbench.simulator.latent_state import Instability
+from fmbench.simulator.textures import Image, PixelGrid
 
-RADIUS = 0.86  # of the shell, in u
+SHELL_RADIUS = 0.86  # of the shell, in u
 
 
 @dataclass(frozen=True)
 class View:
-    """Where a camera's pixels lie in the scene.
+    """Positions of a camera's pixels in the scene.
 
     Attributes:
         grid: the pixels.
         shift, zoom: of the furnace within the region of interest.
     """
 
-    grid: Grid
+    grid: PixelGrid
     shift: tuple[float, float]
     zoom: float
 
@@ -41,16 +41,16 @@ class View:
         return u[None].astype(np.float32), v[:, None].astype(np.float32)
 
 
-def distance(event: Event, view: View) -> Image:
+def distance(event: Instability, view: View) -> Image:
     """(H, W) squared elliptic distance from an event's centre in its own half-widths.
 
     Two smooth noise fields, fixed per event, make the outline irregular; infinite off the shell.
     """
     u, v = view.points()
     y, x = event.offsets[:, :1], event.offsets[:, 1:]
-    warp = [textures.read(textures.OUTLINE, k, view.grid, y[k], x[k])[0] for k in (0, 1)]
-    across, down = event.size * RADIUS * np.cos(event.azimuth), event.size * RADIUS / 2
-    du = (u - RADIUS * np.sin(event.azimuth)) / across + 0.22 * warp[0]
+    warp = [textures.read_field(textures.OUTLINE, k, view.grid, y[k], x[k])[0] for k in (0, 1)]
+    across, down = event.size * SHELL_RADIUS * np.cos(event.azimuth), event.size * SHELL_RADIUS / 2
+    du = (u - SHELL_RADIUS * np.sin(event.azimuth)) / across + 0.22 * warp[0]
     dv = (v - event.height) / (down * event.aspect) + 0.22 * warp[1]
     squared: Image = (du * du + dv * dv).astype(np.float32)
     squared[~on_front(u, v)] = np.inf
@@ -59,13 +59,13 @@ def distance(event: Event, view: View) -> Image:
 
 def on_front(u: Image, v: Image) -> NDArray[np.bool_]:
     """Whether scene points lie on the front of the shell."""
-    shell: NDArray[np.bool_] = (np.abs(u) < RADIUS) & (v > _rim(u)) & (v < 1.02 + _sag(u))
+    shell: NDArray[np.bool_] = (np.abs(u) < SHELL_RADIUS) & (v > _rim(u)) & (v < 1.02 + _sag(u))
     return shell
 
 
 def _sag(u: Image) -> Image:
     """How far the near side of a ring hangs below its ends, in v."""
-    sag: Image = 0.05 * np.sqrt(np.maximum(1 - (u / RADIUS) ** 2, 0))
+    sag: Image = 0.05 * np.sqrt(np.maximum(1 - (u / SHELL_RADIUS) ** 2, 0))
     return sag
 
 
@@ -77,8 +77,8 @@ def paint(u: Image, v: Image) -> tuple[Image, Image, Image, Image]:
     """Grey albedo, share of flame light, flame body and bloom at scene points."""
     rim, sag = _rim(u), _sag(u)
     shell = on_front(u, v)
-    mouth = (np.abs(u) < RADIUS) & (v <= rim) & (v > 0.16 - sag)
-    facing = np.sqrt(np.maximum(1 - (u / RADIUS) ** 2, 0))
+    mouth = (np.abs(u) < SHELL_RADIUS) & (v <= rim) & (v > 0.16 - sag)
+    facing = np.sqrt(np.maximum(1 - (u / SHELL_RADIUS) ** 2, 0))
     height = v - sag
     ribs = sum(np.exp(-(((height - at) / 0.012) ** 2)) for at in (0.42, 0.72))
     edges = sum(np.exp(-(((height - at) / 0.01) ** 2)) for at in (0.445, 0.745))

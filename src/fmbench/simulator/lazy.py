@@ -1,7 +1,7 @@
-"""Recordings without frame files: the renderer stands in for the disk.
+"""Recordings without frame files: frames are rendered on demand.
 
 A lazy root holds manifest.json, the JSON lists and the CSV files. A recording is simulated again
-from its number when it is first touched; it pickles as a path and a name.
+from its number on first use; it pickles as a path and a name.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.errors import nearest
+from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import Run, simulate
-from fmbench.simulator.render import Camera
 from fmbench.simulator.settings import SimConfig
 
 MANIFEST = "manifest.json"
 
 
-class LazyRecording:
-    """The frames and masks of one simulated recording, rendered as they are asked for.
+class RenderedRecording:
+    """Frames and masks of one simulated recording, rendered on demand.
 
     Attributes:
         size: (H, W) pixels.
@@ -59,18 +59,18 @@ class LazyRecording:
         return self.camera.masks(index).view(np.uint8)
 
     def labels(self) -> NDArray[np.bool_]:
-        """(N,) abnormal, of every frame; the same as `masks(...).any((1, 2))`, without drawing."""
+        """(N,) whether each frame is abnormal: `masks(...).any((1, 2))` without rendering."""
         return self.camera.labels(np.arange(len(self)))
 
 
 def is_lazy(part_dir: Path) -> bool:
-    """Whether `part_dir` (`<root>/pixel-level`) has no frame files because they are simulated."""
+    """Whether frames of `part_dir` (`<root>/pixel-level`) are rendered instead of read."""
     return (Path(part_dir).parent / MANIFEST).is_file() and bool(
         _manifest(Path(part_dir).parent)["lazy"]
     )
 
 
-def open_lazy(part_dir: Path, name: str) -> LazyRecording:
+def open_lazy(part_dir: Path, name: str) -> RenderedRecording:
     """The recording `name` of a lazy `<root>/pixel-level`.
 
     Raises:
@@ -83,11 +83,11 @@ def open_lazy(part_dir: Path, name: str) -> LazyRecording:
     entries = manifest["recordings"].get(part_dir.name, {})
     if name not in entries:
         raise ValueError(f"{part_dir} has no recording {name!r}{nearest(name, entries)}")
-    return LazyRecording(part_dir, name, SimConfig.from_dict(manifest["config"]), entries[name])
+    return RenderedRecording(part_dir, name, SimConfig.from_dict(manifest["config"]), entries[name])
 
 
 def simulate_entry(config: SimConfig, entry: dict[str, Any]) -> Run:
-    """The run that a manifest's entry stands for."""
+    """The run of an entry of a manifest."""
     return simulate(
         config, entry["recording"], entry["seconds"], start=entry["start"], frames=entry["exactly"]
     )

@@ -1,4 +1,4 @@
-"""Which frames of a recording train, validate and test: contiguous ranges, with guards between."""
+"""Train, validation and test frames of a recording: contiguous ranges with guards between."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.errors import nearest
-from fmbench.simulator.process import Event, Run
-from fmbench.simulator.render import Camera
+from fmbench.format.lists import SPLITS
+from fmbench.simulator.camera import Camera
+from fmbench.simulator.latent_state import Instability
+from fmbench.simulator.process import Run
 
-SPLITS = ("official", "strict", "by_recording")
-PARTS = ("train", "val", "test")
-GUARD = 240  # s: longest clip and longest current window that the benchmark uses
+RULES = ("official", "strict", "by_recording")
+GUARD = 240  # s: longest clip plus longest current window of the benchmark
 
 # Test frames of all frames in the release's three recordings; the guard is a tenth of the block.
 OFFICIAL = (10_000 / 31_826, 15_000 / 89_937, 25_000 / 148_158)
@@ -20,15 +21,15 @@ STRICT = (0.70, 0.15, 0.15)
 Ranges = dict[str, NDArray[np.int64]]
 
 
-def check(split: str) -> None:
-    """Raises: ValueError: no such split."""
-    if split not in SPLITS:
+def check_rule(rule: str) -> None:
+    """Raises: ValueError: no such rule."""
+    if rule not in RULES:
         raise ValueError(
-            f"no split is called {split!r}{nearest(split, SPLITS)}. Known: {', '.join(SPLITS)}"
+            f"no split is called {rule!r}{nearest(rule, RULES)}. Known: {', '.join(RULES)}"
         )
 
 
-def official(run: Run, place: int) -> Ranges:
+def official_ranges(run: Run, place: int) -> Ranges:
     """One test block at the end, an unlisted guard of a tenth of it, the rest for training."""
     frames = len(run)
     test = round(frames * OFFICIAL[place % len(OFFICIAL)])
@@ -36,7 +37,7 @@ def official(run: Run, place: int) -> Ranges:
     return {"train": np.arange(train), "test": np.arange(frames - test, frames)}
 
 
-def strict(run: Run) -> Ranges:
+def strict_ranges(run: Run) -> Ranges:
     """Train, validation, test: at least `GUARD` s between, no event in two.
 
     Raises:
@@ -67,14 +68,14 @@ def strict(run: Run) -> Ranges:
     t = run.frame_times
     return {
         part: np.flatnonzero((t >= start) & (t < stop))
-        for part, start, stop in zip(PARTS, starts, stops, strict=True)
+        for part, start, stop in zip(SPLITS, starts, stops, strict=True)
     }
 
 
 def balanced_start(run: Run, seconds: int, test: float, share: float = 0.519) -> int:
-    """Where in `run` to cut `seconds` whose abnormal share is nearest to the paper's 0.519.
+    """Start of the stretch of `seconds` whose abnormal share is nearest to the paper's 0.519.
 
-    The last `test` (a fraction) of the cut, where it is the test block, should lie in 0.45-0.55.
+    The share of its last `test` (a fraction), the test block, should be in 0.45-0.55.
     `share` is Table I's 140,062 of 269,921 frames. A second is abnormal if its first frame is.
     """
     frame = np.minimum(np.cumsum(run.frame_counts) - run.frame_counts, len(run) - 1)
@@ -87,6 +88,6 @@ def balanced_start(run: Run, seconds: int, test: float, share: float = 0.519) ->
     return int(run.start + np.argmin(off))
 
 
-def _glow_end(run: Run, event: Event) -> float:
+def _glow_end(run: Run, event: Instability) -> float:
     hot = event.times[event.temperatures > run.config.process.threshold]
     return max(event.end, float(hot[-1]) if len(hot) else 0.0)

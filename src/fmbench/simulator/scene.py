@@ -1,6 +1,6 @@
-"""What stands between the shell and the camera, frame by frame: mist, flame, light, exposure.
+"""Mist, flame, light and exposure between shell and camera, frame by frame.
 
-None of it knows of the anomaly. Feeding and exhausting, which also move the currents, do act here.
+None depends on the anomaly. Feeding and exhausting, which also move the currents, act here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from scipy.signal import lfilter
 
 from fmbench.simulator.process import Run
 from fmbench.simulator.settings import Stream
-from fmbench.simulator.signals import FPS, Array, Window, ou, profile, windows
+from fmbench.simulator.signals import Array, Window, ou, profile, renewal
 from fmbench.simulator.textures import VARIANTS
+from fmbench.types import FRAME_RATE
 
 FLAME_COLOUR = np.array([1.0, 0.62, 0.25])
 MIST_COLOUR = np.array([0.62, 0.66, 0.70])
@@ -26,7 +27,7 @@ MIST_COLOUR = np.array([0.62, 0.66, 0.70])
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the camera sees of one hall on one day; lengths in frame widths.
+    """Constants of one hall on one day; lengths in frame widths.
 
     Attributes:
         albedo: factor of the shell's albedo. flame: the flame at rest. ambient: level of the hall.
@@ -56,14 +57,14 @@ class Drives(NamedTuple):
     """F(t) with flicker."""
     ambient: NDArray[np.float32]
     gain: NDArray[np.float32]
-    """Auto exposure, lagging 1.5 s; it never sees the hot spot."""
+    """Auto exposure, lagging 1.5 s; independent of the hot spot."""
     down: NDArray[np.float32]
     """How far the mist has risen, frame widths."""
     right: NDArray[np.float32]
 
 
 class Tag(IntFlag):
-    """What disturbs a frame; for evaluation only, never an input. Label-free but the last two."""
+    """Disturbances of a frame, for evaluation only. All but the last two ignore the label."""
 
     MIST_HEAVY = 1
     FLAME = 2
@@ -89,8 +90,8 @@ class Drop(NamedTuple):
 
 
 def look(run: Run) -> Look:
-    """Draw the look of a recording."""
-    rng = run.config.stream(run.recording, Stream.LOOK)
+    """Draw the constants of a recording's scene."""
+    rng = run.stream(Stream.LOOK)
     return Look(
         albedo=rng.uniform(0.75, 1.2),
         flame=rng.uniform(0.12, 0.30),
@@ -111,55 +112,57 @@ def drives(run: Run) -> Drives:
     knobs, count = run.config.scene, len(t)
     feed = profile(t, run.feeding, 3, 3)
 
-    rng = run.config.stream(run.recording, Stream.MIST)
+    rng = run.stream(Stream.MIST)
     heavy = profile(t, mist_episodes(run), 3, 5) * (1 + 0.2 * _ou(rng, count, 2))
     mist = knobs.mist * np.exp(0.6 * _ou(rng, count, 40)) + np.maximum(heavy, 0) + 0.5 * feed
 
-    rng = run.config.stream(run.recording, Stream.FLAME)
+    rng = run.stream(Stream.FLAME)
     flicker = 1 + 0.22 * _ou(rng, count, 0.05) + 0.25 * _ou(rng, count, 0.4)
     rate = view.puff * (1 + 0.08 * _ou(rng, count, 3))
-    puff = 1 + 0.12 * np.sin(2 * math.pi * np.cumsum(rate) / FPS + rng.uniform(0, 2 * math.pi))
+    puff = 1 + 0.12 * np.sin(
+        2 * math.pi * np.cumsum(rate) / FRAME_RATE + rng.uniform(0, 2 * math.pi)
+    )
     flame = flame_level(run, t) * np.maximum(flicker, 0.1) * puff
 
-    rng = run.config.stream(run.recording, Stream.AMBIENT)
+    rng = run.stream(Stream.AMBIENT)
     wander = np.exp(0.25 * _ou(rng, count, 400) + 0.08 * _ou(rng, count, 15))
     ambient = 0.55 * view.ambient * wander * np.exp(profile(t, light_steps(run), 0.5, 0.5))
 
-    rng = run.config.stream(run.recording, Stream.WIND)
-    down = np.cumsum(0.2 * (1 + 0.3 * _ou(rng, count, 6))) / FPS
-    right = np.cumsum(view.wind + 0.06 * _ou(rng, count, 6)) / FPS
+    rng = run.stream(Stream.WIND)
+    down = np.cumsum(0.2 * (1 + 0.3 * _ou(rng, count, 6))) / FRAME_RATE
+    right = np.cumsum(view.wind + 0.06 * _ou(rng, count, 6)) / FRAME_RATE
     gain = _exposure(mist, flame, ambient)
     return Drives(*(part.astype(np.float32) for part in (mist, flame, ambient, gain, down, right)))
 
 
 def grid_times(run: Run) -> Array:
     """(25 S + 1,) seconds of process on the drives' grid."""
-    return run.start + np.arange(FPS * run.length + 1) / FPS
+    return run.start + np.arange(FRAME_RATE * run.length + 1) / FRAME_RATE
 
 
 def grid_index(run: Run) -> NDArray[np.int32]:
     """(N,) place of every frame on the drives' grid."""
-    return np.rint((run.frame_times - run.start) * FPS).astype(np.int32)
+    return np.rint((run.frame_times - run.start) * FRAME_RATE).astype(np.int32)
 
 
 def mist_episodes(run: Run) -> tuple[Window, ...]:
     knobs = run.config.scene
-    rng = run.config.stream(run.recording, Stream.MIST_EPISODES)
-    return windows(rng, run.end, _waits(knobs.mist_pause), (8, 45), knobs.mist_amplitude)
+    rng = run.stream(Stream.MIST_EPISODES)
+    return renewal(rng, run.end, _waits(knobs.mist_pause), (8, 45), knobs.mist_amplitude)
 
 
 def light_steps(run: Run) -> tuple[Window, ...]:
     """Lamps, doors, vehicles: the strength is the log of the factor, 0.5 or 1.7."""
-    rng = run.config.stream(run.recording, Stream.AMBIENT_STEPS)
-    steps = windows(rng, run.end, _waits(run.config.scene.ambient_pause), (5, 60), (0, 1))
+    rng = run.stream(Stream.AMBIENT_STEPS)
+    steps = renewal(rng, run.end, _waits(run.config.scene.ambient_pause), (5, 60), (0, 1))
     return tuple(s._replace(strength=math.log(0.5 if s.strength < 0.5 else 1.7)) for s in steps)
 
 
 def flame_level(run: Run, t: Array) -> Array:
-    """F(t) without its flicker: rest, flares, exhausting; feeding damps it."""
+    """F(t) without flicker: rest, flares, exhausting; feeding damps it."""
     knobs = run.config.scene
-    rng = run.config.stream(run.recording, Stream.FLARES)
-    flares = windows(rng, run.end, _waits(knobs.flare_pause), (2, 14), knobs.flare_amplitude)
+    rng = run.stream(Stream.FLARES)
+    flares = renewal(rng, run.end, _waits(knobs.flare_pause), (2, 14), knobs.flare_amplitude)
     level = look(run).flame + profile(t, flares, 0.3, 0.8) + 1.2 * profile(t, run.exhaust, 1, 1)
     damped: Array = level * (1 - 0.6 * profile(t, run.feeding, 3, 3))
     return damped
@@ -167,7 +170,7 @@ def flame_level(run: Run, t: Array) -> Array:
 
 def drops(run: Run) -> tuple[Drop, ...]:
     """Spatter of a recording: showers of one to three hot drops."""
-    rng = run.config.stream(run.recording, Stream.SPATTER)
+    rng = run.stream(Stream.SPATTER)
     found = []
     t = rng.exponential(run.config.scene.spatter_pause)
     while t < run.end:
@@ -189,7 +192,7 @@ def drops(run: Run) -> tuple[Drop, ...]:
 
 
 def tags(run: Run, index: NDArray[np.integer]) -> NDArray[np.uint16]:
-    """(n,) bit masks of `Tag`: what disturbs each frame."""
+    """(n,) bit masks of `Tag`: the disturbances of each frame."""
     t = grid_times(run)
     mist = drives(run).mist
     showers = tuple(Window(drop.start, drop.end) for drop in drops(run))
@@ -216,13 +219,13 @@ def _exposure(mist: Array, flame: Array, ambient: Array) -> Array:
     clear = np.exp(-mist)
     lum = clear * (0.2 * ambient + 0.06 * flame) + (1 - clear) * (0.4 * ambient + 0.2 * flame)
     target = ((0.15 / (lum + 0.08 * flame)) ** 0.6).clip(0.5, 2.2)
-    keep = math.exp(-1 / (1.5 * FPS))
+    keep = math.exp(-1 / (1.5 * FRAME_RATE))
     gain: Array = lfilter([1 - keep], [1, -keep], target, zi=[keep * target[0]])[0]
     return gain
 
 
 def _ou(rng: np.random.Generator, count: int, tau: float) -> Array:
-    return ou(rng, count, tau, FPS)[:, 0]
+    return ou(rng, count, tau, FRAME_RATE)[:, 0]
 
 
 def _waits(mean: float) -> Callable[[np.random.Generator], float]:

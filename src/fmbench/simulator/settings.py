@@ -1,7 +1,7 @@
-"""Every knob of the simulator, and the counter-based random streams that it draws from.
+"""The simulator's knobs and its counter-based random streams.
 
-What is published of the process is in docs/simulator.md; every number below is an assumption,
-set once by the calibration described there and frozen with `SIM_VERSION`.
+docs/simulator.md lists what is published of the process; every number below is an assumption, set
+once by the calibration described there and frozen with `SIM_VERSION`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIM_VERSION = 1
 
 
 class Stream(IntEnum):
-    """One number per purpose, so that a new draw in one stream never shifts another."""
+    """One number per purpose, so that a new draw in one stream never changes another."""
 
     BATCH = 0
     EVENTS = 1
@@ -68,8 +68,8 @@ class ProcessConfig:
         slow: sd of a phase's own wander (150 s).
         fluctuation_pause: mean pause between episodes of normal fluctuation, seconds.
         collapse_rate: collapses of ore onto the arcs per sample of current.
-        spatial_coupling: an event acts most on the electrode nearest to it.
-        rear_events: events happen all around the shell, also where the camera does not look.
+        spatial_coupling: an event acts most on the nearest electrode.
+        rear_events: events occur all around the shell, also out of the camera's view.
     """
 
     gap: tuple[float, float] = (10.0, 70.0)
@@ -92,14 +92,14 @@ class ProcessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """What stands between the shell and the picture. No knob here moves a label.
+    """The scene between shell and camera. No knob here changes a label.
 
     Attributes:
         mist: median optical depth of the ordinary mist.
         mist_pause: mean pause between episodes of heavy mist, seconds.
-        mist_amplitude: optical depth that such an episode adds, uniform.
+        mist_amplitude: optical depth added by such an episode, uniform.
         flare_pause: mean pause between flares of the flame, seconds.
-        flare_amplitude: what a flare adds to the flame, uniform.
+        flare_amplitude: added to the flame by a flare, uniform.
         ambient_pause: mean pause between steps of the hall's light, seconds.
         spatter_pause: mean pause between showers of hot drops, seconds.
         noise: sd of the camera noise, grey levels of 255.
@@ -140,7 +140,7 @@ class SimConfig:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more")
 
     def stream(self, recording: int, purpose: Stream) -> np.random.Generator:
-        """The generator of one purpose in one recording: counter-based, the same everywhere."""
+        """The generator of one purpose in one recording: counter-based, machine-independent."""
         key = np.random.SeedSequence((self.seed, self.sim_version, recording, int(purpose)))
         return np.random.Generator(np.random.Philox(key))
 
@@ -183,7 +183,7 @@ class SimConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SimConfig:
-        """The inverse of `to_dict`, also after a trip through JSON.
+        """The inverse of `to_dict`, also of its JSON.
 
         Raises:
             ValueError: another simulator version, or an unknown knob.
@@ -198,7 +198,7 @@ class SimConfig:
 
 
 def _like(name: str, value: Any, default: object) -> object:
-    """`value` as the kind of thing `default` is."""
+    """`value`, checked and converted to the type of `default`."""
     if isinstance(default, bool):
         if isinstance(value, bool):
             return value

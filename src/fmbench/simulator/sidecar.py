@@ -1,4 +1,4 @@
-"""What no training code may open: tags, latent state, the event table, key-frame boxes."""
+"""Ground truth that no training code may read: tags, latent state, events, key-frame boxes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fmbench.simulator.camera import Camera, Spot
+from fmbench.simulator.latent_state import Instability
 from fmbench.simulator.lazy import is_lazy, open_lazy
-from fmbench.simulator.process import Event
-from fmbench.simulator.render import Camera, Spot
 from fmbench.simulator.scene import Tag, tags
 from fmbench.simulator.settings import Stream
 
 SIDECAR = "sidecar"
-MARKS = ("onset", "apex", "offset")
+_MARKS = ("onset", "apex", "offset")
 
 
 def write_sidecar(folder: Path, name: str, camera: Camera) -> None:
@@ -26,7 +26,7 @@ def write_sidecar(folder: Path, name: str, camera: Camera) -> None:
     run, t = camera.run, camera.run.frame_times
     marks = {id(spot.event): _marks(camera, spot) for spot in camera.spots}
     events = [
-        {**event_row(e), **dict(zip(MARKS, marks.get(id(e), (-1, -1, -1)), strict=True))}
+        {**event_row(e), **dict(zip(_MARKS, marks.get(id(e), (-1, -1, -1)), strict=True))}
         for e in run.events
         if e.times[-1] > run.start and e.start < run.end
     ]
@@ -42,8 +42,8 @@ def write_sidecar(folder: Path, name: str, camera: Camera) -> None:
 
 
 def read_tags(part_dir: Path, name: str) -> NDArray[np.uint16] | None:
-    """(N,) bits of `Tag`, one a frame, of a recording in `<root>/pixel-level`; None where no
-    simulator tells them. For evaluation only.
+    """(N,) bits of `Tag` of the frames of a recording in `<root>/pixel-level`, for evaluation only;
+    None for data without tags.
     """
     if is_lazy(part_dir):
         run = open_lazy(part_dir, name).run
@@ -56,8 +56,8 @@ def read_tags(part_dir: Path, name: str) -> NDArray[np.uint16] | None:
     return found
 
 
-def event_row(event: Event) -> dict[str, Any]:
-    """The numbers of an event; times in seconds of process."""
+def event_row(event: Instability) -> dict[str, Any]:
+    """An event's numbers, for the table; times in seconds of process."""
     row = {key: value for key, value in vars(event).items() if not isinstance(value, np.ndarray)}
     return {**row, "weights": event.weights.tolist(), "peak": float(event.temperatures.max())}
 
@@ -66,9 +66,9 @@ def key_frames(camera: Camera) -> list[dict[str, Any]]:
     """The annotator's view of every visible event: onset, apex, offset, and boxes on key frames.
 
     Boxes [top, left, bottom, right) are tight around that event's own mask, in pixels of the
-    camera; key frames stand 4-8 s apart.
+    camera; key frames are 4-8 s apart.
     """
-    rng = camera.run.config.stream(camera.run.recording, Stream.KEYFRAMES)
+    rng = camera.run.stream(Stream.KEYFRAMES)
     found = []
     for spot in camera.spots:
         onset, apex, offset = _marks(camera, spot)
@@ -85,7 +85,7 @@ def key_frames(camera: Camera) -> list[dict[str, Any]]:
 
 
 def _marks(camera: Camera, spot: Spot) -> tuple[int, int, int]:
-    """First labelled, hottest, last labelled frame; -1 where the recording shows none."""
+    """First labelled, hottest, last labelled frame; -1 where there is none."""
     t = camera.frame_times
     hot = np.flatnonzero(spot.nearest < camera.limit(spot, t))
     if not len(hot):

@@ -1,4 +1,4 @@
-"""What both the currents and the picture are made of: windows in time and coloured noise."""
+"""Windows in time and coloured noise, of which currents and picture are made."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-FPS = 25  # nominal frames a second
-RATE = 2  # samples of current a second
 Array = NDArray[np.float64]
 
 
 class Window(NamedTuple):
-    """Something that happens from `start` to `end` (s, before its edges), with a strength."""
+    """An event from `start` to `end` (s, without its edges), with a strength."""
 
     start: float
     end: float
     strength: float = 1.0
 
 
-def windows(
+def renewal(
     rng: np.random.Generator,
     horizon: float,
     pause: Callable[[np.random.Generator], float],

@@ -1,8 +1,8 @@
 """Smooth random fields in scene units, shared by every camera of a process, and the noise bank.
 
 A field is a fixed set of Fourier coefficients, so it is the same field at every resolution and
-tiles without a seam. Its period is `PERIOD` frame widths. A recording draws which of the variants
-it uses and where it reads them.
+tiles without a seam. Its period is `PERIOD` frame widths. A recording draws its variants and the
+positions at which it reads them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Layer:
+class FieldKind:
     """A kind of field: power spectrum k^slope from `lowest` to `cutoff` cycles a period.
 
     `log_sd` > 0 makes it lognormal with mean 1; 0 leaves it Gaussian with unit variance.
@@ -37,15 +37,15 @@ class Layer:
     lowest: int = 1
 
 
-MIST_NEAR = Layer(0, -3.4, 60, 0.55)
-MIST_FAR = Layer(1, -3.0, 60, 0.6)
-FLAME = Layer(2, -2.6, 60, 0.5)
-OUTLINE = Layer(3, -3.4, 60, lowest=4)  # features as large as a spot bend its outline
-RUST = Layer(4, -2.4, 90)
+MIST_NEAR = FieldKind(0, -3.4, 60, 0.55)
+MIST_FAR = FieldKind(1, -3.0, 60, 0.6)
+FLAME = FieldKind(2, -2.6, 60, 0.5)
+OUTLINE = FieldKind(3, -3.4, 60, lowest=4)  # the largest features are as large as a spot
+RUST = FieldKind(4, -2.4, 90)
 
 
 @dataclass(frozen=True)
-class Grid:
+class PixelGrid:
     """The pixels of a view.
 
     Attributes:
@@ -60,7 +60,7 @@ class Grid:
 
     @property
     def phases(self) -> int:
-        """Sub-pixel positions kept per axis, so that a step is at most 1/256 frame width."""
+        """Sub-pixel positions per axis: a step is at most 1/256 frame width."""
         return max(1, round(256 / min(self.density)))
 
     @property
@@ -69,11 +69,11 @@ class Grid:
         return round(PERIOD * self.density[0]), round(PERIOD * self.density[1])
 
 
-def read(
-    layer: Layer, variant: int, grid: Grid, y: NDArray[np.floating], x: NDArray[np.floating]
+def read_field(
+    kind: FieldKind, variant: int, grid: PixelGrid, y: NDArray[np.floating], x: NDArray[np.floating]
 ) -> Image:
     """(n, H, W): the field seen through the grid's window at `y`, `x` (n,) frame widths."""
-    views = _views(layer, variant, grid)
+    views = _views(kind, variant, grid)
     phases, (rows, columns) = grid.phases, grid.period
     down = np.rint((y + grid.origin[0]) * (phases * grid.density[0])).astype(np.intp) % (
         phases * rows
@@ -88,7 +88,7 @@ def read(
 def noise(
     key: np.uint64, index: NDArray[np.intp], shape: tuple[int, int, int], sd: float
 ) -> NDArray[np.int16]:
-    """(n, *shape) grey levels of camera noise, from places in the bank hashed of key and frame."""
+    """(n, *shape) grey levels of camera noise, read where a hash of key and frame points."""
     count = int(np.prod(shape))
     places = _hash(key, index)
     if count > NOISE_LENGTH // 2:
@@ -99,10 +99,10 @@ def noise(
 
 
 @lru_cache(maxsize=48)
-def _views(layer: Layer, variant: int, grid: Grid) -> Image:
+def _views(kind: FieldKind, variant: int, grid: PixelGrid) -> Image:
     """(phase y, phase x, y, x, H, W) windows over one wrapped copy of the field per phase."""
     phases, (height, width) = grid.phases, grid.size
-    field = _synthesise(layer, variant, (grid.period[0] * phases, grid.period[1] * phases))
+    field = _synthesise(kind, variant, (grid.period[0] * phases, grid.period[1] * phases))
     tiles = np.stack(
         [
             [
@@ -116,15 +116,15 @@ def _views(layer: Layer, variant: int, grid: Grid) -> Image:
     return views
 
 
-def _synthesise(layer: Layer, variant: int, shape: tuple[int, int]) -> Image:
+def _synthesise(kind: FieldKind, variant: int, shape: tuple[int, int]) -> Image:
     """The field on one period of `shape` samples."""
-    k = layer.cutoff
-    key = np.random.SeedSequence((SIM_VERSION, 0x7E87, layer.number, variant))
+    k = kind.cutoff
+    key = np.random.SeedSequence((SIM_VERSION, 0x7E87, kind.number, variant))
     rng = np.random.Generator(np.random.Philox(key))
     down, right = np.arange(-k, k + 1)[:, None], np.arange(k + 1)
     radius = np.hypot(down, right)
-    band = (radius >= layer.lowest) & (radius <= k)
-    amplitude = np.where(band, np.maximum(radius, 1) ** (layer.slope / 2), 0)
+    band = (radius >= kind.lowest) & (radius <= k)
+    amplitude = np.where(band, np.maximum(radius, 1) ** (kind.slope / 2), 0)
     waves = amplitude * (rng.standard_normal(radius.shape) + 1j * rng.standard_normal(radius.shape))
     # Parseval: columns other than the first stand for two waves; of the first only the even part.
     first = (waves[:, 0] + waves[::-1, 0].conj()) / 2
@@ -132,8 +132,8 @@ def _synthesise(layer: Layer, variant: int, shape: tuple[int, int]) -> Image:
     spectrum = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
     spectrum[down[:, 0], : k + 1] = waves * (shape[0] * shape[1] / np.sqrt(variance))
     field = irfft2(spectrum, s=shape)
-    if layer.log_sd:
-        field = np.exp(layer.log_sd * field - layer.log_sd**2 / 2)
+    if kind.log_sd:
+        field = np.exp(kind.log_sd * field - kind.log_sd**2 / 2)
     image: Image = field.astype(np.float32)
     return image
 

@@ -1,4 +1,4 @@
-"""A raw video of a run, for tests of the ingest: 16:9, compressed, with a shaking camera."""
+"""A raw video of a run, to test the ingest: 16:9, compressed, with a shaking camera."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import Run
-from fmbench.simulator.render import Camera
 from fmbench.simulator.settings import Stream
-from fmbench.simulator.signals import FPS, ou
+from fmbench.simulator.signals import ou
+from fmbench.types import FRAME_RATE
 
 
-def write_video(path: Path, run: Run, size: tuple[int, int] = (360, 640), fps: float = FPS) -> None:
-    """Write every frame of `run` as an mp4v file; `FURNACE_BOX` says where the furnace is.
+def write_video(
+    path: Path, run: Run, size: tuple[int, int] = (360, 640), fps: float = FRAME_RATE
+) -> None:
+    """Write every frame of `run` once, as an mp4v file; the furnace is at `FURNACE_BOX`.
 
     Args:
         path: the file, ending in .mp4.
-        run: what happens.
+        run: the recording.
         size: (H, W) of the full view, 16:9.
-        fps: of the container; every frame of the run is written once, whatever its clock says.
+        fps: of the container.
 
     Raises:
         ValueError: the size is not 16:9 or the file cannot be written.
@@ -31,8 +34,8 @@ def write_video(path: Path, run: Run, size: tuple[int, int] = (360, 640), fps: f
         raise ValueError(f"size is {size}; the full view is 16:9, for instance (360, 640)")
     camera = Camera(run, size=size, roi="full")
     # A raw pixel is one of 1440 lines; 1.5 of them, with a time constant of 0.3 s.
-    rng = run.config.stream(run.recording, Stream.SHAKE)
-    shake = 1.5 * height / 1440 * ou(rng, len(run), 0.3, FPS, 2)
+    rng = run.stream(Stream.SHAKE)
+    shake = 1.5 * height / 1440 * ou(rng, len(run), 0.3, FRAME_RATE, 2)
     code = cv2.VideoWriter.fourcc(*"mp4v")
     writer = cv2.VideoWriter(str(path), code, fps, (width, height))
     if not writer.isOpened():
