@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fmbench.data.datamodule import FurnaceData
-from fmbench.data.dataset import TrainOrder
+from fmbench.data.order import TrainOrder
 from fmbench.format import memory_map
 from fmbench.format.columns import parse_seconds
 from fmbench.prepare.check import check_root

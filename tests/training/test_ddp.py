@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmbench.data.dataset import EvenBatches
+from fmbench.data.order import EvenBatches
 from fmbench.training.lit import interleaved
 
 

@@ -17,13 +17,8 @@ from lightning.pytorch import LightningDataModule
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from fmbench.data.dataset import (
-    EvenBatches,
-    TrainOrder,
-    WindowDataset,
-    WindowLoader,
-    already_collated,
-)
+from fmbench.data.dataset import WindowDataset, already_collated
+from fmbench.data.order import EvenBatches, TrainOrder, WindowLoader
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.splits import Lists, check_disjoint, split_lists

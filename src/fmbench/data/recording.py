@@ -1,4 +1,7 @@
-"""One recording: frames and masks of a `.mat` file, or of a simulation rendered on demand."""
+"""One recording, and those that are stored in `.mat` files.
+
+`fmbench.simulator.LazyRecording` is another kind: its frames are rendered on demand.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.format.columns import (
-    Currents,
-    currents_file,
-    read_currents,
-    read_timestamps,
-    timestamps_file,
-)
-from fmbench.format.mat import (
-    frame_size,
-    frames_and_labels,
-    holds_masks,
-    open_mat,
-    read_column,
-    stem,
-    upright,
-)
+from fmbench.format import columns, mat
+from fmbench.format.columns import Currents
 from fmbench.format.memory_map import MappedArray, any_pixel, map_dataset
 from fmbench.types import CURRENT_RATE, FRAME_RATE
 
@@ -95,29 +84,31 @@ class MatRecording:
     transposed = True
 
     def __init__(self, path: Path, part: Path) -> None:
-        self.name = stem(path)
+        self.name = mat.stem(path.name)
         self.source = path
         self.part = part
-        with open_mat(path) as file:
-            data, label = frames_and_labels(path, file)
+        with mat.open_mat(path) as file:
+            data, label = mat.frames_and_labels(path, file)
             self.num_frames = int(data.shape[0])
-            self.size = frame_size(data)
+            self.size = mat.frame_size(data)
             self.has_labels = label is not None
-            self.has_masks = holds_masks(data, label)
+            self.has_masks = mat.holds_masks(data, label)
             self.synthetic = bool(file.attrs.get("synthetic", False))
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
-        return _frame_seconds(self)
+        return columns.read_timestamps(
+            columns.timestamps_file(self.part, self.name), self.num_frames
+        )
 
     @cached_property
     def currents(self) -> Currents:
-        return read_currents(currents_file(self.part, self.name))
+        return columns.read_currents(columns.currents_file(self.part, self.name))
 
     @cached_property
     def _frames(self) -> MappedArray:
-        with open_mat(self.source) as file:
-            return map_dataset(self.source, frames_and_labels(self.source, file)[0])
+        with mat.open_mat(self.source) as file:
+            return map_dataset(self.source, mat.frames_and_labels(self.source, file)[0])
 
     @cached_property
     def _masks(self) -> MappedArray:
@@ -128,8 +119,8 @@ class MatRecording:
         return self._from_label(any_pixel)
 
     def _from_label(self, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
-        with open_mat(self.source) as file:
-            label = frames_and_labels(self.source, file)[1]
+        with mat.open_mat(self.source) as file:
+            label = mat.frames_and_labels(self.source, file)[1]
             if label is None:
                 raise ValueError(f"{self.source} has no 'label'")
             return read(self.source, label)
@@ -165,7 +156,7 @@ class SingleFileRecording(MatRecording):
 
     @cached_property
     def currents(self) -> Currents:
-        values = read_column(self.source, "current")
+        values = mat.read_column(self.source, "current")
         if len(values) != self.num_frames:
             raise ValueError(
                 f"{self.source}: 'current' has {len(values)} columns for {self.num_frames} frames"
@@ -180,7 +171,7 @@ class SingleFileRecording(MatRecording):
     @cached_property
     def split(self) -> NDArray[np.int64]:
         """(N,) 0 = train, 1 = test."""
-        split = read_column(self.source, "train_test_index")[:, 0].astype(np.int64)
+        split = mat.read_column(self.source, "train_test_index")[:, 0].astype(np.int64)
         if len(split) != self.num_frames or not np.isin(split, (0, 1)).all():
             raise ValueError(
                 f"{self.source}: 'train_test_index' must hold 0 (train) or 1 (test) for each of "
@@ -189,95 +180,21 @@ class SingleFileRecording(MatRecording):
         return split
 
 
-class LazyRecording:
-    """A simulated recording without frames on disk: frames are rendered when they are read.
-
-    Args:
-        part: a folder for which `fmbench.simulator.is_lazy` holds.
-        name: the recording's name.
-    """
-
-    transposed = False
-    has_labels = True
-    has_masks = True
-    synthetic = True
-
-    def __init__(self, part: Path, name: str) -> None:
-        self.name = name
-        self.source = part
-        self.part = part
-        self.num_frames = len(self._camera)
-        height, width = self._camera.size
-        self.size = (int(height), int(width))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_camera"}
-
-    @cached_property
-    def seconds(self) -> NDArray[np.int64]:
-        return _frame_seconds(self)
-
-    @cached_property
-    def currents(self) -> Currents:
-        return read_currents(currents_file(self.part, self.name))
-
-    @cached_property
-    def _camera(self) -> Any:
-        from fmbench.simulator import open_lazy
-
-        return open_lazy(self.part, self.name)
-
-    @cached_property
-    def _labels(self) -> NDArray[np.bool_]:
-        return np.asarray(self._camera.labels(), dtype=np.bool_)
-
-    def prepare(self, *, video: bool, masks: bool) -> None:
-        """Nothing to unpack."""
-
-    def read_frames(self, index: Index, out: Bytes) -> None:
-        out[...] = self._camera.frames(index)
-
-    def read_masks(self, index: Index, out: Bytes) -> None:
-        out[...] = self._camera.masks(index)
-
-    def labels(self, index: Index) -> NDArray[np.bool_]:
-        return self._labels[index]
-
-
 def upright_frames(recording: Recording, index: Index) -> Bytes:
-    """(n, 3, H, W) frames at `index` (n,), whatever the axes on disk.
-
-    Raises:
-        ValueError: they cannot be read.
-    """
+    """(n, 3, H, W) frames at `index` (n,), whatever the axes on disk."""
     out = np.empty((len(index), 3, *stored_size(recording)), np.uint8)
     recording.read_frames(index, out)
-    return upright(out) if recording.transposed else out
+    return mat.upright(out) if recording.transposed else out
 
 
 def upright_masks(recording: Recording, index: Index) -> Bytes:
-    """(n, H, W) masks at `index` (n,), zero where normal.
-
-    Raises:
-        ValueError: they cannot be read.
-    """
+    """(n, H, W) masks at `index` (n,), zero where normal, whatever the axes on disk."""
     out = np.empty((len(index), *stored_size(recording)), np.uint8)
     recording.read_masks(index, out)
-    return upright(out) if recording.transposed else out
+    return mat.upright(out) if recording.transposed else out
 
 
 def stored_size(recording: Recording) -> tuple[int, int]:
     """The last two axes of a recording's frames on disk: (W, H) if transposed, else (H, W)."""
     height, width = recording.size
     return (width, height) if recording.transposed else (height, width)
-
-
-def _frame_seconds(recording: MatRecording | LazyRecording) -> NDArray[np.int64]:
-    path = timestamps_file(recording.part, recording.name)
-    seconds = read_timestamps(path)
-    if len(seconds) != recording.num_frames:
-        raise ValueError(
-            f"{path} has {len(seconds)} rows for the {recording.num_frames} frames of "
-            f"{recording.name}; one row per frame is needed"
-        )
-    return seconds

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import LazyRecording, MatRecording, Recording, SingleFileRecording
+from fmbench.data.recording import MatRecording, Recording, SingleFileRecording
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
@@ -101,13 +101,15 @@ def recordings_of(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]
     """Name of each recording of a part, by name, and what opens it."""
     if (folder / "videos").is_dir():
         for path in mat_files(folder / "videos"):
-            yield stem(path), partial(MatRecording, path, folder)
+            yield stem(path.name), partial(MatRecording, path, folder)
     elif is_rendered(folder):
-        for name in sorted(stem(path) for path in (folder / "timestamps").glob("*.csv")):
-            yield name, partial(LazyRecording, folder, name)
+        from fmbench.simulator import open_lazy
+
+        for name in sorted(stem(path.name) for path in (folder / "timestamps").glob("*.csv")):
+            yield name, partial(open_lazy, folder, name)
     else:
         for path in mat_files(folder):
-            yield stem(path), partial(SingleFileRecording, path, folder)
+            yield stem(path.name), partial(SingleFileRecording, path, folder)
 
 
 def part_folder(root: str | Path, part: str = "pixel-level") -> Path:

@@ -25,10 +25,8 @@ def locked(path: Path, retry: Callable[[], bool] = lambda: False) -> Iterator[in
     Raises:
         OSError: `path` cannot be opened.
     """
-    try:
-        handle = os.open(path, os.O_RDWR)  # NFS locks only what is open for writing
-    except IsADirectoryError:
-        handle = os.open(path, os.O_RDONLY)
+    # NFS locks only files that are open for writing; folders cannot be.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         while not _taken(handle):
             if not retry():

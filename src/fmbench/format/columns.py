@@ -65,14 +65,20 @@ def parse_seconds(text: pd.Series[str]) -> NDArray[np.int64]:
     return values[codes]
 
 
-def read_timestamps(path: Path) -> NDArray[np.int64]:
-    """(N,) seconds since 1970, one per video frame.
+def read_timestamps(path: Path, frames: int | None = None) -> NDArray[np.int64]:
+    """(N,) seconds since 1970, one per video frame; N must be `frames` unless that is None.
 
     Raises:
-        ValueError: the file is missing or a time cannot be read; names file and line.
+        ValueError: the file is missing, a time cannot be read (names file and line), or rows and
+            frames differ in number.
     """
-    text = read_columns(path).iloc[:, 0]
-    return _checked_seconds(path, text)
+    seconds = _checked_seconds(path, read_columns(path).iloc[:, 0])
+    if frames is not None and len(seconds) != frames:
+        raise ValueError(
+            f"{path} has {len(seconds)} rows for the {frames} frames of {path.stem}; one row per "
+            "frame is needed"
+        )
+    return seconds
 
 
 def read_currents(path: Path) -> Currents:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fmbench.errors import nearest
 from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
+from fmbench.format.mat import stem
 
 SPLITS = ("train", "val", "test")
 
@@ -41,7 +42,7 @@ def read_list(path: Path, lengths: Mapping[str, int]) -> dict[str, NDArray[np.in
         raise ValueError(f"{path}: expected one object, file name to list of frame positions")
     found = {}
     for key, value in lists.items():
-        name = listed_name(key)
+        name = stem(key)
         if name not in lengths:
             raise ValueError(f"{path}: no recording is called {key!r}{nearest(name, lengths)}")
         frames = frame_list(path, key, value)
@@ -50,11 +51,6 @@ def read_list(path: Path, lengths: Mapping[str, int]) -> dict[str, NDArray[np.in
             raise ValueError(f"{path}: frame {wrong} of {key!r}; it has {lengths[name]} frames")
         found[name] = frames
     return found
-
-
-def listed_name(key: str) -> str:
-    """The recording's name in a key of a list."""
-    return key.split(".", 1)[0]
 
 
 def frame_list(path: Path, key: str, value: Any) -> NDArray[np.int64]:

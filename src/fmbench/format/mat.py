@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 25
-"""Frames in a chunk of written labels, at most."""
+Labels = Literal["masks", "classes"]
+_CHUNK = 25  # frames in a chunk of written labels, at most
 
 
 def video_file(part: Path, name: str) -> Path:
@@ -29,9 +29,9 @@ def mat_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.mat") if not path.name.startswith("."))
 
 
-def stem(path: Path) -> str:
-    """A recording's name: everything before the first dot (official-format 4)."""
-    return path.name.split(".", 1)[0]
+def stem(file: str) -> str:
+    """A file name up to its first dot: the name of its recording (official-format 4)."""
+    return file.split(".", 1)[0]
 
 
 def open_mat(path: Path) -> h5py.File:
@@ -152,20 +152,15 @@ def write_mat(
     size: tuple[int, int],
     blocks: Iterable[tuple[NDArray[np.uint8], NDArray[Any] | None]],
     *,
-    labels: Literal["masks", "classes"] | None,
+    labels: Labels | None,
     synthetic: bool = False,
 ) -> None:
-    """Write a recording's file. Frames are contiguous, so that they can be mapped.
+    """Write T = `count` frames of `size` (H, W), contiguous so that they can be mapped.
 
-    Args:
-        path: the file.
-        count: T, frames in all.
-        size: (H, W) in pixels.
-        blocks: consecutive frames (n, 3, H, W), and their masks (n, H, W), their classes (n,), or
-            None.
-        labels: what the blocks hold beside the frames.
-        synthetic: whether a simulator made the frames.
+    `blocks` gives consecutive frames (n, 3, H, W), with their masks (n, H, W), classes (n,) or None
+    as `labels` tells.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         if synthetic:
             file.attrs["synthetic"] = 1
@@ -175,17 +170,16 @@ def write_mat(
             label = _create_label(file, count, size if labels == "masks" else (1, 1))
         at = 0
         for frames, labelled in blocks:
-            data[at : at + len(frames)] = upright(frames)
+            write_rows(data, at, frames)
             if label is not None and labelled is not None:
-                masks = labelled if labels == "masks" else labelled[:, None, None]
-                write_rows(label, at, masks)
+                write_rows(label, at, labelled.reshape(len(frames), *label.shape[:0:-1]))
             at += len(frames)
         assert at == count, f"{at} of {count} frames were written"
 
 
 @contextmanager
 def new_label(path: Path, count: int, size: tuple[int, int]) -> Iterator[h5py.Dataset]:
-    """Replace the masks of a file by new ones, all zero; fill them with `write_rows`."""
+    """Replace the labels of a file by masks, all zero, to be filled by `write_rows`."""
     with h5py.File(path, "r+") as file:
         if "label" in file:
             del file["label"]  # HDF5 reuses its space
@@ -203,7 +197,7 @@ def _create_label(file: h5py.File, count: int, size: tuple[int, int]) -> h5py.Da
         "label",
         (count, *size[::-1]),
         np.uint8,
-        chunks=(min(CHUNK, count), *size[::-1]),
+        chunks=(min(_CHUNK, count), *size[::-1]),
         compression="gzip",
         compression_opts=1,
     )

@@ -13,13 +13,13 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import LazyRecording, SingleFileRecording
+from fmbench.data.recording import SingleFileRecording
 from fmbench.data.root import Part, is_rendered, part_folder
 from fmbench.data.windows import Ints, WindowSpec
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
-from fmbench.format.lists import SPLITS, frame_list, list_file, listed_name
+from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
 from fmbench.prepare.faults import (
     Fault,
@@ -86,13 +86,13 @@ def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
     """Number of frames of each recording, None where the file cannot be read."""
     lengths: dict[str, int | None] = {}
     for path in mat_files(folder / "videos"):
-        if stem(path) in lengths:
-            found.append(Fault(str(path), None, f"a second recording called {stem(path)!r}"))
-        lengths[stem(path)] = attempt(path, found, check_mat, path, found)
+        if stem(path.name) in lengths:
+            found.append(Fault(str(path), None, f"a second recording called {stem(path.name)!r}"))
+        lengths[stem(path.name)] = attempt(path, found, check_mat, path, found)
     for kind in ("timestamps", "currents"):
         for path in sorted((folder / kind).glob("*.csv")):
-            if stem(path) not in lengths:
-                missing = video_file(folder, stem(path))
+            if stem(path.name) not in lengths:
+                missing = video_file(folder, stem(path.name))
                 found.append(
                     Fault(str(missing), None, f"is missing, but there is {kind}/{path.name}")
                 )
@@ -100,10 +100,12 @@ def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
 
 
 def _check_lazy(folder: Path, found: list[Fault]) -> dict[str, int | None]:
+    from fmbench.simulator import open_lazy
+
     lengths: dict[str, int | None] = {}
     for path in sorted((folder / "timestamps").glob("*.csv")):
-        recording = attempt(path, found, LazyRecording, folder, stem(path))
-        lengths[stem(path)] = recording.num_frames if recording else None
+        recording = attempt(path, found, open_lazy, folder, stem(path.name))
+        lengths[stem(path.name)] = recording.num_frames if recording else None
     return lengths
 
 
@@ -150,7 +152,7 @@ def _check_list(
         return {}
     lists = {}
     for key, value in content.items():
-        name = listed_name(key)
+        name = stem(key)
         frames = attempt(path, found, frame_list, path, key, value)
         if name not in lengths:
             message = f"no recording is called {key!r}{nearest(name, lengths)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fmbench.simulator.camera import FURNACE_BOX, Camera, visibility
 from fmbench.simulator.dataset_writer import PRESETS, Preset, write_dataset
 from fmbench.simulator.latent_state import Instability
-from fmbench.simulator.lazy import RenderedRecording, is_lazy, open_lazy
+from fmbench.simulator.lazy import LazyRecording, is_lazy, open_lazy
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.scene import Tag, tags
 from fmbench.simulator.settings import SIM_VERSION, ProcessConfig, SceneConfig, SimConfig
@@ -22,9 +22,9 @@ __all__ = [
     "SIM_VERSION",
     "Camera",
     "Instability",
+    "LazyRecording",
     "Preset",
     "ProcessConfig",
-    "RenderedRecording",
     "Run",
     "SceneConfig",
     "SimConfig",

@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 
 from fmbench.errors import nearest
 from fmbench.files.staging import staged
-from fmbench.format.columns import (
-    currents_file,
-    timestamps_file,
-    write_currents,
-    write_timestamps,
-)
-from fmbench.format.lists import list_file, write_list
-from fmbench.format.mat import video_file, write_mat
+from fmbench.format import columns, lists, mat
 from fmbench.simulator import partition
 from fmbench.simulator.camera import Camera
 from fmbench.simulator.lazy import MANIFEST, simulate_entry
@@ -128,7 +121,7 @@ def write_dataset(
         total = sum(e["frames"] for part in entries.values() for e in part.values())
         done = 0
         for part, recordings in entries.items():
-            lists: dict[str, partition.Ranges] = {}
+            listed: dict[str, partition.Ranges] = {}
             for place, (name, entry) in enumerate(recordings.items()):
 
                 def advance(frames: int, name: str = name, before: int = done) -> None:
@@ -140,9 +133,9 @@ def write_dataset(
                 done += entry["frames"]
                 advance(entry["frames"])
                 for kind, frames in _ranges(run, entry, rule, place).items():
-                    lists.setdefault(kind, {})[name] = frames[:: plan.every]
-            for kind, listed in lists.items():
-                write_list(list_file(folder / part, kind), listed)
+                    listed.setdefault(kind, {})[name] = frames[:: plan.every]
+            for kind, ranges in listed.items():
+                lists.write_list(lists.list_file(folder / part, kind), ranges)
         manifest = {
             "synthetic": True,
             "note": NOTE,
@@ -222,22 +215,15 @@ def _write_recording(
     advance: Callable[[int], None],
 ) -> None:
     seconds = run.seconds.astype(np.int64)
-    write_currents(
-        currents_file(folder / part, name), seconds, run.currents.reshape(len(seconds), 2, 3)
-    )
-    write_timestamps(timestamps_file(folder / part, name), seconds[run.frame_seconds])
+    samples = run.currents.reshape(len(seconds), -1, 3)
+    columns.write_currents(columns.currents_file(folder / part, name), seconds, samples)
+    times = columns.timestamps_file(folder / part, name)
+    columns.write_timestamps(times, seconds[run.frame_seconds])
     if not lazy:
-        path, camera = video_file(folder / part, name), Camera(run)
-        path.parent.mkdir(exist_ok=True)
-        dense = part == "pixel-level"
-        write_mat(
-            path,
-            len(camera),
-            camera.size,
-            _blocks(camera, dense, advance),
-            labels="masks" if dense else "classes",
-            synthetic=True,
-        )
+        path, camera = mat.video_file(folder / part, name), Camera(run)
+        labels: mat.Labels = "masks" if part == "pixel-level" else "classes"
+        blocks = _blocks(camera, labels == "masks", advance)
+        mat.write_mat(path, len(camera), camera.size, blocks, labels=labels, synthetic=True)
     if sidecar:
         write_sidecar(folder / SIDECAR, name, Camera(run))
 

@@ -7,7 +7,7 @@ from its number on first use; it pickles as a path and a name.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.errors import nearest
+from fmbench.format import columns
 from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.settings import SimConfig
@@ -22,45 +23,57 @@ from fmbench.simulator.settings import SimConfig
 MANIFEST = "manifest.json"
 
 
-class RenderedRecording:
-    """Frames and masks of one simulated recording, rendered on demand.
+class LazyRecording:
+    """A `fmbench.data.recording.Recording` whose frames and masks are rendered on demand."""
 
-    Attributes:
-        size: (H, W) pixels.
-    """
+    transposed = False
+    has_labels = True
+    has_masks = True
+    synthetic = True
 
-    def __init__(self, part_dir: Path, name: str, config: SimConfig, entry: dict[str, Any]):
-        self.part_dir, self.name, self.size = part_dir, name, (64, 64)
+    def __init__(self, part: Path, name: str, config: SimConfig, entry: dict[str, Any]) -> None:
+        self.name = name
+        self.source = self.part = part
+        self.num_frames = int(entry["frames"])
+        self.size = (64, 64)
         self._config, self._entry = config, entry
-        self._camera: Camera | None = None
-
-    def __len__(self) -> int:
-        return int(self._entry["frames"])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return open_lazy, (self.part_dir, self.name)
+        return open_lazy, (self.part, self.name)
+
+    @cached_property
+    def seconds(self) -> NDArray[np.int64]:
+        return columns.read_timestamps(
+            columns.timestamps_file(self.part, self.name), self.num_frames
+        )
+
+    @cached_property
+    def currents(self) -> columns.Currents:
+        return columns.read_currents(columns.currents_file(self.part, self.name))
 
     @property
     def run(self) -> Run:
         return self.camera.run
 
-    @property
+    @cached_property
     def camera(self) -> Camera:
-        if self._camera is None:
-            self._camera = Camera(simulate_entry(self._config, self._entry), size=self.size)
-        return self._camera
+        return Camera(simulate_entry(self._config, self._entry), size=self.size)
 
-    def frames(self, index: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """(n, 3, H, W)."""
-        return self.camera.frames(index)
+    @cached_property
+    def _labels(self) -> NDArray[np.bool_]:
+        return self.camera.labels(np.arange(self.num_frames))  # needs no rendering
 
-    def masks(self, index: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """(n, H, W) of 0 and 1."""
-        return self.camera.masks(index).view(np.uint8)
+    def prepare(self, *, video: bool, masks: bool) -> None:
+        """Nothing to unpack."""
 
-    def labels(self) -> NDArray[np.bool_]:
-        """(N,) whether each frame is abnormal: `masks(...).any((1, 2))` without rendering."""
-        return self.camera.labels(np.arange(len(self)))
+    def read_frames(self, index: NDArray[np.integer], out: NDArray[np.uint8]) -> None:
+        out[...] = self.camera.frames(index)
+
+    def read_masks(self, index: NDArray[np.integer], out: NDArray[np.uint8]) -> None:
+        out[...] = self.camera.masks(index)
+
+    def labels(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
+        return self._labels[index]
 
 
 def is_lazy(part_dir: Path) -> bool:
@@ -70,7 +83,7 @@ def is_lazy(part_dir: Path) -> bool:
     )
 
 
-def open_lazy(part_dir: Path, name: str) -> RenderedRecording:
+def open_lazy(part_dir: Path, name: str) -> LazyRecording:
     """The recording `name` of a lazy `<root>/pixel-level`.
 
     Raises:
@@ -83,7 +96,7 @@ def open_lazy(part_dir: Path, name: str) -> RenderedRecording:
     entries = manifest["recordings"].get(part_dir.name, {})
     if name not in entries:
         raise ValueError(f"{part_dir} has no recording {name!r}{nearest(name, entries)}")
-    return RenderedRecording(part_dir, name, SimConfig.from_dict(manifest["config"]), entries[name])
+    return LazyRecording(part_dir, name, SimConfig.from_dict(manifest["config"]), entries[name])
 
 
 def simulate_entry(config: SimConfig, entry: dict[str, Any]) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +90,7 @@ def simulate(
         )
     horizon = start + seconds
     batch = draw_batch(config.stream(recording, Stream.BATCH))
-
-    def stream(purpose: Stream) -> np.random.Generator:
-        return config.stream(recording, purpose)
-
+    stream = partial(config.stream, recording)
     return Run(
         config=config,
         recording=recording,

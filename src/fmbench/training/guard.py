@@ -32,7 +32,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.nn.utils import get_total_norm
 
-from fmbench.data.dataset import WindowLoader
+from fmbench.data.order import WindowLoader
 from fmbench.training.lit import Detector
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fmbench.data.recording import LazyRecording, Recording
+from fmbench.data.recording import Recording
 from fmbench.data.root import open_root
 from fmbench.files.atomic import in_one_step
 from fmbench.format.columns import currents_file, timestamps_file
@@ -177,7 +177,7 @@ def check_labels(recording: Recording, *, replace: bool, compare: bool) -> None:
         ValueError: its frames are not in a file; it has labels and `replace` is off; or it has no
             masks to compare with.
     """
-    if isinstance(recording, LazyRecording):
+    if not recording.source.is_file():
         raise ValueError(
             f"{recording.name}: its frames are rendered when they are read, there is no file for "
             "labels; simulate without --lazy"

@@ -13,7 +13,8 @@ from fmbench.data.recording import Recording, SingleFileRecording, upright_frame
 from fmbench.data.root import Part, recordings_of
 from fmbench.data.windows import Ints
 from fmbench.files.yaml_json import read_json
-from fmbench.format.lists import SPLITS, frame_list, list_file, listed_name
+from fmbench.format.lists import SPLITS, frame_list, list_file
+from fmbench.format.mat import stem
 from fmbench.prepare.ingest.align import (
     Described,
     describe_currents,
@@ -67,7 +68,7 @@ def lists_of(folder: Path, recordings: list[Recording]) -> dict[str, dict[str, I
             continue
         lists[split] = {}
         for key, value in content.items():
-            name = listed_name(key)
+            name = stem(key)
             try:
                 frames = frame_list(path, key, value)
             except ValueError:

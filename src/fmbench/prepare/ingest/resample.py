@@ -16,14 +16,7 @@ from av import VideoFrame
 from numpy.typing import NDArray
 
 from fmbench.files.atomic import in_one_step, write_text
-from fmbench.format.columns import (
-    currents_file,
-    format_second,
-    timestamps_file,
-    write_currents,
-    write_timestamps,
-)
-from fmbench.format.mat import video_file, write_mat
+from fmbench.format import columns, mat
 from fmbench.prepare.ingest.align import (
     SURE,
     Offset,
@@ -125,14 +118,14 @@ def ingest(
         OSError: it cannot be written.
     """
     folder = root / PART
-    target = video_file(folder, name)
+    target = mat.video_file(folder, name)
     if target.exists():
         raise ValueError(f"{target} is there already; remove it, or give another --name")
     samples = to_half_seconds(log)
-    estimated = offset if isinstance(offset, Offset) else None
-    remarks = [*log.remarks]
+    remarks, confidence = [*log.remarks], None
     if isinstance(offset, Offset):
         remarks.append(describe_offset(offset))
+        confidence = offset.confidence
         offset = offset.seconds if offset.sure else 0.0
     first, last = common_seconds(times + offset, samples, video)
     grid = first + np.arange((last - first) * FRAME_RATE) / FRAME_RATE
@@ -147,9 +140,9 @@ def ingest(
         name=name,
         video=video.path.name,
         currents=currents.name,
-        start=format_second(grid[0]),
+        start=columns.format_second(grid[0]),
         offset=offset,
-        confidence=estimated.confidence if estimated else None,
+        confidence=confidence,
         region=dict(sorted(region.at.items())),
         size=size,
         frames=len(source),
@@ -161,9 +154,11 @@ def ingest(
     )
     with in_one_step(target) as beside:  # last of all, so that a video has its other files
         frames = _blocks(video, source, region, size, progress)
-        write_mat(beside, len(source), size, frames, labels=None)
-        write_timestamps(timestamps_file(folder, name), np.floor(grid + 1e-6).astype(np.int64))
-        write_currents(currents_file(folder, name), kept, values)
+        mat.write_mat(beside, len(source), size, frames, labels=None)
+        columns.write_timestamps(
+            columns.timestamps_file(folder, name), np.floor(grid + 1e-6).astype(np.int64)
+        )
+        columns.write_currents(columns.currents_file(folder, name), kept, values)
         lines = "".join(f"{k},{frame}\n" for k, frame in enumerate(source))
         write_text(folder / "sources" / f"{name}.csv", "frame,source_frame\n" + lines)
         text = json.dumps(asdict(report), indent=1)
