@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from fmbench.nn import DenseHead, ImageNet, Standardize, tube_grid
+from fmbench.nn import ImageNet, Standardize, current_reader, dense_head, tube_grid, video_of
 from fmbench.stages import Learn, Stage, Turn
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -225,6 +225,7 @@ class BiLM(nn.Module):
             raise ValueError('no mask can be drawn from visual_tokens "frame"; set dense to false')
         tube_grid(problem.frames, problem.image_size, (1, patch, patch))  # raises if not divisible
         self.problem = problem
+        self.read_current = current_reader(problem, "bilm", any_from=1)
         self.levels = levels
         self.visual_tokens = visual_tokens
         self.paths = {"vision": pretrained_vision, "language": pretrained_language}
@@ -258,10 +259,7 @@ class BiLM(nn.Module):
         self.project = nn.Linear(vision_dim, dim, bias=False)
         self.frame_bias = nn.Parameter(torch.empty(problem.frames, 1, 1, dim))
         nn.init.trunc_normal_(self.frame_bias, std=0.02)
-        self.dense_head = None
-        if problem.dense:
-            size, classes = (patch, patch), problem.num_classes
-            self.dense_head = DenseHead(dim, steps=problem.frames, patch=size, num_classes=classes)
+        self.dense_head = dense_head(problem, dim, steps=problem.frames, patch=(patch, patch))
 
     def stages(self) -> list[Stage]:
         """Pretraining of what no file gives, then adaptation of what is frozen since."""
@@ -391,20 +389,8 @@ class BiLM(nn.Module):
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Video and current, if they are what the model was built for."""
-        if batch.video is None or batch.current is None:
-            raise ValueError("bilm reads video and current; the batch lacks one")
-        asked = self.problem
-        frames, size, channels = batch.video.shape[2], batch.video.shape[3:], batch.current.shape[2]
-        if (frames, *size) != (asked.frames, *asked.image_size):
-            raise ValueError(
-                f"{frames} frames of {size[0]}x{size[1]} pixels; this bilm reads {asked.frames} of"
-                f" {asked.image_size[0]}x{asked.image_size[1]}"
-            )
-        if channels != asked.current_channels:
-            raise ValueError(
-                f"{channels} channels of current; this bilm reads {asked.current_channels}"
-            )
-        return batch.video, batch.current
+        frames, size = self.problem.frames, self.problem.image_size
+        return video_of(batch, frames=frames, image_size=size), self.read_current(batch)
 
 
 def _brief(error: Exception) -> str:

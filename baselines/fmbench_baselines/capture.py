@@ -22,7 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.nn import DenseHead, Positions, attend
+from fmbench.nn import Positions, attend, dense_head
 from fmbench.nn.attention import Heads
 from fmbench.nn.bert import EPS, BertStack, RegionEmbedding, SeriesEmbedding, both
 from fmbench.nn.pretext import PretextHeads, Task, apart, draw_task
@@ -106,7 +106,7 @@ class CrossLayer(nn.Module):
         )
 
 
-class JointEncoder(nn.Module):
+class CoTransformer(nn.Module):
     """The co-Transformer: both streams end to end, with positions of their own, through a BERT."""
 
     def __init__(
@@ -200,16 +200,13 @@ class Capture(nn.Module):
         self.cross = nn.ModuleList(
             CrossLayer(dim, heads, mlp_ratio, dropout) for _ in range(cross_depth)
         )
-        self.co = JointEncoder(problem, grid, dim, co_depth, heads, mlp_ratio, dropout)
+        self.co = CoTransformer(problem, grid, dim, co_depth, heads, mlp_ratio, dropout)
         self.last_current, self.last_video = pooled(dim), pooled(dim)
 
         self.class_head = nn.Sequential(
             nn.Linear(2 * dim, dim), nn.Dropout(dropout), nn.Linear(dim, problem.num_classes)
         )
-        self.dense_head = None
-        if problem.dense:
-            patch, classes = self.regions.tube[1:], problem.num_classes
-            self.dense_head = DenseHead(dim, steps=grid[0], patch=patch, num_classes=classes)
+        self.dense_head = dense_head(problem, dim, steps=grid[0], patch=self.regions.tube[1:])
         self.pretext = pretext
         if pretext:
             self.pretext_heads = PretextHeads(dim, problem.current_channels, 2 * dim)

@@ -24,7 +24,7 @@ from einops import rearrange, repeat
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from fmbench.nn import DenseHead, ImageNet, Standardize, tube_grid
+from fmbench.nn import ImageNet, Standardize, dense_head, tube_grid
 from fmbench.nn.bert import EPS, BertStack, SeriesEmbedding, both, learnable
 from fmbench.nn.positions import resize_grid
 from fmbench.stages import Learn, Stage, Turn
@@ -197,10 +197,7 @@ class ClipBERT(nn.Module):
             nn.ReLU(),
             nn.Linear(2 * dim, problem.num_classes),
         )
-        self.dense_head = None
-        if problem.dense:
-            patch, classes = (STRIDE, STRIDE), problem.num_classes
-            self.dense_head = DenseHead(dim, steps=1, patch=patch, num_classes=classes)
+        self.dense_head = dense_head(problem, dim, steps=1, patch=(STRIDE, STRIDE))
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""

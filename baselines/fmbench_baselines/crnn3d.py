@@ -21,7 +21,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from fmbench.nn import DenseHead, Standardize, class_head, tube_grid, video_of
+from fmbench.nn import Standardize, class_head, dense_head, tube_grid, video_of
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 
@@ -122,14 +122,8 @@ class ConvLstmNet(nn.Module):
             )
             self.cells.append(ConvLstm(dim, dim, kernel, size))
         self.head = class_head(widths[-1], problem.num_classes)
-        self.dense_head = None
-        if problem.dense:
-            self.dense_head = DenseHead(
-                widths[-1],
-                steps=1,
-                patch=(self.stride, self.stride),
-                num_classes=problem.num_classes,
-            )
+        patch = (self.stride, self.stride)
+        self.dense_head = dense_head(problem, widths[-1], steps=1, patch=patch)
 
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> the deepest level's last hidden state, (B, D, H/8, W/8)."""

@@ -24,9 +24,16 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.nn import Standardize, TimeBlocks, current_features, num_current_features
+from fmbench.nn import (
+    Standardize,
+    TimeBlocks,
+    current_features,
+    current_reader,
+    num_current_features,
+    video_of,
+)
 from fmbench.stages import Learn, Solve, Stage, Turn, trainable
-from fmbench.types import Batch, Modality, Prediction, Problem
+from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -179,10 +186,11 @@ class DcnnSvm(nn.Module):
         if svm_windows < 4:
             raise ValueError(f"svm_windows is {svm_windows}; it must be at least 4")
         self.problem = problem
+        self.read_current = current_reader(problem, "dcnn_svm", any_from=2)
         self.costs = costs
         self.lr_scale = lr_scale
         self.blocks = TimeBlocks(
-            share=held_out, seconds=block_seconds, history=problem.current_samples / 2
+            share=held_out, seconds=block_seconds, history=problem.current_samples / CURRENT_RATE
         )
         self.standardize_video = Standardize.video()
         self.standardize_current = Standardize.current(problem.current_channels)
@@ -279,17 +287,6 @@ class DcnnSvm(nn.Module):
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The standardised last frame (B, 3, H, W) and the features of the current (B, 9·C + 1)."""
-        if batch.video is None or batch.current is None:
-            raise ValueError("dcnn_svm reads video and current, and the batch lacks one of them")
-        if tuple(batch.video.shape[3:]) != self.problem.image_size:
-            raise ValueError(
-                f"frames of {tuple(batch.video.shape[3:])}; this dcnn_svm reads "
-                f"{self.problem.image_size}"
-            )
-        if batch.current.shape[2] != self.problem.current_channels:
-            raise ValueError(
-                f"{batch.current.shape[2]} channels of current; this dcnn_svm reads "
-                f"{self.problem.current_channels}"
-            )
-        frame = self.standardize_video(batch.video[:, :, -1])
-        return frame, current_features(self.standardize_current(batch.current))
+        video = video_of(batch, image_size=self.problem.image_size)
+        features = current_features(self.standardize_current(self.read_current(batch)))
+        return self.standardize_video(video[:, :, -1]), features

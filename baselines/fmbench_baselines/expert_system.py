@@ -19,12 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fmbench.nn import given_current
+from fmbench.nn import current_reader
 from fmbench.stages import Solve
-from fmbench.types import Batch, Modality, Prediction, Problem
-
-RATE = 2
-"""Samples of current a second."""
+from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
 
 
 @dataclass(frozen=True)
@@ -172,12 +169,14 @@ class ExpertSystem(nn.Module):
         for name, value in (("voltage", voltage), ("sharpness", sharpness)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
-        self.samples, self.channels = problem.current_samples, problem.current_channels
-        self.window, self.lag = round(window * RATE), round(lag * RATE)
-        if not 1 <= self.lag < self.window <= self.samples:
+        self.read = current_reader(problem, "expert_system")
+        samples = problem.current_samples
+        self.window, self.lag = round(window * CURRENT_RATE), round(lag * CURRENT_RATE)
+        if not 1 <= self.lag < self.window <= samples:
             raise ValueError(
-                f"lag {lag} s, window {window} s, record {self.samples / RATE} s: the lag must be"
-                f" at least {1 / RATE} s, the window longer, the record as long or longer"
+                f"lag {lag} s, window {window} s, record {samples / CURRENT_RATE} s: the lag must"
+                f" be at least {1 / CURRENT_RATE} s, the window longer than the lag, the record at"
+                f" least as long as the window"
             )
         self.voltage, self.reactance, self.lead = voltage, reactance, lead
         self.onset_error, self.onset_rate = onset_error, onset_rate
@@ -209,7 +208,7 @@ class ExpertSystem(nn.Module):
         recent = current[:, -self.window :]
         level = recent.mean(1)
         means = current.unfold(1, self.window, 1).mean(-1)  # (B, L - window + 1, C), each trailing
-        rates = (current[:, self.lag :] - current[:, : -self.lag]).abs() * (RATE / self.lag)
+        rates = (current[:, self.lag :] - current[:, : -self.lag]).abs() * (CURRENT_RATE / self.lag)
         errors = (setpoint[:, None] - means) / setpoint[:, None]
         rates_now = rates[:, -errors.shape[1] :]
         disturbed = (errors.abs() > self.onset_error) | (rates_now > self.onset_rate)
@@ -222,7 +221,7 @@ class ExpertSystem(nn.Module):
             "often": rates.quantile(0.9, dim=1),
             "fluctuation": recent.std(1, correction=0) / setpoint,
             "swing": current.std(1, correction=0) / setpoint,
-            "duration": trailing(disturbed) / RATE,
+            "duration": trailing(disturbed) / CURRENT_RATE,
             "resistance": resistance,
             "resistance_change": resistance - self.resistance(current.mean(1)),
         }
@@ -240,10 +239,7 @@ class ExpertSystem(nn.Module):
 
     def clauses(self, batch: Batch) -> Tensor:
         """The feature of every antecedent: (B, A)."""
-        current = given_current(
-            batch, model="expert_system", channels=self.channels, samples=self.samples
-        )
-        features = self.features(current)
+        features = self.features(self.read(batch))
         return torch.stack([features[antecedent.feature] for _, antecedent in CLAUSES], dim=1)
 
     def margins(self, values: Tensor) -> Tensor:

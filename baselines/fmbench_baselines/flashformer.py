@@ -13,7 +13,6 @@ of any other softmax attention only by rounding, which is to bfloat16 on a GPU.
 from __future__ import annotations
 
 import logging
-import math
 from functools import cache
 
 import torch
@@ -24,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fmbench.nn import (
     Standardize,
     conv_embedding,
-    given_current,
+    current_reader,
     post_norm_encoder,
     series_head,
     sinusoids,
@@ -39,27 +38,6 @@ KERNELS = {
 }
 """What is tried, in this order; elsewhere PyTorch has nothing but MATH, whatever is asked of it."""
 REFUSALS = ("No available kernel", "No viable backend")
-
-
-def tiled_attention(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
-    """Algorithm 1, as a reference: (B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d).
-
-    Softmax attention that never sees more than `tile` keys at once. What was summed up is rescaled
-    whenever a larger logit appears, so that no exponential overflows.
-    """
-    query = query / math.sqrt(query.shape[-1])
-    largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
-    total = torch.zeros_like(largest)
-    out = torch.zeros_like(query)
-    tiles = zip(torch.split(key, tile, 2), torch.split(value, tile, 2), strict=True)
-    for keys, values in tiles:
-        logits = query @ keys.transpose(2, 3)
-        new = torch.maximum(largest, logits.amax(-1, keepdim=True))
-        weights, rescale = (logits - new).exp(), (largest - new).exp()
-        total = total * rescale + weights.sum(-1, keepdim=True)
-        out = out * rescale + weights @ values
-        largest = new
-    return out / total
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -136,27 +114,20 @@ class Flashformer(nn.Module):
         mean_pool: bool = False,
     ) -> None:
         super().__init__()
-        self.samples, self.channels = problem.current_samples, problem.current_channels
-        self.mean_pool = mean_pool
-        self.standardize = Standardize.current(self.channels)
-        self.embed = conv_embedding(self.channels, dim, padding)
+        channels = problem.current_channels
+        self.read = current_reader(problem, "flashformer", any_from=1 if mean_pool else None)
+        self.standardize = Standardize.current(channels)
+        self.embed = conv_embedding(channels, dim, padding)
         self.dropout = nn.Dropout(dropout)
         self.encoder = post_norm_encoder(
             dim, depth, heads, flash_attention, mlp_ratio=mlp_ratio, dropout=dropout
         )
         self.head = series_head(
-            self.samples, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
+            problem.current_samples, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
         )
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        current = given_current(
-            batch,
-            model="flashformer",
-            channels=self.channels,
-            samples=self.samples,
-            any_from=1 if self.mean_pool else None,
-        )
-        tokens = self.embed(self.standardize(current))
+        tokens = self.embed(self.standardize(self.read(batch)))
         tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
         return Prediction(self.head(self.encoder(tokens)))

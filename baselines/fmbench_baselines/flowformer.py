@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fmbench.nn import Standardize, given_current, post_norm_encoder, series_head, sinusoids
+from fmbench.nn import Standardize, current_reader, post_norm_encoder, series_head, sinusoids
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 
@@ -110,10 +110,10 @@ class Flowformer(nn.Module):
         mean_pool: bool = False,
     ) -> None:
         super().__init__()
-        self.samples, self.channels = problem.current_samples, problem.current_channels
-        self.mean_pool = mean_pool
-        self.standardize = Standardize.current(self.channels)
-        self.embed = nn.Linear(self.channels, dim)
+        channels = problem.current_channels
+        self.read = current_reader(problem, "flowformer", any_from=1 if mean_pool else None)
+        self.standardize = Standardize.current(channels)
+        self.embed = nn.Linear(channels, dim)
         self.scale = math.sqrt(dim)
         self.dropout = nn.Dropout(dropout)
         rule = partial(flow_attention, clamp=clamp)
@@ -121,18 +121,11 @@ class Flowformer(nn.Module):
             dim, depth, heads, rule, mlp_ratio=mlp_ratio, dropout=dropout
         )
         self.head = series_head(
-            self.samples, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
+            problem.current_samples, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
         )
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        current = given_current(
-            batch,
-            model="flowformer",
-            channels=self.channels,
-            samples=self.samples,
-            any_from=1 if self.mean_pool else None,
-        )
-        tokens = self.embed(self.standardize(current)) * self.scale
+        tokens = self.embed(self.standardize(self.read(batch))) * self.scale
         tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
         return Prediction(self.head(self.encoder(tokens)))

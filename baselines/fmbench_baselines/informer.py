@@ -22,7 +22,7 @@ from fmbench.nn import (
     PostNormLayer,
     Standardize,
     conv_embedding,
-    given_current,
+    current_reader,
     series_head,
     sinusoids,
 )
@@ -152,17 +152,17 @@ class Informer(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         halvings = depth - 1 if distil else 0
-        self.least_samples = 2**halvings + 1  # leaves the last layer two tokens: ln 1 = 0 queries
-        self.samples, self.channels = problem.current_samples, problem.current_channels
-        self.mean_pool = mean_pool
-        if self.samples < self.least_samples:
+        least = 2**halvings + 1  # leaves the last layer two tokens: ln 1 = 0 queries
+        samples, channels = problem.current_samples, problem.current_channels
+        if samples < least:
             raise ValueError(
-                f"{self.samples} samples of current are too few for informer with {depth} layers;"
-                f" give it at least {self.least_samples}, or fewer layers"
+                f"{samples} samples of current are too few for informer with {depth} layers;"
+                f" give it at least {least}, or fewer layers"
             )
 
-        self.standardize = Standardize.current(self.channels)
-        self.embed = conv_embedding(self.channels, dim, padding)
+        self.read = current_reader(problem, "informer", any_from=least if mean_pool else None)
+        self.standardize = Standardize.current(channels)
+        self.embed = conv_embedding(channels, dim, padding)
         self.dropout = nn.Dropout(dropout)
         stages: list[nn.Module] = []
         for layer in range(depth):
@@ -171,20 +171,13 @@ class Informer(nn.Module):
             attention = MultiHead(dim, heads, ProbSparse(factor))
             stages.append(PostNormLayer(attention, dim, mlp_ratio, dropout))
         self.encoder = nn.Sequential(*stages, nn.LayerNorm(dim))
-        tokens = math.ceil(self.samples / 2**halvings)
+        tokens = math.ceil(samples / 2**halvings)
         self.head = series_head(
             tokens, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
         )
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        current = given_current(
-            batch,
-            model="informer",
-            channels=self.channels,
-            samples=self.samples,
-            any_from=self.least_samples if self.mean_pool else None,
-        )
-        tokens = self.embed(self.standardize(current))
+        tokens = self.embed(self.standardize(self.read(batch)))
         tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
         return Prediction(self.head(self.encoder(tokens)))

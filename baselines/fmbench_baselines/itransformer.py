@@ -12,7 +12,7 @@ from __future__ import annotations
 from einops.layers.torch import Rearrange
 from torch import nn
 
-from fmbench.nn import Standardize, given_current, post_norm_encoder, series_head
+from fmbench.nn import Standardize, current_reader, post_norm_encoder, series_head
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 
@@ -50,20 +50,18 @@ class ITransformer(nn.Module):
         mean_pool: bool = False,
     ) -> None:
         super().__init__()
-        self.samples, self.channels = problem.current_samples, problem.current_channels
-        self.standardize = Standardize.current(self.channels)
+        samples, channels = problem.current_samples, problem.current_channels
+        self.read = current_reader(problem, "itransformer")
+        self.standardize = Standardize.current(channels)
         self.embed = nn.Sequential(
-            Rearrange("b l c -> b c l"), nn.Linear(self.samples, dim), nn.Dropout(dropout)
+            Rearrange("b l c -> b c l"), nn.Linear(samples, dim), nn.Dropout(dropout)
         )
         self.encoder = post_norm_encoder(dim, depth, heads, mlp_ratio=mlp_ratio, dropout=dropout)
         self.head = series_head(
-            self.channels, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
+            channels, dim, problem.num_classes, mean_pool=mean_pool, dropout=dropout
         )
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        current = given_current(
-            batch, model="itransformer", channels=self.channels, samples=self.samples
-        )
-        tokens = self.embed(self.standardize(current))  # (B, C, D)
+        tokens = self.embed(self.standardize(self.read(batch)))  # (B, C, D)
         return Prediction(self.head(self.encoder(tokens)))

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from fmbench.nn import Standardize, TimeBlocks, current_features, num_current_features
+from fmbench.nn import (
+    Standardize,
+    TimeBlocks,
+    current_features,
+    current_reader,
+    num_current_features,
+    video_of,
+)
 from fmbench.stages import Learn, Stage, Turn, trainable
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -174,6 +181,7 @@ class Ssfggan(nn.Module):
         if fine_codes < 2:
             raise ValueError(f"fine_codes is {fine_codes}; one mode in a class needs no code")
         self.problem = problem
+        self.read_current = current_reader(problem, "ssfggan", any_from=2)
         self.noise, self.fine_codes = noise, fine_codes
         self.class_weight, self.fine_weight = class_weight, fine_weight
         self.lr_scale = lr_scale
@@ -262,17 +270,6 @@ class Ssfggan(nn.Module):
 
     def real(self, batch: Batch) -> Pair:
         """The batch's last frames and currents, as the discriminator reads them."""
-        if batch.video is None or batch.current is None:
-            raise ValueError("ssfggan reads video and current, and the batch lacks one of them")
-        if tuple(batch.video.shape[3:]) != self.problem.image_size:
-            raise ValueError(
-                f"frames of {tuple(batch.video.shape[3:])}; this ssfggan reads "
-                f"{self.problem.image_size}"
-            )
-        if batch.current.shape[2] != self.problem.current_channels:
-            raise ValueError(
-                f"{batch.current.shape[2]} channels of current; this ssfggan reads "
-                f"{self.problem.current_channels}"
-            )
-        frame = self.standardize_video(batch.video[:, :, -1])
-        return Pair(frame, current_features(self.standardize_current(batch.current)))
+        video = video_of(batch, image_size=self.problem.image_size)
+        features = current_features(self.standardize_current(self.read_current(batch)))
+        return Pair(self.standardize_video(video[:, :, -1]), features)

@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.nn import Block, DenseHead, Standardize, class_head, video_of
+from fmbench.nn import Block, Standardize, class_head, dense_head, video_of
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 Triple = tuple[int, int, int]
@@ -101,7 +101,7 @@ def tubes_for(frames: int) -> list[Tubes]:
     return tubes
 
 
-def sinusoids(places: Tensor, dim: int) -> Tensor:
+def centre_sinusoids(places: Tensor, dim: int) -> Tensor:
     """Fixed positions: (N, 3) -> (N, D), a third of D an axis, half sines, half cosines.
 
     Wavelengths run from 2π towards 10⁴·2π frames or pixels.
@@ -224,21 +224,15 @@ class TubeVit(nn.Module):
         self.cls = nn.Parameter(torch.empty(1, 1, dim))
         nn.init.trunc_normal_(self.cls, std=0.02)
         places = torch.cat([kind.centres(extent) for kind in kinds])
-        codes = torch.cat([torch.zeros(1, dim), sinusoids(places, dim)])
+        codes = torch.cat([torch.zeros(1, dim), centre_sinusoids(places, dim)])
         self.register_buffer("positions", codes, persistent=False)
         self.blocks = nn.Sequential(*(Block(dim, heads, mlp_ratio, dropout) for _ in range(depth)))
         self.weigh = nn.Linear(dim, 1, bias=False) if pool == "attention" else None
         self.head = class_head(dim, problem.num_classes)
-        self.dense_head = None
-        if problem.dense:
-            self.tiling = first_tiling(kinds, extent)
-            tiles = kinds[self.tiling]
-            self.dense_head = DenseHead(
-                dim,
-                steps=tiles.grid(extent)[0],
-                patch=tiles.kernel[1:],
-                num_classes=problem.num_classes,
-            )
+        self.tiling = first_tiling(kinds, extent) if problem.dense else 0
+        tiles = kinds[self.tiling]
+        steps, patch = tiles.grid(extent)[0], tiles.kernel[1:]
+        self.dense_head = dense_head(problem, dim, steps=steps, patch=patch)
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""

@@ -20,7 +20,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from fmbench.nn import DenseHead, class_head
+from fmbench.nn import class_head, dense_head
 from fmbench.nn.bert import BertStack, RegionEmbedding, SeriesEmbedding, both
 from fmbench.nn.pretext import PretextHeads, Task, draw_task
 from fmbench.nn.tokens import Tube
@@ -77,14 +77,8 @@ class UnicoderVL(nn.Module):
         self.regions = RegionEmbedding(problem, dim, tube, dropout, class_token=False)
         self.encoder = BertStack(dim, depth, heads, mlp_ratio, dropout)
         self.class_head = class_head(dim, problem.num_classes)
-        self.dense_head = None
-        if problem.dense:
-            self.dense_head = DenseHead(
-                dim,
-                steps=self.regions.grid[0],
-                patch=self.regions.tube[1:],
-                num_classes=problem.num_classes,
-            )
+        steps, patch = self.regions.grid[0], self.regions.tube[1:]
+        self.dense_head = dense_head(problem, dim, steps=steps, patch=patch)
         self.pretext = pretext
         if pretext:
             self.pretext_heads = PretextHeads(dim, problem.current_channels, dim)

@@ -18,10 +18,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fmbench.nn import (
-    DenseHead,
     Encoder,
     Standardize,
     class_head,
+    dense_head,
     tube_grid,
     tube_patches,
     video_of,
@@ -76,11 +76,7 @@ class Vit(nn.Module):
         self.embed = nn.Linear(patch * patch * 3, dim)
         self.encoder = Encoder(grid, dim, depth, heads, mlp_ratio, dropout)
         self.head = class_head(dim, problem.num_classes)
-        self.dense_head = None
-        if problem.dense:
-            self.dense_head = DenseHead(
-                dim, steps=steps, patch=(patch, patch), num_classes=problem.num_classes
-            )
+        self.dense_head = dense_head(problem, dim, steps=steps, patch=(patch, patch))
 
     def tokens(self, video: Tensor) -> Tensor:
         """Eq. (1) without positions: (B, 3, T, H, W) -> (B, n_t, n_h, n_w, D).

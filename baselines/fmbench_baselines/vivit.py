@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from fmbench.nn import (
     Attention,
-    DenseHead,
     Encoder,
     Positions,
     Standardize,
     class_head,
+    dense_head,
     mlp,
     tube_grid,
     video_of,
@@ -217,11 +217,7 @@ class Vivit(nn.Module):
                 f"design is {design!r}; allowed are joint, factorised_encoder, factorised_attention"
             )
         self.head = class_head(dim, problem.num_classes)
-        self.dense_head = None
-        if problem.dense:
-            self.dense_head = DenseHead(
-                dim, steps=grid[0], patch=tube[1:], num_classes=problem.num_classes
-            )
+        self.dense_head = dense_head(problem, dim, steps=grid[0], patch=tube[1:])
 
     def tokens(self, video: Tensor) -> Tensor:
         """Tubelets without positions: (B, 3, T, H, W) -> (B, n_t, n_h, n_w, D).

@@ -506,9 +506,11 @@ def test_other_sizes_work_and_a_batch_that_does_not_fit_is_refused() -> None:
     assert model(batch(1, sizes)).mask_logits.shape == (1, 2, 8, 16)
     longer = problem(frames=1, image_size=(8, 16), current_samples=30, current_channels=2)
     assert model.eval()(batch(1, longer)).logits.shape == (1, 2)  # positions are relative
-    with pytest.raises(ValueError, match="3 frames of 16x24 pixels; this bilm reads 1 of 8x16"):
+    with pytest.raises(ValueError, match="3 frames; this model was built for 1"):
         model(batch(1))
+    with pytest.raises(ValueError, match="images of 16x24; this model was built for 8x16"):
+        model(batch(1, problem(frames=1)))
     with pytest.raises(ValueError, match="3 channels of current; this bilm reads 2"):
         model(batch(1, problem(frames=1, image_size=(8, 16))))
-    with pytest.raises(ValueError, match="the batch lacks one"):
+    with pytest.raises(ValueError, match="bilm reads current, and the batch has none"):
         model(batch(1, sizes)._replace(current=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -13,26 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cost import LargestTensor
-from fmbench.nn import sinusoids
-from fmbench.types import Batch, Modality, Problem
-from fmbench_baselines.flashformer import (
-    Flashformer,
-    flash_attention,
-    report,
-    tiled_attention,
-)
+from current_windows import batch, naive_attention, problem
+from fmbench_baselines.flashformer import Flashformer, flash_attention, report
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def problem(**changes: Any) -> Problem:
-    return Problem(modality=Modality.CURRENT, **changes)
-
-
-def batch(size: int, samples: int = 240, channels: int = 3) -> Batch:
-    draw = torch.Generator().manual_seed(1)
-    current = torch.randn(size, samples, channels, generator=draw)
-    return Batch(None, current, torch.arange(size) % 2)
 
 
 def heads(length: int = 240, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -41,9 +26,25 @@ def heads(length: int = 240, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(3, 2, 3, length, 32, generator=draw, dtype=torch.float64).to(dtype)
 
 
-def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Full attention with its map in memory."""
-    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
+def tiled_attention(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
+    """Algorithm 1 of the paper: (B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d).
+
+    Softmax attention that never holds more than `tile` keys at once. The sums so far are rescaled
+    whenever a larger logit appears, so that no exponential overflows.
+    """
+    query = query / math.sqrt(query.shape[-1])
+    largest = query.new_full((*query.shape[:-1], 1), -torch.inf)
+    total = torch.zeros_like(largest)
+    out = torch.zeros_like(query)
+    tiles = zip(torch.split(key, tile, 2), torch.split(value, tile, 2), strict=True)
+    for keys, values in tiles:
+        logits = query @ keys.transpose(2, 3)
+        new = torch.maximum(largest, logits.amax(-1, keepdim=True))
+        weights, rescale = (logits - new).exp(), (largest - new).exp()
+        total = total * rescale + weights.sum(-1, keepdim=True)
+        out = out * rescale + weights @ values
+        largest = new
+    return out / total
 
 
 class Calls(TorchDispatchMode):
@@ -163,63 +164,3 @@ def test_on_a_gpu_the_flash_kernel_runs_in_bfloat16() -> None:
     assert "_scaled_dot_product_flash_attention.default" in calls.names
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, naive_attention(*qkv), atol=2e-2, rtol=2e-2)
-
-
-def test_default_has_382658_parameters_and_keeps_every_sample() -> None:
-    model = Flashformer(problem()).eval()
-    assert sum(p.numel() for p in model.parameters()) == 382_658
-    lengths: list[int] = []
-    for layer in model.encoder:
-        layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
-    assert model(batch(2)).logits.shape == (2, 2)
-    assert lengths == [240] * 4
-
-
-def test_the_encoder_sees_the_positions_once() -> None:
-    model = Flashformer(problem()).eval()
-    seen: list[Tensor] = []
-    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model(batch(2))
-    expected = model.embed(batch(2).current) + sinusoids(240, 96)
-    torch.testing.assert_close(seen[0], expected)
-
-
-def test_every_parameter_learns_but_the_keys_biases_which_softmax_takes_away() -> None:
-    model = Flashformer(problem())
-    F.cross_entropy(model(batch(4)).logits, batch(4).label).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        grad = parameter.grad.abs()
-        if name.endswith("to_qkv.bias"):
-            assert float(grad[96:192].max()) < 1e-6
-            grad = torch.cat([grad[:96], grad[192:]])
-        assert float(grad.max()) > 1e-7, name
-
-
-def test_amperes_are_standardised_by_the_training_part_and_their_level_is_kept() -> None:
-    torch.manual_seed(0)
-    model = Flashformer(problem()).eval()
-    current = batch(2).current
-    assert current is not None
-    expected = model(batch(2)).logits
-    mean, std = torch.tensor([9e3, 1e4, 1.1e4]), torch.tensor([400.0, 500.0, 600.0])
-    model.standardize.set_statistics(mean, std)
-    amperes = batch(2)._replace(current=current * std + mean)
-    torch.testing.assert_close(model(amperes).logits, expected, atol=1e-3, rtol=1e-3)
-    doubled = amperes._replace(current=2 * (current * std + mean))
-    assert not torch.allclose(model(doubled).logits, expected, atol=1e-2)
-
-
-@pytest.mark.parametrize("samples", [1, 33, 241])
-@pytest.mark.parametrize("mean_pool", [False, True])
-def test_other_sizes_work_in_training_and_evaluation(samples: int, mean_pool: bool) -> None:
-    sizes = problem(current_samples=samples, current_channels=2, num_classes=5)
-    model = Flashformer(sizes, dim=20, heads=1, mean_pool=mean_pool)
-    for mode in (True, False):
-        assert model.train(mode)(batch(1, samples, 2)).logits.shape == (1, 5)
-
-
-def test_only_with_mean_pool_does_a_model_read_other_lengths() -> None:
-    assert Flashformer(problem(), mean_pool=True)(batch(2, 300)).logits.shape == (2, 2)
-    with pytest.raises(ValueError, match="120 samples of current; this flashformer reads 240"):
-        Flashformer(problem())(batch(2, 120))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -13,24 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cost import LargestTensor, seconds
-from fmbench.nn import sinusoids
-from fmbench.types import Batch, Modality, Problem
+from current_windows import batch, naive_attention, problem
 from fmbench_baselines.flowformer import (
     Flowformer,
     competition,
     conserved_flows,
     flow_attention,
 )
-
-
-def problem(**changes: Any) -> Problem:
-    return Problem(modality=Modality.CURRENT, **changes)
-
-
-def batch(size: int, samples: int = 240, channels: int = 3) -> Batch:
-    draw = torch.Generator().manual_seed(1)
-    current = torch.randn(size, samples, channels, generator=draw)
-    return Batch(None, current, torch.arange(size) % 2)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -134,25 +122,6 @@ def test_under_mixed_precision_the_sums_are_still_taken_in_float32(half: torch.d
     assert torch.equal(unrounded, expected)
 
 
-def test_default_has_382178_parameters_and_keeps_every_sample() -> None:
-    model = Flowformer(problem()).eval()
-    assert sum(p.numel() for p in model.parameters()) == 382_178
-    lengths: list[int] = []
-    for layer in model.encoder:
-        layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
-    assert model(batch(2)).logits.shape == (2, 2)
-    assert lengths == [240] * 4
-
-
-def test_the_encoder_sees_scaled_samples_and_the_positions_once() -> None:
-    model = Flowformer(problem()).eval()
-    seen: list[Tensor] = []
-    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model(batch(2))
-    expected = model.embed(batch(2).current) * math.sqrt(96) + sinusoids(240, 96)
-    torch.testing.assert_close(seen[0], expected)
-
-
 def test_the_layers_attend_by_flow() -> None:
     torch.manual_seed(0)
     plain = Flowformer(problem()).eval()
@@ -175,40 +144,6 @@ def test_every_parameter_learns() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 1e-7, name
-
-
-def test_amperes_are_standardised_by_the_training_part_and_their_level_is_kept() -> None:
-    torch.manual_seed(0)
-    model = Flowformer(problem()).eval()
-    current = batch(2).current
-    assert current is not None
-    expected = model(batch(2)).logits
-    mean, std = torch.tensor([9e3, 1e4, 1.1e4]), torch.tensor([400.0, 500.0, 600.0])
-    model.standardize.set_statistics(mean, std)
-    amperes = batch(2)._replace(current=current * std + mean)
-    torch.testing.assert_close(model(amperes).logits, expected, atol=1e-3, rtol=1e-3)
-    doubled = amperes._replace(current=2 * (current * std + mean))
-    assert not torch.allclose(model(doubled).logits, expected, atol=1e-2)
-
-
-@pytest.mark.parametrize("samples", [1, 33, 241])
-@pytest.mark.parametrize("mean_pool", [False, True])
-def test_other_sizes_work_in_training_and_evaluation(samples: int, mean_pool: bool) -> None:
-    sizes = problem(current_samples=samples, current_channels=2, num_classes=5)
-    model = Flowformer(sizes, dim=20, heads=1, mean_pool=mean_pool)
-    for mode in (True, False):
-        assert model.train(mode)(batch(1, samples, 2)).logits.shape == (1, 5)
-
-
-def test_only_with_mean_pool_does_a_model_read_other_lengths() -> None:
-    assert Flowformer(problem(), mean_pool=True)(batch(2, 300)).logits.shape == (2, 2)
-    with pytest.raises(ValueError, match="120 samples of current; this flowformer reads 240"):
-        Flowformer(problem())(batch(2, 120))
-
-
-def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Full attention with its map in memory."""
-    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
 
 
 def test_no_tensor_outgrows_the_inputs_where_full_attention_needs_the_square() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cost import LargestTensor, seconds
-from fmbench.nn import MultiHead, PostNormLayer, sinusoids
-from fmbench.types import Batch, Modality, Problem
+from current_windows import batch, naive_attention, problem
+from fmbench.nn import MultiHead
+from fmbench.types import Batch
 from fmbench_baselines.informer import (
     Informer,
     ProbSparse,
@@ -23,16 +24,6 @@ from fmbench_baselines.informer import (
     prob_sparse_attention,
     sparsity,
 )
-
-
-def problem(**changes: Any) -> Problem:
-    return Problem(modality=Modality.CURRENT, **changes)
-
-
-def batch(size: int, samples: int = 240, channels: int = 3) -> Batch:
-    draw = torch.Generator().manual_seed(1)
-    current = torch.randn(size, samples, channels, generator=draw)
-    return Batch(None, current, torch.arange(size) % 2)
 
 
 def heads(size: int, count: int, length: int, dim: int = 8, seed: int = 0) -> Tensor:
@@ -145,28 +136,6 @@ def test_eq5_distilling_is_convolution_batch_norm_elu_and_the_largest_of_three(
     torch.testing.assert_close(module(tokens), expected)
 
 
-def test_the_encoder_sees_the_positions_once() -> None:
-    model = Informer(problem()).eval()
-    seen: list[Tensor] = []
-    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model(batch(2))
-    flat = batch(2)._replace(current=torch.zeros(2, 240, 3))  # a convolution without bias gives 0
-    model(flat)
-    torch.testing.assert_close(seen[1], sinusoids(240, 96).expand(2, -1, -1))
-    torch.testing.assert_close(seen[0] - seen[1], model.embed(batch(2).current), atol=1e-5, rtol=0)
-
-
-def test_default_has_403970_parameters_and_halves_240_samples_twice() -> None:
-    model = Informer(problem()).eval()
-    assert sum(p.numel() for p in model.parameters()) == 403_970
-    lengths: list[int] = []
-    layers = [module for module in model.encoder if isinstance(module, PostNormLayer)]
-    for layer in layers:
-        layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[1]))
-    model(batch(2))
-    assert lengths == [240, 120, 60]
-
-
 def test_without_distilling_no_token_is_lost() -> None:
     model = Informer(problem(), distil=False).eval()
     assert model(batch(2)).logits.shape == (2, 2)
@@ -206,63 +175,16 @@ def test_in_evaluation_a_row_depends_neither_on_its_neighbours_nor_on_its_place(
     torch.testing.assert_close(model(turned).logits, logits[order], atol=1e-5, rtol=1e-4)
 
 
-def test_amperes_are_standardised_by_the_training_part_and_their_level_is_kept() -> None:
-    torch.manual_seed(0)
-    model = Informer(problem()).eval()
-    plain = batch(2)
-    expected = model(plain).logits
-    mean, std = torch.tensor([9e3, 1e4, 1.1e4]), torch.tensor([400.0, 500.0, 600.0])
-    model.standardize.set_statistics(mean, std)
-    assert plain.current is not None
-    amperes = plain._replace(current=plain.current * std + mean)
-    torch.testing.assert_close(model(amperes).logits, expected, atol=1e-3, rtol=1e-3)
-    doubled = amperes._replace(current=2 * (plain.current * std + mean))
-    assert not torch.allclose(model(doubled).logits, expected, atol=1e-2)
-
-
-@pytest.mark.parametrize("samples", [5, 6, 7, 33, 241])
-@pytest.mark.parametrize("mean_pool", [False, True])
-def test_other_sizes_work_in_training_and_evaluation(samples: int, mean_pool: bool) -> None:
-    sizes = problem(current_samples=samples, current_channels=2, num_classes=5)
-    model = Informer(sizes, dim=20, heads=1, mean_pool=mean_pool)
-    for mode in (True, False):
-        assert model.train(mode)(batch(1, samples, 2)).logits.shape == (1, 5)
-
-
-def test_with_mean_pool_a_trained_model_reads_other_lengths() -> None:
-    model = Informer(problem(), mean_pool=True).eval()
-    assert model(batch(2, 5)).logits.shape == model(batch(2, 300)).logits.shape == (2, 2)
-    with pytest.raises(ValueError, match="4 samples of current; this informer needs at least 5"):
-        model(batch(2, 4))
-
-
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        ({"heads": 5}, "dim 96 is not a multiple of heads 5"),
-        ({"depth": 0}, "depth is 0; it must be at least 1"),
         ({"factor": 0}, "factor is 0; it must be at least 1"),
         ({"depth": 9}, "240 samples of current are too few for informer with 9 layers.*257"),
     ],
 )
-def test_impossible_sizes_are_refused(net: dict[str, Any], message: str) -> None:
+def test_a_depth_or_factor_that_cannot_work_is_refused(net: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Informer(problem(), **net)
-
-
-def test_a_batch_that_does_not_fit_is_refused() -> None:
-    model = Informer(problem())
-    with pytest.raises(ValueError, match="120 samples of current; this informer reads 240"):
-        model(batch(2, 120))
-    with pytest.raises(ValueError, match="1 channels of current; this informer reads 3"):
-        model(batch(2, 240, channels=1))
-    with pytest.raises(ValueError, match="the batch has none"):
-        model(Batch(torch.zeros(1, 3, 10, 64, 64), None, torch.zeros(1, dtype=torch.int64)))
-
-
-def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Full attention with its map in memory."""
-    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
 
 
 def sparse_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fmbench.types import Batch, Modality, Problem
+from current_windows import batch, problem
+from fmbench.types import Batch
 from fmbench_baselines.itransformer import ITransformer
 
 ORDERS = [[0, 2, 1], [1, 2, 0], [2, 1, 0]]
-
-
-def problem(**changes: Any) -> Problem:
-    return Problem(modality=Modality.CURRENT, **changes)
-
-
-def batch(size: int, samples: int = 240, channels: int = 3) -> Batch:
-    draw = torch.Generator().manual_seed(1)
-    current = torch.randn(size, samples, channels, generator=draw)
-    return Batch(None, current, torch.arange(size) % 2)
 
 
 def encoded(model: ITransformer, fed: Batch) -> Tensor:
@@ -119,50 +107,3 @@ def test_the_order_of_the_samples_matters_unless_the_embeddings_columns_are_turn
     assert isinstance(linear, nn.Linear)
     linear.weight.data = linear.weight.data[:, order]
     torch.testing.assert_close(model(fed).logits, expected, atol=1e-4, rtol=0)
-
-
-def test_default_has_359426_parameters() -> None:
-    assert sum(p.numel() for p in ITransformer(problem()).parameters()) == 359_426
-
-
-def test_every_parameter_learns_but_the_keys_biases_which_softmax_takes_away() -> None:
-    model = ITransformer(problem())
-    F.cross_entropy(model(batch(4)).logits, batch(4).label).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        grad = parameter.grad.abs()
-        if name.endswith("to_qkv.bias"):
-            assert float(grad[96:192].max()) < 1e-6
-            grad = torch.cat([grad[:96], grad[192:]])
-        assert float(grad.max()) > 1e-7, name
-
-
-def test_the_level_of_the_current_is_kept() -> None:
-    torch.manual_seed(0)
-    model = ITransformer(problem()).eval()
-    current = batch(2).current
-    assert current is not None
-    expected = model(batch(2)).logits
-    mean, std = torch.tensor([9e3, 1e4, 1.1e4]), torch.tensor([400.0, 500.0, 600.0])
-    model.standardize.set_statistics(mean, std)
-    amperes = batch(2)._replace(current=current * std + mean)
-    torch.testing.assert_close(model(amperes).logits, expected, atol=1e-3, rtol=1e-3)
-    for other in (2 * (current * std + mean), current * std + mean + 500):
-        assert not torch.allclose(
-            model(amperes._replace(current=other)).logits, expected, atol=1e-2
-        )
-
-
-@pytest.mark.parametrize("mean_pool", [False, True])
-def test_other_sizes_work_in_training_and_evaluation(mean_pool: bool) -> None:
-    sizes = problem(current_samples=33, current_channels=2, num_classes=5)
-    model = ITransformer(sizes, dim=20, heads=1, mean_pool=mean_pool)
-    for mode in (True, False):
-        assert model.train(mode)(batch(1, 33, 2)).logits.shape == (1, 5)
-
-
-@pytest.mark.parametrize("mean_pool", [False, True])
-def test_a_series_of_another_length_is_refused(mean_pool: bool) -> None:
-    model = ITransformer(problem(), mean_pool=mean_pool)
-    with pytest.raises(ValueError, match="120 samples of current; this itransformer reads 240"):
-        model(batch(2, 120))

@@ -16,8 +16,8 @@ from fmbench_baselines.tubevit import (
     TubeEmbedding,
     Tubes,
     TubeVit,
+    centre_sinusoids,
     first_tiling,
-    sinusoids,
     tubes_for,
 )
 
@@ -134,7 +134,7 @@ def test_tubes_of_equal_centre_have_equal_codes_whatever_their_shape() -> None:
     extent = (10, 64, 64)
     small = Tubes((2, 4, 4), (4, 16, 16), (4, 4, 4))
     large = Tubes((10, 8, 8), (10, 16, 16), (0, 2, 2))
-    codes = [sinusoids(tubes.centres(extent), 24) for tubes in (small, large)]
+    codes = [centre_sinusoids(tubes.centres(extent), 24) for tubes in (small, large)]
     assert torch.equal(codes[0][:16], codes[1])  # 4 + 1 = 0 + 5, 4 + 2 = 2 + 4
     assert len(torch.unique(codes[0], dim=0)) == len(codes[0])
 

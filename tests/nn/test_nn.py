@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from timm.models.vision_transformer import Block as TimmBlock
@@ -16,12 +19,13 @@ from fmbench.nn import (
     Standardize,
     attend,
     cross_update,
+    dense_head,
     tube_grid,
     tube_patches,
     video_of,
 )
 from fmbench.nn.positions import resize_grid
-from fmbench.types import Batch
+from fmbench.types import Batch, Modality, Problem
 
 
 def test_eq4_attention_is_softmax_of_scaled_products() -> None:
@@ -217,6 +221,21 @@ def test_patches_that_no_mask_can_be_grown_from_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         DenseHead(16, steps=1, patch=patch)
+
+
+@pytest.mark.parametrize("dilated", [False, True])
+def test_a_model_has_a_dense_head_only_where_the_problem_asks_for_a_mask(dilated: bool) -> None:
+    sizes: dict[str, Any] = {"steps": 2, "patch": (4, 4), "dilated": dilated}
+    visual = Problem(modality=Modality.VISUAL, num_classes=3)
+    assert dense_head(visual, 16, **sizes) is None
+    torch.manual_seed(0)
+    head = dense_head(replace(visual, dense=True), 16, **sizes)
+    torch.manual_seed(0)
+    expected = DenseHead(16, num_classes=3, **sizes)
+    assert head is not None
+    assert str(head) == str(expected)
+    state = head.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in expected.state_dict().items())
 
 
 def test_the_encoder_is_a_class_token_positions_and_blocks() -> None:

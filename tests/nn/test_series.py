@@ -14,12 +14,13 @@ from fmbench.nn import (
     MultiHead,
     PostNormLayer,
     conv_embedding,
+    current_reader,
     given_current,
     post_norm_encoder,
     series_head,
     sinusoids,
 )
-from fmbench.types import Batch
+from fmbench.types import Batch, Modality, Problem
 
 
 def batch(samples: int, channels: int = 3) -> Batch:
@@ -151,6 +152,9 @@ def test_a_current_that_the_model_was_not_built_for_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         given_current(fed, model="toy", channels=3, samples=24, any_from=any_from)
+    problem = Problem(modality=Modality.CURRENT, current_samples=24)
+    with pytest.raises(ValueError, match=message):
+        current_reader(problem, "toy", any_from=any_from)(fed)
 
 
 @pytest.mark.parametrize(("samples", "any_from"), [(24, None), (24, 5), (5, 5), (99, 5)])

@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from fmbench.nn import (
     Block,
-    DenseHead,
     Positions,
     Standardize,
     class_head,
     cross_update,
+    dense_head,
     tube_grid,
     tube_patches,
 )
@@ -150,7 +150,7 @@ class FmFormer(nn.Module):
             return nn.ModuleList(Block(dim, heads, mlp_ratio, dropout) for _ in kinds)
 
         self.modality = problem.modality
-        self.current_head = self.dense_head = None
+        self.current_head = None
         if problem.modality.has_video:
             dilations = (dilation, 1) if dilated else (1,)
             self.video_tokens = VideoTokens(problem, dim, tube, dilations, init_std)
@@ -165,14 +165,8 @@ class FmFormer(nn.Module):
                 last.mlp.requires_grad_(False)
             else:
                 self.current_head = class_head(dim, problem.num_classes)
-        if problem.dense:
-            self.dense_head = DenseHead(
-                dim,
-                steps=problem.frames // tube[0],
-                patch=tube[1:],
-                num_classes=problem.num_classes,
-                dilated=dilated,
-            )
+        steps = problem.frames // tube[0]
+        self.dense_head = dense_head(problem, dim, steps=steps, patch=tube[1:], dilated=dilated)
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""

@@ -45,7 +45,7 @@ class ResidualUnit(nn.Module):
         return out
 
 
-def upsample(channels: int, out: int) -> nn.Sequential:
+def residual_upsample(channels: int, out: int) -> nn.Sequential:
     """Deconvolution 2×2 of stride 2, then a residual unit."""
     return nn.Sequential(nn.ConvTranspose2d(channels, out, 2, stride=2), ResidualUnit(out))
 
@@ -90,9 +90,9 @@ class MaskHead(nn.Module):
         self.merge = nn.Conv2d(steps * dim, dim, 1)
         if dilated:
             self.merge_dilated = nn.Conv2d(steps * dim, dim, 1)
-            self.upsample_dilated = upsample(dim, dim)
+            self.upsample_dilated = residual_upsample(dim, dim)
         channels = [dim, *widths(patch)]
-        self.upsample = nn.ModuleList(upsample(a, b) for a, b in pairwise(channels))
+        self.upsample = nn.ModuleList(residual_upsample(a, b) for a, b in pairwise(channels))
         self.classify = nn.Conv2d(channels[-1], num_classes, 1)
 
     def forward(self, tokens: Tensor, dilated: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.nn import given_current, video_of
+from fmbench.nn import current_reader, video_of
 from fmbench.stages import Solve, Stage
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -179,7 +179,7 @@ class RmsCurrent(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
-        self.channels, self.samples = problem.current_channels, problem.current_samples
+        self.read = current_reader(problem, "rms_current", any_from=1)
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("sign", torch.tensor(1.0))
 
@@ -189,10 +189,7 @@ class RmsCurrent(nn.Module):
 
     def rms(self, batch: Batch) -> Tensor:
         """(B,) amperes."""
-        current = given_current(
-            batch, model="rms_current", channels=self.channels, samples=self.samples, any_from=1
-        )
-        return current.double().square().mean((1, 2)).sqrt().float()
+        return self.read(batch).double().square().mean((1, 2)).sqrt().float()
 
     def gather(self, batch: Batch) -> Mapping[str, Tensor]:
         """The root mean square."""

@@ -3,12 +3,13 @@
 from fmbench.nn.attention import Attention, Block, attend, cross_update, mlp
 from fmbench.nn.current_features import current_features, num_current_features
 from fmbench.nn.encoder import Encoder
-from fmbench.nn.heads import DenseHead, class_head
+from fmbench.nn.heads import DenseHead, class_head, dense_head
 from fmbench.nn.positions import Positions
 from fmbench.nn.series import (
     MultiHead,
     PostNormLayer,
     conv_embedding,
+    current_reader,
     given_current,
     post_norm_encoder,
     series_head,
@@ -34,6 +35,8 @@ __all__ = [
     "conv_embedding",
     "cross_update",
     "current_features",
+    "current_reader",
+    "dense_head",
     "given_current",
     "mlp",
     "num_current_features",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fmbench.nn.attention import mlp
 from fmbench.nn.positions import resize_grid
+from fmbench.types import Problem
 
 
 def class_head(dim: int, num_classes: int) -> nn.Sequential:
@@ -98,3 +99,13 @@ class DenseHead(nn.Module):
             resize_grid(grid, (self.steps, *grid.shape[3:])), "b d t y x -> b y x (t d)"
         )
         return torch.movedim(image, -1, 1)
+
+
+def dense_head(
+    problem: Problem, dim: int, *, steps: int, patch: tuple[int, int], dilated: bool = False
+) -> DenseHead | None:
+    """The `DenseHead` of a model if the problem asks for a mask, otherwise None."""
+    if not problem.dense:
+        return None
+    classes = problem.num_classes
+    return DenseHead(dim, steps=steps, patch=patch, num_classes=classes, dilated=dilated)

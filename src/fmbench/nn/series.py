@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,10 +16,10 @@ from einops.layers.torch import Rearrange, Reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.types import Batch
+from fmbench.types import Batch, Problem
 
 Padding = Literal["circular", "replicate"]
-Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
+AttentionRule = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Who attends to whom: queries, keys, values, each (B, h, N, d), to (B, h, N, d)."""
 
 
@@ -51,6 +52,19 @@ def given_current(
     return batch.current
 
 
+def current_reader(
+    problem: Problem, model: str, *, any_from: int | None = None
+) -> Callable[[Batch], Tensor]:
+    """`given_current` of a model that is built for `problem`: a Batch -> (B, L, C) amperes."""
+    return partial(
+        given_current,
+        model=model,
+        channels=problem.current_channels,
+        samples=problem.current_samples,
+        any_from=any_from,
+    )
+
+
 def conv_embedding(channels: int, dim: int, padding: Padding) -> nn.Sequential:
     """Each sample with its two neighbours, without bias: (B, L, C) -> (B, L, D)."""
     convolution = nn.Conv1d(channels, dim, 3, padding=1, padding_mode=padding, bias=False)
@@ -77,7 +91,9 @@ class MultiHead(nn.Module):
         ValueError: dim is not a multiple of heads.
     """
 
-    def __init__(self, dim: int, heads: int, rule: Rule = F.scaled_dot_product_attention) -> None:
+    def __init__(
+        self, dim: int, heads: int, rule: AttentionRule = F.scaled_dot_product_attention
+    ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
@@ -131,7 +147,7 @@ def post_norm_encoder(
     dim: int,
     depth: int,
     heads: int,
-    rule: Rule = F.scaled_dot_product_attention,
+    rule: AttentionRule = F.scaled_dot_product_attention,
     *,
     mlp_ratio: float,
     dropout: float,
