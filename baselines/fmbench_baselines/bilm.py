@@ -1,15 +1,15 @@
-"""BiLM: a frozen bidirectional language model of currents that adapters teach to read video.
+"""BiLM: a frozen bidirectional language model of currents, adapted to video by adapters.
 
 Yang, Miech, Sivic, Laptev, Schmid: "Zero-Shot Video Question Answering via Frozen Bidirectional
-Language Models" (FrozenBiLM), NeurIPS 2022, arXiv 2206.08155, Sec. 3; place and initialisation of
-the adapters as in the authors' code.
+Language Models" (FrozenBiLM), NeurIPS 2022, arXiv 2206.08155, Sec. 3; the adapters' places and
+initialisation follow the authors' code.
 Differs: the language model is a small DeBERTa-V2 that first learns the language of currents, the
 vision encoder a small ViT, and then both are frozen. A level of a phase is a word; a value between
-two levels lies between their embeddings. Masked words are predicted in sentences of currents that
-end with a word for the label, so that no answer is a word the model never met. For the mask, every
-patch of a frame is a token, and the projection has a bias for each frame, since relative positions
-reach no further than a sentence. The frozen parts have no dropout; the authors' decoder, which runs
-the last layer twice more, is left out.
+two levels is embedded between their embeddings. Pretraining predicts masked words in sentences of
+currents that end with a word for the label, so that each answer is a word known to the model. For
+the mask, every patch of a frame is a token, and the projection has a bias for each frame, since
+relative positions only reach as far as a sentence. The frozen parts have no dropout; the authors'
+decoder, which runs the last layer twice more, is left out.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from fmbench.stages import Learn, Stage, Turn
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 VisualTokens = Literal["grid", "frame"]
-MASKED = 0.15  # share of the words in pretraining, BERT's and DeBERTa's
-REACH = 5.0  # standard deviations to either side of the mean that the levels cover
-CLS, MASK, FIRST_ANSWER = 0, 1, 2  # words; the labels' follow, then the levels of each phase
-LOADED = -1  # instead of a number of batches of pretraining
+MASKED = 0.15  # share of masked words in pretraining, as in BERT and DeBERTa
+REACH = 5.0  # the levels cover this many standard deviations on each side of the mean
+CLS, MASK, FIRST_ANSWER = 0, 1, 2  # words; further labels follow, then the levels of each phase
+LOADED = -1  # replaces the number of pretraining batches
 
 
 class Adapted(nn.Module):
-    """A branch's output map and the adapter behind it: h + Up(ReLU(Down(h))), h = map(x).
+    """A branch's output map followed by an adapter: h + Up(ReLU(Down(h))), h = map(x).
 
-    What follows in the branch (dropout, sum with the residual, LayerNorm) sees the adapted h.
+    The rest of the branch (dropout, sum with the residual, LayerNorm) sees the adapted h.
 
     Args:
         dense: the frozen map, (…, in) -> (…, D).
-        reduction: D over the adapter's width.
-        dropout: inside the adapter, in training.
+        reduction: D divided by the adapter's width.
+        dropout: rate inside the adapter, in training.
     """
 
     def __init__(self, dense: nn.Linear, reduction: int, dropout: float) -> None:
@@ -70,7 +70,7 @@ class Adapted(nn.Module):
 
 
 def insert_adapters(language: Any, reduction: int, dropout: float) -> None:
-    """Behind the self-attention and behind the feed-forward of every layer."""
+    """Insert adapters after the self-attention and after the feed-forward of every layer."""
     for layer in language.deberta.encoder.layer:
         for branch in (layer.attention.output, layer.output):
             branch.dense = Adapted(branch.dense, reduction, dropout)
@@ -78,7 +78,7 @@ def insert_adapters(language: Any, reduction: int, dropout: float) -> None:
 
 @contextmanager
 def without_adapters(module: nn.Module) -> Iterator[None]:
-    """The plain language model, inside the block."""
+    """Switch the adapters off inside the block."""
     adapters = [m for m in module.modules() if isinstance(m, Adapted)]
     for adapter in adapters:
         adapter.active = False
@@ -90,10 +90,10 @@ def without_adapters(module: nn.Module) -> Iterator[None]:
 
 
 def language_config(words: int, samples: int, dim: int, depth: int, heads: int) -> DebertaV2Config:
-    """DeBERTa-V2-XLarge's switches, without dropout.
+    """The options of DeBERTa-V2-XLarge, without dropout.
 
-    Beyond the distances within a sentence all are alike: no frozen position is one that pretraining
-    never used.
+    All distances longer than a sentence share one position, so that pretraining learns every frozen
+    position.
     """
     options: dict[str, Any] = {
         "vocab_size": words,
@@ -119,10 +119,10 @@ def language_config(words: int, samples: int, dim: int, depth: int, heads: int) 
 
 
 def load_language(path: str, config: DebertaV2Config) -> DebertaV2ForMaskedLM:
-    """From a folder that `save_pretrained` wrote, safetensors only.
+    """Load from a folder written by `save_pretrained`, safetensors only.
 
     Raises:
-        ValueError: it cannot be read, or it is another model.
+        ValueError: the folder cannot be read or holds another model.
     """
     load: Any = DebertaV2ForMaskedLM.from_pretrained
     try:
@@ -143,51 +143,51 @@ def load_language(path: str, config: DebertaV2Config) -> DebertaV2ForMaskedLM:
 
 
 def load_vision(vision: VisionTransformer, path: str) -> None:
-    """From a file that timm reads: safetensors, or pickled tensors and plain values only.
+    """Load from a file that timm reads: safetensors, or pickled tensors and plain values only.
 
-    Positions and patches of another size are resampled, as timm does; a classifier is left out.
+    timm resamples positions and patches of another size; a classifier is left out.
 
     Raises:
-        ValueError: it cannot be read, or it is another encoder.
+        ValueError: the file cannot be read or holds another encoder.
     """
     try:
         state = checkpoint_filter_fn(load_state_dict(path, weights_only=True), vision)
         vision.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
-    except Exception as error:  # which, depends on the file's format
+    except Exception as error:  # the type depends on the file's format
         raise ValueError(f"pretrained_vision: {path}: {_brief(error)}") from None
 
 
 class BiLM(nn.Module):
-    """Frames and currents in one sentence that ends in [MASK]; the word there is the class.
+    """Predict the class as the word at [MASK] in one sentence of frames and currents.
 
     Three stages: `vision` learns the class of the label's own frame through a head that is then
-    thrown away, `language` predicts masked words of the training currents, `adapt` freezes both and
-    trains projection, adapters, LayerNorms and dense head. The last refuses to run, and the model
-    to answer, on frozen weights that are neither pretrained nor loaded (`sources`).
+    discarded, `language` predicts masked words of the training currents, `adapt` freezes both and
+    trains projection, adapters, LayerNorms and dense head. Neither `adapt` nor a prediction runs on
+    frozen weights that are neither pretrained nor loaded (`sources`).
 
     At the default size a window of 10 frames and 240 samples is 882 tokens.
 
     Args:
-        problem: what is fed and asked; H and W multiples of the patch.
+        problem: inputs and outputs; H and W multiples of the patch.
         dim: D, width of the language model (source: 1536).
-        depth: its layers (source: 24).
-        heads: of its attention (source: 24).
-        levels: words for the values of a phase.
-        reduction: D over an adapter's width.
-        dropout: of the adapters, in training.
-        patch: pixels to a side of a patch of the vision encoder; for a mask 2, 4, 8, …
-        vision_dim: its width.
-        vision_depth: its layers.
-        vision_heads: of its attention.
-        visual_tokens: "grid", every patch of every frame, or the source's "frame", their mean, from
-            which no mask can be drawn.
-        pretrained_vision: file of a ViT's weights, instead of the stage `vision`; its frames are
-            standardised by ImageNet's statistics.
-        pretrained_language: folder that `DebertaV2ForMaskedLM.save_pretrained` wrote, instead of
-            the stage `language`. Its words must be these: a model of English knows no currents.
+        depth: layers of the language model (source: 24).
+        heads: attention heads of the language model (source: 24).
+        levels: number of words for the values of a phase.
+        reduction: D divided by an adapter's width.
+        dropout: rate for the adapters, in training.
+        patch: side of the vision encoder's patches in pixels; for a mask 2, 4, 8, …
+        vision_dim: width of the vision encoder.
+        vision_depth: layers of the vision encoder.
+        vision_heads: attention heads of the vision encoder.
+        visual_tokens: "grid", every patch of every frame, or "frame" (source), their mean in each
+            frame, which allows no mask.
+        pretrained_vision: file of a ViT's weights, which replaces the stage `vision`; frames are
+            then standardised by ImageNet's statistics.
+        pretrained_language: folder written by `DebertaV2ForMaskedLM.save_pretrained`, which
+            replaces the stage `language`; its words must be the levels of currents, not English.
 
     Raises:
-        ValueError: sizes that do not divide, a mask from "frame", or weights that do not fit.
+        ValueError: sizes do not divide, "frame" is combined with a mask, or weights do not fit.
     """
 
     modalities = frozenset({Modality.CROSS})
@@ -229,7 +229,7 @@ class BiLM(nn.Module):
         self.levels = levels
         self.visual_tokens = visual_tokens
         self.paths = {"vision": pretrained_vision, "language": pretrained_language}
-        for kind, path in self.paths.items():  # a checkpoint is complete without these files
+        for kind, path in self.paths.items():  # a checkpoint can be read without these files
             batches = LOADED if path and Path(path).exists() else 0
             self.register_buffer(f"{kind}_batches", torch.tensor(batches))
 
@@ -243,7 +243,7 @@ class BiLM(nn.Module):
             num_heads=vision_heads,
             num_classes=0,
         )
-        self.vision_head = None  # thrown away after pretraining
+        self.vision_head = None  # only used in pretraining
         if not pretrained_vision:
             self.vision_head = nn.Linear(vision_dim, problem.num_classes)
         elif Path(pretrained_vision).exists():
@@ -262,7 +262,7 @@ class BiLM(nn.Module):
         self.dense_head = dense_head(problem, dim, steps=problem.frames, patch=(patch, patch))
 
     def stages(self) -> list[Stage]:
-        """Pretraining of what no file gives, then adaptation of what is frozen since."""
+        """Pretraining of the parts that no file provides, then adaptation of the frozen parts."""
         stages: list[Stage] = []
         if self.vision_head is not None:
             learnt = [*self.vision.parameters(), *self.vision_head.parameters()]
@@ -274,14 +274,14 @@ class BiLM(nn.Module):
             stages.append(Learn(name="language", turns=[turn]))
         tuned = [p for n, p in self.language.named_parameters() if _of_adapter(n) or _of_norm(n)]
         tuned += [*self.project.parameters(), self.frame_bias]
-        groups: list[dict[str, Any]] = [{"params": tuned, "lr_scale": 2}]  # 1e-3 where 5e-4 is lr
+        groups: list[dict[str, Any]] = [{"params": tuned, "lr_scale": 2}]  # 1e-3 if lr is 5e-4
         if self.dense_head is not None:
             groups.append({"params": list(self.dense_head.parameters())})
         return [*stages, Learn(name="adapt", share=2, turns=[Turn(parameters=groups)])]
 
     @property
     def sources(self) -> dict[str, str]:
-        """Where the weights of each frozen part come from; empty where they are random."""
+        """Origin of the weights of each frozen part; an empty text if they are random."""
         texts = {}
         for part, path in self.paths.items():
             batches = int(self.get_buffer(f"{part}_batches"))
@@ -298,10 +298,10 @@ class BiLM(nn.Module):
         return {"frame": F.cross_entropy(logits, batch.label)}
 
     def language_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of the masked words of [CLS] current label, the mean over them.
+        """Mean cross-entropy of the masked words of the sentence [CLS], current, label.
 
-        A sample's is the mean over its phases; each is told among the levels of its phase, and the
-        label's word among the labels'.
+        A sample's loss is the mean over its phases. Each phase is classified among its own levels,
+        and the label's word among the labels.
         """
         self.language_batches += 1
         place = self.places(self._inputs(batch)[1])
@@ -339,7 +339,7 @@ class BiLM(nn.Module):
         return Prediction(logits, mask_logits)
 
     def frame_tokens(self, video: Tensor) -> Tensor:
-        """Each frame by itself, its patches' tokens: (B, 3, T, H, W) -> (B, T, y, x, D_v)."""
+        """Tokens of the patches, frame by frame: (B, 3, T, H, W) -> (B, T, y, x, D_v)."""
         frames = rearrange(self.standardize_video(video), "b c t h w -> (b t) c h w")
         tokens = self.vision.forward_features(frames)[:, self.vision.num_prefix_tokens :]
         rows: int = self.vision.patch_embed.grid_size[0]
@@ -347,12 +347,12 @@ class BiLM(nn.Module):
         return out
 
     def places(self, current: Tensor) -> Tensor:
-        """Where values stand among the levels, 0 to levels - 1: (B, L, C) amperes, same shape."""
+        """(B, L, C) amperes -> fractional positions among the levels, 0 to levels - 1."""
         value: Tensor = self.standardize_current(current).clamp(-REACH, REACH)
         return (value + REACH) * (self.levels - 1) / (2 * REACH)
 
     def sentence(self, place: Tensor, last: Tensor) -> Tensor:
-        """[CLS], the samples, a last word: (B, L, C) and (B,) words -> (B, L + 2, D).
+        """[CLS], the samples, a last word: (B, L, C) positions and (B,) words -> (B, L + 2, D).
 
         A sample is the sum of its phases' words, each value interpolated between two levels.
         """
@@ -388,7 +388,7 @@ class BiLM(nn.Module):
                 )
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Video and current, if they are what the model was built for."""
+        """Video and current, if they have the sizes that the model was built for."""
         frames, size = self.problem.frames, self.problem.image_size
         return video_of(batch, frames=frames, image_size=size), self.read_current(batch)
 

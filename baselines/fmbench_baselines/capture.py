@@ -1,16 +1,15 @@
-"""CAPTURE: each stream alone, then each by the other, then both together; pairs told from others.
+"""CAPTURE: self-, cross- and co-attention over two streams, with a contrast of matching pairs.
 
 Zhan, Wu, Dong, Wei, Lu, Zhang, Xu, Liang: "Product1M: Towards Weakly Supervised Instance-Level
 Product Retrieval via Cross-Modal Pretraining", ICCV 2021, arXiv 2107.14572, Sec. 4. Where the paper
-leaves a choice, the authors' code decides: contrast of 2B features among each other, temperature
-0.07, ReLU behind the pooled tokens.
+is silent, this file follows the authors' code: all 2B features are contrasted with each other,
+temperature 0.07, ReLU behind the pooled tokens.
 Differs: for a furnace, a title's words are the samples of three-phase current, and a product's
-regions the 2×8×8 tubelets of a clip with an embedding of their time besides. The width is
-FmFormer's (96, 3 heads; the source has 768, 12), with 4 layers of each kind (the source's joint
-encoder has 6). The source learns from pairs alone and retrieves; here a class and a mask are
-learnt with the contrast beside them, and `pretext` adds a stage of gaps, matching and contrast.
-Windows of one recording a few seconds apart are as good as one another's pair, so they are not held
-against each other.
+regions the 2×8×8 tubelets of a clip with an added embedding of their time. The width is FmFormer's
+(96, 3 heads; the source has 768, 12), with 4 layers of each kind (the source's joint encoder has
+6). The source learns from pairs alone and retrieves; here the contrast is added to the losses of a
+class and a mask, and `pretext` adds a stage of gaps, matching and contrast. Windows of one
+recording a few seconds apart match each other, so they are not used as negatives.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 
 
 def similarities(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Cosines of all features with all, over the temperature: 2 × (B, D) -> (2B, 2B)."""
+    """Cosines between all features, divided by the temperature: 2 × (B, D) -> (2B, 2B)."""
     features = F.normalize(torch.cat([a, b]), dim=1)
     return features @ features.T / temperature
 
 
 def contrastive_loss(similarity: Tensor, near: Tensor) -> Tensor:
-    """Cross-entropy of each feature's pair among all other features, of either stream; a scalar.
+    """Cross-entropy of each feature's pair among all other features of both streams; a scalar.
 
     Args:
         similarity: (2B, 2B), one stream's features first.
-        near: (B, B) bool, windows that are no negatives of each other; a window's pair stays.
+        near: (B, B) bool, windows that are not negatives of each other; pairs always count.
     """
     size = len(near)
     itself = torch.eye(2 * size, dtype=torch.bool, device=near.device)
@@ -52,12 +51,12 @@ def contrastive_loss(similarity: Tensor, near: Tensor) -> Tensor:
 
 
 def pooled(dim: int) -> nn.Sequential:
-    """What a stream says of itself by its first token: (B, D) -> (B, D)."""
+    """Linear map and ReLU of a stream's first token: (B, D) -> (B, D)."""
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU())
 
 
 class CoAttention(nn.Module):
-    """One stream's half of a cross-Transformer layer, post-norm: it asks, the other answers."""
+    """One stream's half of a post-norm cross-Transformer layer: its queries, the other's keys."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
@@ -82,14 +81,14 @@ class CoAttention(nn.Module):
     def forward(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(B, N, D), its queries, the other stream's keys and values -> (B, N, D)."""
         dropout = self.dropout if self.training else 0.0
-        answer = F.dropout(self.to_out(attend(query, key, value, dropout)), dropout)
-        tokens = self.norm_attention(tokens + answer)
+        attended = F.dropout(self.to_out(attend(query, key, value, dropout)), dropout)
+        tokens = self.norm_attention(tokens + attended)
         out: Tensor = self.norm_mlp(tokens + self.mlp(tokens))
         return out
 
 
 class CrossLayer(nn.Module):
-    """Both halves at once: each direction sees the other stream as it was before the layer."""
+    """Both halves at once: each direction sees the other stream as it enters the layer."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
@@ -107,7 +106,7 @@ class CrossLayer(nn.Module):
 
 
 class CoTransformer(nn.Module):
-    """The co-Transformer: both streams end to end, with positions of their own, through a BERT."""
+    """One BERT over both streams, concatenated and with their own positions."""
 
     def __init__(
         self,
@@ -137,28 +136,28 @@ class CoTransformer(nn.Module):
 
 
 class Capture(nn.Module):
-    """Self-, cross- and co-Transformer one behind the other; a class, a mask, a contrast of pairs.
+    """Predict a class and a mask by self-, cross- and co-Transformer, with a contrast of pairs.
 
-    In training a batch must say from which recording and second its windows are. A trained model
-    runs at other T, L, H, W: times and positions are interpolated, boxes relative to the image.
+    Training needs `Batch.recording` and `Batch.second`. A trained model also accepts other T, L, H
+    and W: times and positions are interpolated, and boxes are relative to the image.
 
     Args:
-        problem: what is fed and asked; T a multiple of the tube's frames, H and W of its pixels.
+        problem: inputs and outputs; T a multiple of the tube's frames, H and W of its pixels.
         dim: D, width of a token (source: 768).
         self_depth: layers of each stream's own Transformer.
         cross_depth: cross-Transformer layers.
         co_depth: layers of the co-Transformer (source: 6).
-        heads: h (source: 12, and 8 in the cross-Transformer).
-        mlp_ratio: hidden width of the MLPs over D.
-        tube: frames, rows, columns of a patch.
-        dropout: of embeddings, attention, MLPs and class head, in training.
+        heads: attention heads, h (source: 12, and 8 in the cross-Transformer).
+        mlp_ratio: hidden width of the MLPs divided by D.
+        tube: frames, rows and columns of a patch.
+        dropout: rate for embeddings, attention, MLPs and class head, in training.
         contrast: λ, weight of the contrastive loss.
-        temperature: of the contrastive loss.
-        near_seconds: windows of one recording nearer than this are no negatives of each other.
-        pretext: epochs of the pretext stage over those of the supervised one; 0 for none.
+        temperature: temperature of the contrastive loss.
+        near_seconds: windows of one recording closer than this are not negatives of each other.
+        pretext: epochs of the pretext stage divided by those of the supervised stage; 0: no stage.
 
     Raises:
-        ValueError: sizes that do not divide, or a hyperparameter out of range.
+        ValueError: sizes do not divide, or a hyperparameter is out of range.
     """
 
     modalities = frozenset({Modality.CROSS})
@@ -228,18 +227,18 @@ class Capture(nn.Module):
         return Prediction(self.class_head(self.first(current, video)), mask_logits, aux)
 
     def stages(self) -> Sequence[Stage]:
-        """The supervised pass, after the pretext tasks if they were asked for."""
+        """The supervised stage, after the pretext stage if `pretext` is above 0."""
         named = list(self.named_parameters())
-        told = [p for name, p in named if not name.startswith(("class_head", "dense_head"))]
+        pretrained = [p for name, p in named if not name.startswith(("class_head", "dense_head"))]
         taught = [p for name, p in named if not name.startswith("pretext_heads")]
         fit = Learn(name="fit", turns=[Turn(parameters=taught)])
         if not self.pretext:
             return [fit]
-        turn = Turn(parameters=told, losses=self.pretext_losses)
+        turn = Turn(parameters=pretrained, losses=self.pretext_losses)
         return [Learn(name="pretext", turns=[turn], share=self.pretext), fit]
 
     def pretext_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Hidden samples and patches, the match, and the contrast of the windows that match."""
+        """Losses of hidden samples and patches, of matching, and of the contrast of matches."""
         task: Task = draw_task(batch, *self.inputs(batch))
         current, video = self.alone(
             self.series(task.samples, task.hidden_samples),
@@ -259,21 +258,21 @@ class Capture(nn.Module):
         return self.regions.patches(video), self.series.standardize(current)
 
     def alone(self, current: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
-        """(a) Each stream by itself: (B, 1 + L, D) and (B, 1 + N, D) -> the same shapes."""
+        """(a) Self-Transformers: (B, 1 + L, D) and (B, 1 + N, D) -> the same shapes."""
         return self.self_current(current), self.self_video(video)
 
     def contrast_of(self, current: Tensor, video: Tensor, near: Tensor) -> Tensor:
-        """(b) Of the streams' first tokens; a scalar."""
+        """(b) Contrastive loss of the streams' first tokens; a scalar."""
         a, b = self.pool_video(video[:, 0]), self.pool_current(current[:, 0])
         return contrastive_loss(similarities(a, b, self.temperature), near)
 
     def together(self, current: Tensor, video: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """(c) and (d): each by the other, then both as one; the same shapes."""
+        """(c) and (d): cross-, then co-Transformer; the same shapes."""
         for layer in self.cross:
             current, video = layer(current, video)
         steps, rows, columns = patches.shape[1:4]
         return self.co(current, video, (steps, rows, columns))  # type: ignore[no-any-return]
 
     def first(self, current: Tensor, video: Tensor) -> Tensor:
-        """(e) Both class tokens behind a layer of their own: -> (B, 2·D)."""
+        """(e) Both class tokens, each after its own layer: -> (B, 2·D)."""
         return torch.cat([self.last_current(current[:, 0]), self.last_video(video[:, 0])], dim=1)

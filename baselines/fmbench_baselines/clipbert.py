@@ -1,15 +1,15 @@
-"""ClipBERT: a CNN and a BERT learnt end to end, on the mean of a few raw frames.
+"""ClipBERT: a CNN and a BERT trained end to end on the mean of a few raw frames.
 
 Lei, Li, Zhou, Gan, Berg, Bansal, Liu: "Less is More: ClipBERT for Video-and-Language Learning via
 Sparse Sampling", CVPR 2021, arXiv 2102.06183, Sec. 3.
-Differs: the text is the three-phase current, a sample a word. The source's ResNet-50 halves images
-six times with the pooling behind it, and of 64 pixels would leave one; here the CNN is dilated to a
-stride of 8, as FmFormer's patches, and nothing is pooled. The CNN is a ResNet-18 by default and
-begins at random unless `pretrained` names a file, then with train-mode instead of frozen batch
-norms; so does the BERT, whose width is FmFormer's (96, 3 heads; the source has 768, 12). One clip
-of all frames by default, as in FmFormer's comparison (Sec. V-B3); the source's sparse clips are
-`num_clips`, cut from the window's frames in order. A mask is drawn from the visual tokens. Because
-frames are averaged, the label's instant counts no more than the others: that is the method.
+Differs: the text is the three-phase current, a sample a word. The source's ResNet-50 and its
+pooling halve images six times, which leaves one of 64 pixels; here the CNN is dilated to a stride
+of 8, the size of FmFormer's patches, and nothing is pooled. The CNN is a ResNet-18 by default and
+starts from random weights, with trained instead of frozen batch norms, unless `pretrained` names a
+file. The BERT starts from random weights; its width is FmFormer's (96, 3 heads; the source has 768,
+12). One clip of all frames by default, as in FmFormer's comparison (Sec. V-B3); the source's sparse
+clips are `num_clips`, cut from the window's frames in order. A mask is read from the visual tokens.
+The method averages frames, so that the label's instant has no special weight.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fmbench.stages import Learn, Stage, Turn
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 STRIDE = 8
-"""Pixels of the image to a step of the CNN's grid."""
+"""Pixels per step of the CNN's grid."""
 
 Aggregate = Literal["lse", "mean", "max"]
 BatchNorms = Literal["train", "frozen"]
@@ -41,9 +41,9 @@ class GridFeatures(nn.Module):
     """A 2-D CNN on every frame, then a convolution to the Transformer's width.
 
     Args:
-        name: timm's, a ResNet.
+        name: name of a ResNet in timm.
         dim: D.
-        frozen: whether batch norms keep the statistics and weights that they are given.
+        frozen: whether batch norms keep their loaded statistics and weights.
     """
 
     def __init__(self, name: str, dim: int, *, frozen: bool) -> None:
@@ -62,22 +62,22 @@ class GridFeatures(nn.Module):
         return [module for module in self.cnn.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def train(self, mode: bool = True) -> Self:
-        """Frozen batch norms stay in evaluation."""
+        """Set the mode; frozen batch norms stay in evaluation mode."""
         super().train(mode)
         for norm in self.norms() if self.frozen else ():
             norm.eval()
         return self
 
     def load(self, path: str) -> None:
-        """Weights of the CNN from a file that timm reads: safetensors, or tensors in a .pth.
+        """Load the CNN from a file that timm reads: safetensors, or tensors in a .pth.
 
         Raises:
-            ValueError: it cannot be read, or holds another network.
+            ValueError: the file cannot be read or holds another network.
         """
         try:
             state = load_state_dict(path, weights_only=True)
             self.cnn.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
-        except Exception as error:  # which, depends on the file's format
+        except Exception as error:  # the type depends on the file's format
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(f"pretrained: {path}: {' '.join(reason[:2])}") from None
 
@@ -91,7 +91,7 @@ class GridFeatures(nn.Module):
 
 
 class ClipEmbedding(nn.Module):
-    """Mean over a clip's frames, + row, column and type embeddings, LayerNorm, dropout (Sec. 3)."""
+    """Mean of a clip's frames + row, column and type embeddings, LayerNorm, dropout (Sec. 3)."""
 
     def __init__(self, rows: int, columns: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ClipEmbedding(nn.Module):
         self.norm = nn.Sequential(nn.LayerNorm(dim, eps=EPS), nn.Dropout(dropout))
 
     def forward(self, grid: Tensor) -> Tensor:
-        """(B, T, n_h, n_w, D) -> (B, n_h·n_w, D), whatever T; other n_h, n_w interpolate."""
+        """(B, T, n_h, n_w, D) -> (B, n_h·n_w, D) for any T; embeddings are interpolated."""
         mean = grid.mean(1)
         row = rearrange(resize_grid(self.rows, mean.shape[1:2]), "1 d y -> 1 y 1 d")
         column = rearrange(resize_grid(self.columns, mean.shape[2:3]), "1 d x -> 1 1 x d")
@@ -110,38 +110,37 @@ class ClipEmbedding(nn.Module):
 
 
 def aggregate_clips(logits: Tensor, how: Aggregate) -> Tensor:
-    """What all clips say together: (B, clips, …) -> (B, …)."""
+    """Join the logits of all clips: (B, clips, …) -> (B, …)."""
     if how == "lse":
         return logits.logsumexp(1)
     return logits.mean(1) if how == "mean" else logits.amax(1)
 
 
 class ClipBERT(nn.Module):
-    """{class token, current} and the mean frame's grid through one BERT; a class and a mask.
+    """Predict a class and a mask by one BERT over {class token, current} and the mean frame's grid.
 
-    A trained model runs at other T, L, H, W: positions are interpolated.
+    A trained model also accepts other T, L, H and W: positions are interpolated.
 
     Args:
-        problem: what is fed and asked; H and W multiples of 8, T of `num_clips`.
+        problem: inputs and outputs; H and W are multiples of 8, T of `num_clips`.
         backbone: the CNN (source: resnet50).
-        pretrained: file of its weights, safetensors or .pth; frames are then standardised by
-            ImageNet's statistics. At random if not given.
-        batch_norm: "frozen" as in the source, only with `pretrained` and then the default, or
-            "train".
-        lr_scale: learning rate over the run's, of CNN and BERT alike (source: 5e-5 both): 1e-4
-            where that is 5e-4. Twelve post-norm layers from random weights end up calling all
-            windows one class at profile cpu's own rate, 1e-3.
-        num_clips: clips that the frames are cut into, each read with the whole current.
-        aggregate: what the clips' logits become: their "lse" (log-sum-exp, the default as in the
-            source), "mean" or "max". Only for two clips or more.
+        pretrained: file of the CNN's weights, safetensors or .pth; frames are then standardised by
+            ImageNet's statistics. Default: random weights.
+        batch_norm: "frozen" (source; only with `pretrained`, where it is the default) or "train".
+        lr_scale: factor on the run's learning rate, for CNN and BERT (source: 5e-5 for both): 1e-4
+            if the run's is 5e-4. At 1e-3, the rate of profile cpu, twelve post-norm layers from
+            random weights predict one class for all windows.
+        num_clips: number of clips that the frames are cut into; each is read with all the current.
+        aggregate: joins the clips' logits: "lse" (log-sum-exp, the default as in the source),
+            "mean" or "max". Only for two clips or more.
         dim: D, width of a token (source: 768).
         depth: layers of the BERT.
-        heads: h (source: 12).
-        mlp_ratio: hidden width of the MLPs over D.
-        dropout: of embeddings, attention, MLPs and class head, in training.
+        heads: attention heads, h (source: 12).
+        mlp_ratio: hidden width of the MLPs divided by D.
+        dropout: rate for embeddings, attention, MLPs and class head, in training.
 
     Raises:
-        ValueError: sizes that do not divide, weights that do not fit, or a setting without effect.
+        ValueError: sizes do not divide, weights do not fit, or a setting has no effect.
     """
 
     modalities = frozenset({Modality.CROSS})
@@ -201,7 +200,7 @@ class ClipBERT(nn.Module):
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        if self.pretrained and not self.loaded:  # a checkpoint is complete without the file
+        if self.pretrained and not self.loaded:  # a checkpoint can be read without the file
             raise ValueError(f"pretrained: {self.pretrained}: no such file")
         video, current = both(batch)
         frames, height, width = video.shape[2:]
@@ -222,13 +221,13 @@ class ClipBERT(nn.Module):
         return Prediction(self.together(self.class_head(tokens[:, 0])), mask_logits)
 
     def together(self, logits: Tensor) -> Tensor:
-        """(B·clips, …) -> (B, …)."""
+        """Join the clips of each window: (B·clips, …) -> (B, …)."""
         return aggregate_clips(
             rearrange(logits, "(b n) ... -> b n ...", n=self.num_clips), self.aggregate
         )
 
     def stages(self) -> Sequence[Stage]:
-        """One supervised pass, CNN and BERT at one rate."""
+        """One supervised stage, with one learning rate for CNN and BERT."""
         learning = [p for p in self.parameters() if p not in self._frozen()]
         groups = [{"params": learning, "lr_scale": self.lr_scale}]
         return [Learn(name="fit", turns=[Turn(parameters=groups)])]

@@ -1,4 +1,4 @@
-"""3DCRNN: convolutional LSTMs that read a clip frame by frame, ever coarser.
+"""3DCRNN: convolutional LSTMs that read a clip frame by frame, at decreasing resolution.
 
 Liu, Zhang, Wu, Fan: the three-dimensional convolutional recurrent network for furnace video, 2023,
 as FmFormer's paper (arXiv 2406.09016, Sec. V-B2) describes it; the cell is that of Shi, Chen, Wang,
@@ -7,9 +7,9 @@ Nowcasting", NeurIPS 2015, arXiv 1506.04214, eq. (3).
 Reconstruction: of the method, only this is public: two-dimensional convolutional LSTM cells extract
 features of space and time at once, and pixels are classified. Filled in: three levels of [linear
 convolution of stride 2, ConvLSTM] with 32, 64, 96 channels and 3×3 kernels, peepholes, forget gates
-that start open (bias 1), the last hidden state as the clip's feature, its mean over places for the
-class, FmFormer's head for masks. Through time, gradients are best clipped to norm 1, which is the
-run's to do (trainer option gradient_clip_val).
+that start open (bias 1), the last hidden state as the clip's feature, its spatial mean for the
+class, FmFormer's head for masks. Gradients through time are best clipped to norm 1 by the trainer
+option gradient_clip_val.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class ConvLstm(nn.Module):
         channels: C of the input.
         dim: D of both states.
         kernel: rows and columns of the kernels, odd.
-        peephole: (H, W) of the map, if gates see the cell through weights of their own for every
-            channel and place, which hold at that size alone; none if None.
+        peephole: (H, W) of the map if the gates see the cell through weights for every channel and
+            place, which fix that size; None: no peepholes.
 
     Raises:
-        ValueError: an even kernel, which has no centre.
+        ValueError: the kernel is even and has no centre.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ConvLstm(nn.Module):
         return o.sigmoid() * cell.tanh(), cell
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(T, B, C, H, W) -> hidden states after every frame, (T, B, D, H, W)."""
+        """(T, B, C, H, W) -> hidden state after each frame, (T, B, D, H, W)."""
         _, count, _, height, width = frames.shape
         hidden = cell = frames.new_zeros(count, self.dim, height, width)
         states = []
@@ -77,19 +77,19 @@ class ConvLstm(nn.Module):
 
 
 class ConvLstmNet(nn.Module):
-    """Levels of [convolution of stride 2, ConvLSTM] over all frames; a class and a mask.
+    """Predict a class and a mask by levels of [convolution of stride 2, ConvLSTM] over all frames.
 
-    A trained model reads clips of any length, and without peepholes images of any size.
+    A trained model reads clips of any length and, without peepholes, images of any size.
 
     Args:
-        problem: what is fed and asked; with three levels, H and W multiples of 8.
-        widths: D of the levels, each half as fine as the one before.
+        problem: inputs and outputs; three levels need H and W to be multiples of 8.
+        widths: D of each level; each level halves the resolution.
         kernel: rows and columns of all kernels, odd and at least 3: a state-to-state kernel of 1
             would see no motion.
         peephole: whether gates see the cell.
 
     Raises:
-        ValueError: no level, sizes that do not divide, or a kernel that is even or 1.
+        ValueError: widths is empty, sizes do not divide, or the kernel is even or 1.
     """
 
     modalities = frozenset({Modality.VISUAL})

@@ -1,11 +1,12 @@
-"""DCNN-SVM: a picture decides, the current decides, a support vector machine joins the two.
+"""DCNN-SVM: image and current are classified separately, and a support vector machine joins them.
 
 Zhou, Gao, Wang, Chai, 2022, as the FmFormer paper describes it in Sec. II-B (late fusion).
-Reconstruction: public is that image and current have a branch each, that each branch decides by
-itself, and that an SVM joins their decisions. Filled in: the layers of both branches, the features
-of the current, the kernel (RBF) and how its C is chosen, and Platt scaling, with which the softmax
-of the logits is a calibrated probability. The SVM is fitted on blocks of time that the branches
-have not learnt from; on windows that a network knows by heart, it would learn to trust no other.
+Reconstruction: the published facts are that image and current have a branch each, that each branch
+classifies by itself, and that an SVM joins their decisions. Filled in: the layers of both branches,
+the features of the current, the kernel (RBF) and how its C is chosen, and Platt scaling, which
+makes the softmax of the logits a calibrated probability. The SVM is fitted on blocks of time that
+the branches are not trained on; on windows that a branch has memorised, the SVM would only trust
+that branch.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def image_branch(image_size: tuple[int, int], width: int) -> nn.Sequential:
     """A standardised frame (B, 3, H, W) -> (B, 2) logits.
 
     Raises:
-        ValueError: a frame too small to be halved four times.
+        ValueError: the frame is too small to be halved four times.
     """
     rows, columns = (size // 2**HALVINGS for size in image_size)
     if not rows or not columns:
@@ -67,15 +68,15 @@ def current_branch(channels: int) -> nn.Sequential:
 
 
 def sum_of_parameters(module: nn.Module) -> Tensor:
-    """A scalar; times 0 it is a loss that moves nothing."""
+    """A scalar; times 0, it is a loss with zero gradients."""
     return torch.stack([parameter.sum() for parameter in module.parameters()]).sum()
 
 
 def folds(label: Ints, block: Ints) -> list[tuple[Ints, Ints]]:
-    """Five folds of whole blocks, or fewer where a fold would leave one class alone to learn from.
+    """Five folds of whole blocks, or fewer if a fold would leave a single class to train on.
 
     Raises:
-        ValueError: not even two.
+        ValueError: not even two folds are possible.
     """
     counts = np.bincount(label, minlength=2)
     blocks = len(np.unique(block))
@@ -91,12 +92,12 @@ def folds(label: Ints, block: Ints) -> list[tuple[Ints, Ints]]:
 
 
 class Fitted(NamedTuple):
-    """What scikit-learn has found."""
+    """The parts fitted by scikit-learn."""
 
     scaler: StandardScaler
     svc: SVC
     calibrated: CalibratedClassifierCV
-    """The same machine with Platt's constants."""
+    """The same SVM with Platt's constants."""
 
     @property
     def platt(self) -> tuple[float, float]:
@@ -107,15 +108,15 @@ class Fitted(NamedTuple):
 
 
 def fit_svm(scores: Floats, label: Ints, block: Ints, costs: Sequence[float]) -> Fitted:
-    """An RBF machine on scores (N, 4); its C and Platt's constants by cross-validation over blocks.
+    """RBF SVM on scores (N, 4); C and Platt's constants come from cross-validation over blocks.
 
     Raises:
-        ValueError: too few blocks to cross-validate.
+        ValueError: there are too few blocks to cross-validate.
     """
     splits = folds(label, block)
     scaler = StandardScaler().fit(scores)
     x = scaler.transform(scores)
-    gamma = 1 / (x.shape[1] * x.var())  # scikit-learn's "scale", as a number that can be kept
+    gamma = 1 / (x.shape[1] * x.var())  # scikit-learn's "scale", as a number to store
     machine = SVC(kernel="rbf", gamma=gamma, class_weight="balanced")
     svc = GridSearchCV(machine, {"C": list(costs)}, cv=splits).fit(x, label).best_estimator_
     calibrated = CalibratedClassifierCV(svc, method="sigmoid", cv=splits, ensemble=False)
@@ -123,7 +124,7 @@ def fit_svm(scores: Floats, label: Ints, block: Ints, costs: Sequence[float]) ->
 
 
 def evenly(label: Ints, block: Ints, count: int) -> Ints:
-    """At most `count` rows, of every class and block their share."""
+    """Indices of at most `count` rows, in proportion to classes and blocks."""
     order = np.lexsort((block, label))
     if len(order) <= count:
         return order
@@ -131,24 +132,23 @@ def evenly(label: Ints, block: Ints, count: int) -> Ints:
 
 
 class DcnnSvm(nn.Module):
-    """A CNN on the last frame, an MLP on features of the current, an SVM on their four scores.
+    """Predict a class by a CNN on the last frame, an MLP on current features, an SVM on both.
 
     Training has two stages: both branches learn, each from its own cross-entropy, on all blocks
-    but the held-out ones; then the SVM is solved on these. It cannot predict before.
+    except the held-out ones; then the SVM is fitted on those. Prediction needs both.
 
     Args:
-        problem: what is fed and asked: two classes, frames of 16x16 pixels or more, two samples of
-            current or more.
+        problem: inputs and outputs; two classes, at least 16x16 pixels and two samples of current.
         width: channels of the first convolution; 2, 4, 4 times as many follow.
-        held_out: share of the blocks of time that the branches do not see and the SVM does.
-        block_seconds: length of a block; longer than the window of current.
-        costs: values of C to choose from.
-        svm_windows: most windows that the SVM is fitted on, so most support vectors too; the time
-            that it takes grows with the square.
-        lr_scale: learning rate of the branches over the run's: 1e-3 where that is 5e-4.
+        held_out: share of the blocks of time that train the SVM and not the branches.
+        block_seconds: length of a block in seconds; longer than the window of current.
+        costs: candidates for C.
+        svm_windows: maximum number of windows for the SVM, and so of support vectors; the fitting
+            time grows with the square.
+        lr_scale: factor on the run's learning rate: 1e-3 if the run's is 5e-4.
 
     Raises:
-        ValueError: more than two classes, too small an input, or an option out of range.
+        ValueError: more than two classes, too small an input, or an option is out of range.
     """
 
     modalities = frozenset({Modality.CROSS})
@@ -196,8 +196,8 @@ class DcnnSvm(nn.Module):
         self.standardize_current = Standardize.current(problem.current_channels)
         self.image = image_branch(problem.image_size, width)
         self.current = current_branch(problem.current_channels)
-        # As many rows as there can be support vectors, so that every checkpoint has one size; the
-        # rows that are not needed have dual coefficient 0.
+        # One row per possible support vector, so that all checkpoints have the same size; unused
+        # rows have dual coefficient 0.
         self.register_buffer("vectors", torch.zeros(svm_windows, 4))
         self.register_buffer("dual", torch.zeros(svm_windows))
         self.register_buffer("intercept", torch.tensor(0.0))
@@ -208,7 +208,7 @@ class DcnnSvm(nn.Module):
         self.register_buffer("support", torch.tensor(0))
 
     def stages(self) -> list[Stage]:
-        """The branches share no parameter: one pass trains both as if each were alone."""
+        """One stage for both branches, which share no parameter, then one for the SVM."""
         groups = [{"params": trainable(self.image, self.current), "lr_scale": self.lr_scale}]
         return [
             Learn(name="branches", turns=[Turn(parameters=groups, losses=self.branch_losses)]),
@@ -216,9 +216,9 @@ class DcnnSvm(nn.Module):
         ]
 
     def branch_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of each branch over the windows outside held-out blocks; 0 of none."""
+        """Cross-entropy of each branch over the windows outside held-out blocks; 0 without any."""
         rows = self.blocks.split(batch).rest & (batch.label >= 0)
-        if not rows.any():  # batch normalisation takes no empty batch
+        if not rows.any():  # batch normalisation rejects an empty batch
             branches = {"image": self.image, "current": self.current}
             return {name: 0 * sum_of_parameters(branch) for name, branch in branches.items()}
         frame, features = self.inputs(batch)
@@ -229,14 +229,14 @@ class DcnnSvm(nn.Module):
         }
 
     def held_out_scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Scores, labels and blocks of the windows in held-out blocks, and of no others."""
+        """Scores, labels and blocks of the windows in held-out blocks."""
         parts = self.blocks.split(batch)
         rows = parts.chosen & (batch.label >= 0)
         scores = self.scores(batch)
         return {"scores": scores[rows], "label": batch.label[rows], "block": parts.block[rows]}
 
     def solve(self, kept: Mapping[str, Tensor]) -> None:
-        """Fit the SVM and keep it as buffers: nothing of scikit-learn is in a checkpoint."""
+        """Fit the SVM and store it in buffers: a checkpoint holds no scikit-learn object."""
         scores, label, block = (kept[name].numpy() for name in ("scores", "label", "block"))
         rows = evenly(label, block, len(self.dual))
         fitted = fit_svm(scores[rows].astype(np.float64), label[rows], block[rows], self.costs)
@@ -261,7 +261,7 @@ class DcnnSvm(nn.Module):
         """See `fmbench.types` for the shapes of a Batch and a Prediction.
 
         Raises:
-            ValueError: the SVM has not been fitted, or the batch is not what the model reads.
+            ValueError: the SVM is not fitted, or the batch does not fit the model.
         """
         if not self.support:
             raise ValueError(
@@ -280,7 +280,7 @@ class DcnnSvm(nn.Module):
         return (kernel * self.dual).sum(1) + self.intercept
 
     def scores(self, batch: Batch) -> Tensor:
-        """What each branch believes: (B, 4), normal and abnormal from image, then from current."""
+        """Probabilities of normal and abnormal, from image, then from current: (B, 4)."""
         frame, features = self.inputs(batch)
         logits = [self.image(frame), self.current(features)]
         return torch.cat([each.float().softmax(1) for each in logits], dim=1)

@@ -1,13 +1,13 @@
-"""Expert system: rules on how far, how fast, how long electrode currents leave their set-point.
+"""Expert system: rules on size, rate and duration of the currents' deviation from a set-point.
 
 Wu, Wu, Chai, Sun: "Data-Driven Abnormal Condition Identification and Self-Healing Control System
 for Fused Magnesium Furnace", IEEE Transactions on Industrial Electronics 62(3), 2015,
 doi 10.1109/TIE.2014.2349479.
-Reconstruction: of that paper only the abstract was at hand (rules on tracking error, rate and
-duration of current fluctuation), and what arXiv 2406.09016, Sec. V-B1, says of it (tracking error,
-rate of change, arc resistance). Rule table, thresholds, set-points and voltages are not public. The
-rules below, their levels, the nominal voltage and reactance are ours; thresholds are calibrated on
-the training part.
+Reconstruction: only the abstract of that paper was available (rules on tracking error, rate and
+duration of current fluctuation), and its description in arXiv 2406.09016, Sec. V-B1 (tracking
+error, rate of change, arc resistance). Rule table, thresholds, set-points and voltages are not
+public. The rules below, their levels, the nominal voltage and reactance are ours; thresholds are
+calibrated on the training part.
 Differs: the case-based correction of set-points is control, not detection, and is left out.
 """
 
@@ -26,7 +26,7 @@ from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
 
 @dataclass(frozen=True)
 class Antecedent:
-    """A feature (see `ExpertSystem.features`) above or below a threshold, nominally `level`."""
+    """A feature (see `ExpertSystem.features`) above or below a threshold; `level` is nominal."""
 
     feature: str
     sign: str
@@ -35,7 +35,7 @@ class Antecedent:
 
 @dataclass(frozen=True)
 class Rule:
-    """Abnormal where all antecedents hold; or, if it `excuses`, normal whatever other rules say."""
+    """Abnormal if all antecedents hold; a rule that `excuses` then overrides all others."""
 
     name: str
     antecedents: tuple[Antecedent, ...]
@@ -43,7 +43,7 @@ class Rule:
 
 
 RULES = (
-    Rule(  # unmelted ore raises the arc's resistance: too little current, restless, for long
+    Rule(  # unmelted ore raises the arc's resistance: low, unsteady current for a long time
         "semi_molten",
         (
             Antecedent("error_mean", ">", 0.1),
@@ -52,7 +52,7 @@ RULES = (
             Antecedent("duration_max", ">", 30),
         ),
     ),
-    Rule(  # the opposite: too much current for even longer
+    Rule(  # the opposite: high current for an even longer time
         "overheating",
         (
             Antecedent("error_mean", "<", -0.1),
@@ -60,7 +60,7 @@ RULES = (
             Antecedent("duration_max", ">", 60),
         ),
     ),
-    Rule(  # ore drops into the arc: large and sudden, soon over
+    Rule(  # ore drops into the arc: a large, sudden, short change
         "abnormal_feeding",
         (
             Antecedent("rate_max", ">", 6000),
@@ -68,7 +68,7 @@ RULES = (
             Antecedent("duration_max", "<", 30),
         ),
     ),
-    Rule(  # gas breaks through: larger still, again and again, at one electrode more than others
+    Rule(  # gas breaks through: larger, repeated changes, unequal between electrodes
         "abnormal_exhausting",
         (
             Antecedent("rate_max", ">", 9000),
@@ -76,7 +76,7 @@ RULES = (
             Antecedent("imbalance", ">", 0.2),
         ),
     ),
-    Rule(  # ordinary feeding and exhausting: a jump in a calm record, near the set-point
+    Rule(  # normal feeding and exhausting: a jump in a steady record near the set-point
         "short_transient",
         (
             Antecedent("rate_max", ">", 3000),
@@ -95,45 +95,45 @@ ACCUSES = [not rule.excuses for rule in RULES]
 
 
 def of_rules(margins: Tensor) -> Tensor:
-    """A rule is as sure as its least sure antecedent: (N, A) -> (N, R)."""
+    """A rule's margin is its smallest antecedent's: (N, A) -> (N, R)."""
     return torch.stack([part.amin(1) for part in torch.split(margins, SIZES, 1)], dim=1)
 
 
 def judge(rules: Tensor) -> Tensor:
-    """(N, R) margins -> (N,): positive where a rule accuses and none excuses."""
+    """(N, R) margins -> (N,): positive where a rule holds and none that excuses."""
     return torch.minimum(rules[:, ACCUSES].amax(1), -rules[:, EXCUSES].amax(1))
 
 
 def trailing(mask: Tensor) -> Tensor:
-    """How many at the end of the second dimension are true without a gap: (B, T, C) -> (B, C)."""
+    """Length of the run of true values at the end of dimension 1: (B, T, C) -> (B, C)."""
     return mask.flip(1).long().cumprod(1).sum(1)
 
 
 class ExpertSystem(nn.Module):
-    """Five crisp rules over features of the last two minutes' current, in amperes; a class.
+    """Predict a class by five crisp rules over features of the last two minutes' current.
 
-    Nothing learns by gradient. One pass over the training part measures the features' spread, and
-    moves each threshold to the quantile that most raises the balanced accuracy, in turn, until none
-    does. Logits are ±score/2 · sharpness, where the score is the surest rule's margin, or the
-    excuse against it: positive where and only where the crisp rules say abnormal.
+    Nothing is trained by gradient. One pass over the training part measures the standard deviation
+    of the features. Each threshold in turn moves to the quantile that raises the balanced accuracy
+    most, until none does. Logits are ±score/2 · sharpness; the score, the largest margin of a rule
+    or the excuse against it, is positive if and only if the crisp rules result in abnormal.
 
     Args:
-        problem: what is fed and asked; two classes, at least `window` seconds of current.
-        setpoint: amperes; or a band, within which the median of the record stands for it.
-        window: seconds that the features of the present look back.
-        lag: seconds over which a rate of change is taken.
-        voltage: U, of a phase, volts.
-        reactance: X, of a phase, milliohms.
-        lead: R₀, resistance of the leads, milliohms.
-        onset_error: relative tracking error from which a phase counts as disturbed.
-        onset_rate: amperes a second from which it does.
-        sharpness: of the logits; no decision depends on it.
-        calibrate: whether thresholds are searched; if not, they stay at nominal levels.
-        thresholds: some thresholds by name ("semi_molten.error_mean"), which then stay as they are.
+        problem: inputs and outputs; two classes, at least `window` seconds.
+        setpoint: set-point in amperes, or a band to which the record's median is clamped.
+        window: seconds covered by the features of the present.
+        lag: seconds over which a rate of change is measured.
+        voltage: U, phase voltage in volts.
+        reactance: X, phase reactance in milliohms.
+        lead: R₀, resistance of the leads in milliohms.
+        onset_error: relative tracking error above which a phase counts as disturbed.
+        onset_rate: rate of change, A/s, above which a phase counts as disturbed.
+        sharpness: scale of the logits; it changes no decision.
+        calibrate: whether thresholds are searched; if not, they keep their nominal levels.
+        thresholds: fixed thresholds by name ("semi_molten.error_mean"), left out of the search.
 
     Raises:
-        ValueError: a number out of range, an unknown threshold, a record that is too short, or a
-            problem of more than two classes.
+        ValueError: a number is out of range, a threshold is unknown, the record is too short, or
+            there are more than two classes.
     """
 
     modalities = frozenset({Modality.CURRENT})
@@ -191,18 +191,18 @@ class ExpertSystem(nn.Module):
         self.register_buffer("scales", torch.tensor(nominal).abs())
 
     def features(self, current: Tensor) -> dict[str, Tensor]:
-        """What the rules speak of: (B, L, C) amperes -> (B,) each, of the record's last instant.
+        """Features that the rules use: (B, L, C) amperes -> (B,) each, at the last instant.
 
-        error: (set-point - mean of the window) / set-point; deviation, its size.
-        rate: the window's largest change over the lag, A/s; often, what a tenth of the record's
-            changes exceed.
-        fluctuation: deviation of the window's samples over the set-point; swing, of the record's.
-        duration: seconds up to now without a moment below both onsets, of error and of rate.
-        resistance: of the arc, mΩ, by the window's mean; resistance_change, against the record's.
+        error: (set-point - mean of the window) / set-point; deviation: its absolute value.
+        rate: the window's largest change over the lag, A/s; often: the 90 % quantile of the
+            record's changes.
+        fluctuation: standard deviation of the window / set-point; swing: that of the record.
+        duration: seconds since error and rate were last both below their onsets.
+        resistance: of the arc, mΩ, from the window's mean; resistance_change: minus the record's.
         imbalance: (largest - smallest phase) / mean, in the window.
-        unrest: share of the record in which a phase is above an onset.
+        unrest: share of the record in which any phase is above an onset.
 
-        The first nine are of a phase, and given as mean and max over the phases.
+        The first nine exist for each phase and are returned as mean and max over the phases.
         """
         setpoint = current.flatten(1).median(1).values.clamp(self.low, self.high)[:, None]  # (B, 1)
         recent = current[:, -self.window :]
@@ -233,17 +233,17 @@ class ExpertSystem(nn.Module):
         }
 
     def resistance(self, current: Tensor) -> Tensor:
-        """√((U/I)² - X²) - R₀ in milliohms; beyond the short circuit's current the root is 0."""
+        """√((U/I)² - X²) - R₀ in milliohms; above the short-circuit current the root is 0."""
         impedance = 1000 * self.voltage / current.clamp(min=1)
         return (impedance**2 - self.reactance**2).clamp(min=0).sqrt() - self.lead
 
     def clauses(self, batch: Batch) -> Tensor:
-        """The feature of every antecedent: (B, A)."""
+        """The feature of each antecedent: (B, A)."""
         features = self.features(self.read(batch))
         return torch.stack([features[antecedent.feature] for _, antecedent in CLAUSES], dim=1)
 
     def margins(self, values: Tensor) -> Tensor:
-        """How clearly each antecedent holds, in standard deviations of its feature: (N, A)."""
+        """Signed distance to each threshold, in standard deviations of the feature: (N, A)."""
         return (values - self.thresholds) * values.new_tensor(SIGNS) / self.scales
 
     def forward(self, batch: Batch) -> Prediction:
@@ -252,39 +252,40 @@ class ExpertSystem(nn.Module):
         return Prediction(torch.stack([-score, score], dim=1))
 
     def explain(self, batch: Batch) -> list[dict[str, str]]:
-        """Which rules hold for each window, and why: {"overheating": "error_mean -0.2 < -0.1, …"}.
+        """Rules that hold for each window and why: {"overheating": "error_mean -0.2 < -0.1, …"}.
 
-        A window is abnormal where one holds, and none that excuses.
+        A window is abnormal if a rule holds and none that excuses.
         """
         values = self.clauses(batch)
         margins = of_rules(self.margins(values))
         excuses = torch.tensor(EXCUSES, device=margins.device)
         held = torch.where(excuses, margins >= 0, margins > 0)  # on the edge as in `judge`
-        told = []
+        explained = []
         for row, rules in zip(values.tolist(), held.tolist(), strict=True):
             reasons: dict[str, list[str]] = {
                 rule.name: [] for rule, holds in zip(RULES, rules, strict=True) if holds
             }
-            said = zip(CLAUSES, row, self.thresholds.tolist(), strict=True)
-            for (rule, clause), value, level in said:
+            clauses = zip(CLAUSES, row, self.thresholds.tolist(), strict=True)
+            for (rule, clause), value, level in clauses:
                 if rule.name in reasons:
                     text = f"{clause.feature} {value:.4g} {clause.sign} {level:.4g}"
                     reasons[rule.name].append(text)
-            told.append({name: ", ".join(texts) for name, texts in reasons.items()})
-        return told
+            explained.append({name: ", ".join(texts) for name, texts in reasons.items()})
+        return explained
 
     def stages(self) -> list[Solve]:
         """One pass over the training part, without gradients."""
         return [Solve(name="calibrate", gather=self.gather, solve=self.solve)]
 
     def gather(self, batch: Batch) -> dict[str, Tensor]:
+        """Features and labels of a batch."""
         return {"values": self.clauses(batch), "label": batch.label}
 
     def solve(self, kept: Mapping[str, Tensor]) -> None:
-        """Measure the features' spread, then search the thresholds that are not fixed.
+        """Measure the features' deviations, then search the thresholds that are not fixed.
 
         Raises:
-            ValueError: the training part shows only one class.
+            ValueError: the training part has only one class.
         """
         values, abnormal = kept["values"], kept["label"] == 1
         if bool(abnormal.all()) or not bool(abnormal.any()):
@@ -296,26 +297,26 @@ class ExpertSystem(nn.Module):
 
 
 def candidates(values: Tensor, count: int = 64) -> Tensor:
-    """Thresholds to try: between neighbours at up to `count` quantiles, and beyond both ends."""
+    """Candidate thresholds: between neighbours at up to `count` quantiles, and beyond both ends."""
     ordered = values.sort().values
-    ordered = ordered[torch.cat([ordered.new_ones(1), ordered.diff()]) > 0]  # each once
+    ordered = ordered[torch.cat([ordered.new_ones(1), ordered.diff()]) > 0]  # distinct values
     between = (ordered[1:] + ordered[:-1]) / 2
     at = torch.linspace(0, len(between) - 1, min(count, len(between))).round().long()
     return torch.cat([ordered[:1] - 1, between[at], ordered[-1:] + 1])
 
 
 def calibrated(values: Tensor, abnormal: Tensor, start: Tensor, free: list[int]) -> Tensor:
-    """Move thresholds, one at a time, to the highest balanced accuracy: -> (A,).
+    """Thresholds, moved one at a time to the highest balanced accuracy: (A,).
 
     Args:
         values: (N, A), the antecedents' features.
         abnormal: (N,) bool, neither all true nor all false.
-        start: (A,), where the search begins.
-        free: the antecedents whose thresholds may move.
+        start: (A,), initial thresholds.
+        free: indices of the antecedents whose thresholds may move.
     """
     hits = 1 / abnormal.sum().double()
     false_alarms = 1 / (~abnormal).sum().double()
-    worth = torch.where(abnormal, hits, -false_alarms)  # of calling a window abnormal
+    worth = torch.where(abnormal, hits, -false_alarms)  # value of predicting abnormal
     grids = {k: candidates(values[:, k]) for k in free}
     levels, best, moved = start.clone(), worth[verdict(values, start)].sum(), True
     while moved:
@@ -334,5 +335,5 @@ def calibrated(values: Tensor, abnormal: Tensor, start: Tensor, free: list[int])
 
 
 def verdict(values: Tensor, levels: Tensor) -> Tensor:
-    """What the crisp rules say: (N, A), (A,) -> (N,) bool."""
+    """Decision of the crisp rules, true for abnormal: (N, A), (A,) -> (N,) bool."""
     return judge(of_rules((values - levels) * values.new_tensor(SIGNS))) > 0

@@ -1,12 +1,12 @@
 """Flashformer: a plain Transformer whose exact attention is computed tile by tile.
 
 Dao, Fu, Ermon, Rudra, Ré: "FlashAttention: Fast and Memory-Efficient Exact Attention with
-IO-Awareness", NeurIPS 2022, arXiv 2205.14135, Sec. 3.1. The encoder around it, and the name, are
-those of the code of Liu et al., "iTransformer", ICLR 2024, arXiv 2310.06625, where a post-norm
-Transformer with this attention is compared.
+IO-Awareness", NeurIPS 2022, arXiv 2205.14135, Sec. 3.1. The encoder and the name come from the
+code of Liu et al., "iTransformer", ICLR 2024, arXiv 2310.06625, which compares a post-norm
+Transformer with this attention.
 Differs: the width is FmFormer's (96, 3 heads, 3 layers; the source has 512, 8, 2); the kernel is
 PyTorch's; no calendar features; a head of GELU, flatten, linear (the Time-Series-Library's) instead
-of a forecast. The kernel changes what attention costs, not what it says: accuracy differs from that
+of a forecast. The kernel changes the cost of attention, not its result: accuracy differs from that
 of any other softmax attention only by rounding, which is to bfloat16 on a GPU.
 """
 
@@ -36,15 +36,15 @@ KERNELS = {
     "cuda": (FLASH, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH),
     "cpu": (FLASH, SDPBackend.MATH),
 }
-"""What is tried, in this order; elsewhere PyTorch has nothing but MATH, whatever is asked of it."""
+"""Kernels by device, in the order in which they are tried; other devices only have MATH."""
 REFUSALS = ("No available kernel", "No viable backend")
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention by the flash kernel: (B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d).
 
-    On a GPU the kernel takes half precision only, so that float32 is rounded to bfloat16 for it.
-    Where it does not run, another does, and a warning in the log names it, once.
+    On a GPU the flash kernel takes half precision only, so float32 is rounded to bfloat16. Where it
+    does not run, another kernel does, and the log names that kernel once in a warning.
     """
     device = query.device.type
     for kernel in KERNELS.get(device, (SDPBackend.MATH,)):
@@ -63,9 +63,9 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     raise RuntimeError(f"PyTorch has no attention for {query.dtype} on {device}")
 
 
-@cache  # once a process
+@cache  # log once per process
 def report(kernel: SDPBackend, device: str, dtype: torch.dtype) -> None:
-    """Log which kernel attends; a warning if it is not flash."""
+    """Log which kernel computes attention; a warning if it is not the flash kernel."""
     log = logging.getLogger(__name__)
     if kernel is FLASH:
         log.info("flashformer attends by %s (%s, %s)", kernel.name, device, dtype)
@@ -79,23 +79,23 @@ def report(kernel: SDPBackend, device: str, dtype: torch.dtype) -> None:
 
 
 class Flashformer(nn.Module):
-    """Exact attention, in tiles, over every sample of the three-phase current; a class.
+    """Classify the three-phase current by exact attention, in tiles, over all samples.
 
     Args:
-        problem: what is fed and asked.
+        problem: inputs and outputs.
         dim: D, width of a token (source: 512).
         depth: encoder layers (source: 2).
-        heads: h (source: 8).
-        mlp_ratio: hidden width of the MLPs over D.
-        dropout: of embedding, attention output, MLPs and head, in training; never of the map, which
-            is nowhere whole.
-        padding: what the embedding sees beyond the ends. With the source's circular, the first
+        heads: attention heads, h (source: 8).
+        mlp_ratio: hidden width of the MLPs divided by D.
+        dropout: rate for embedding, attention output, MLPs and head, in training; not for the
+            attention map, which is never stored whole.
+        padding: padding of the embedding's convolution. With "circular" (source), the first
             sample sees the last.
-        mean_pool: whether the head reads the tokens' mean, for any length of current, instead of
-            all of them, for the one length that it is built for.
+        mean_pool: whether the head reads the tokens' mean, which allows any length, instead of
+            all tokens, which fixes the length.
 
     Raises:
-        ValueError: a hyperparameter out of range.
+        ValueError: a hyperparameter is out of range.
     """
 
     modalities = frozenset({Modality.CURRENT})

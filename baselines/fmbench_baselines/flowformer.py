@@ -1,12 +1,13 @@
 """Flowformer: attention as a flow network whose capacities are conserved, in linear time.
 
 Wu, Wu, Xu, Wang, Long: "Flowformer: Linearizing Transformers with Conservation Flows", ICML 2022,
-arXiv 2202.06258, Sec. 3. Where paper and code leave a choice, the authors' time-series classifier
-decides: samples through a linear map times √D, post-norm layers, a head of GELU, flatten, linear.
+arXiv 2202.06258, Sec. 3. Where they leave a choice, this file follows the authors' time-series
+classifier: samples through a linear map times √D, post-norm layers, a head of GELU, flatten,
+linear.
 Differs: the width is FmFormer's (96, 3 heads; the source has 512, 8), the MLPs' hidden width four
 times that (source: once), and positions are fixed sinusoids (source: learnt). The authors' general
-code cuts the outgoing flow to [-1, 1] before the competition, their time-series code does not; nor
-does this, unless asked to (`clamp`).
+code cuts the outgoing flow to [-1, 1] before the competition, their time-series code does not; this
+file does so only with `clamp`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 
 
 def flow(tokens: Tensor, total: Tensor, eps: float) -> Tensor:
-    """Of each token to all of the other side at once: (B, h, N, d), (B, h, d) -> (B, h, N, 1)."""
+    """Flow of each token to the sum of the other side: (B, h, N, d), (B, h, d) -> (B, h, N, 1)."""
     return (tokens + eps) @ (total + eps).unsqueeze(-1)
 
 
 def conserved_flows(query: Tensor, key: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
-    """From φ(Q) (B, h, L, d) and φ(K) (B, h, S, d), positive.
+    """Flows between sinks φ(Q), (B, h, L, d), and sources φ(K), (B, h, S, d), both positive.
 
     Returns:
-        I, what flows into each sink (query): (B, h, L, 1).
-        Î, the same where every source gives 1; their sum is S: (B, h, L, 1).
-        Ô, what each source (key) gives where every sink takes 1; their sum is L: (B, h, S, 1).
+        I, the flow into each sink (query): (B, h, L, 1).
+        Î, the same if every source gives 1; the sum over sinks is S: (B, h, L, 1).
+        Ô, the flow out of each source (key) if every sink takes 1; the sum is L: (B, h, S, 1).
     """
     incoming = flow(query, key.sum(2), eps)
     outgoing = flow(key, query.sum(2), eps)
@@ -42,7 +43,7 @@ def conserved_flows(query: Tensor, key: Tensor, eps: float = 1e-6) -> tuple[Tens
 
 
 def competition(conserved_outgoing: Tensor) -> Tensor:
-    """Share of each source among all, their mean 1: (B, h, S, 1) -> (B, h, S, 1)."""
+    """Softmax over the sources, scaled to mean 1: (B, h, S, 1) -> (B, h, S, 1)."""
     return conserved_outgoing.softmax(2) * conserved_outgoing.shape[2]
 
 
@@ -51,16 +52,16 @@ def flow_attention(
 ) -> Tensor:
     """(B, h, L, d), 2 × (B, h, S, d) -> (B, h, L, d), in O((L + S) d²) time, O((L + S) d) memory.
 
-    Sources compete for the sinks' attention, sinks take what is allocated to them; keys meet values
-    first, so that no L × S map comes to be. Sums over a whole sequence are taken in float32 at
-    least: half precision has not the digits for them, mixed precision or not.
+    Sources compete for the sinks' attention, and each sink takes its allocation. Keys multiply
+    values first, so that no L × S map is stored. Sums over a whole sequence are computed in float32
+    at least, also under mixed precision: half precision has too few digits for them.
 
     Args:
         query: before φ, which is a sigmoid.
-        key: likewise.
-        value: what flows.
-        clamp: whether Ô is cut to [-1, 1] before the competition. Its mean is L / S, so that for
-            L = S about half of the sources then compete alike.
+        key: before φ.
+        value: carried by the flow.
+        clamp: whether Ô is cut to [-1, 1] before the competition. The mean of Ô is L / S: for
+            L = S, about half of the sources are cut to the same value.
         eps: added to features and sums, against division by zero.
     """
     kind, sinks, sources = value.dtype, query.shape[2], key.shape[2]
@@ -71,27 +72,27 @@ def flow_attention(
         if clamp:
             conserved_outgoing = conserved_outgoing.clamp(-1, 1)
         competing = value * competition(conserved_outgoing)
-        aggregated = query / incoming @ (key.transpose(2, 3) @ competing)  # (d × d) in between
+        aggregated = query / incoming @ (key.transpose(2, 3) @ competing)  # d × d in between
         allocated = torch.sigmoid(conserved_incoming * (sinks / sources)) * aggregated
     return allocated.to(kind)
 
 
 class Flowformer(nn.Module):
-    """Flow-Attention over every sample of the three-phase current; a class.
+    """Classify the three-phase current by Flow-Attention over all samples.
 
     Args:
-        problem: what is fed and asked.
+        problem: inputs and outputs.
         dim: D, width of a token (source: 512).
         depth: encoder layers.
-        heads: h (source: 8).
-        mlp_ratio: hidden width of the MLPs over D (source: 1).
-        dropout: of embedding, attention output, MLPs and head, in training.
-        clamp: whether the sources' flow is cut to [-1, 1] before they compete.
-        mean_pool: whether the head reads the tokens' mean, for any length of current, instead of
-            all of them, for the one length that it is built for.
+        heads: attention heads, h (source: 8).
+        mlp_ratio: hidden width of the MLPs divided by D (source: 1).
+        dropout: rate for embedding, attention output, MLPs and head, in training.
+        clamp: whether the outgoing flow of the sources is cut to [-1, 1] before the competition.
+        mean_pool: whether the head reads the tokens' mean, which allows any length, instead of
+            all tokens, which fixes the length.
 
     Raises:
-        ValueError: a hyperparameter out of range.
+        ValueError: a hyperparameter is out of range.
     """
 
     modalities = frozenset({Modality.CURRENT})

@@ -1,8 +1,8 @@
-"""Informer: attention by the few queries that have something to say, over ever shorter sequences.
+"""Informer: sparse attention by the most active queries, over sequences that distilling halves.
 
 Zhou, Zhang, Peng, Zhang, Li, Xiong, Zhang: "Informer: Beyond Efficient Transformer for Long
-Sequence Time-Series Forecasting", AAAI 2021, arXiv 2012.07436, Sec. 3. Where the paper leaves a
-choice, the authors' code decides: samples with replacement, shared by rows and heads.
+Sequence Time-Series Forecasting", AAAI 2021, arXiv 2012.07436, Sec. 3. Where the paper is silent,
+this file follows the authors' code: keys are sampled with replacement, shared by rows and heads.
 Differs: a classifier needs no generative decoder; no calendar features; the width is FmFormer's
 (96, 3 heads, 3 layers; the source has 512, 8, 2). The head (GELU, flatten, one linear map) is the
 Time-Series-Library's, which distils only when it forecasts; here distilling is on.
@@ -38,8 +38,8 @@ def num_active(length: int, factor: int) -> int:
 def draw_keys(length: int, count: int, training: bool, device: torch.device) -> Tensor:
     """Indices of the keys that each query samples: (L, U) int64.
 
-    New ones at each training step; in evaluation always the same, on every device, and without
-    touching the global generator.
+    Training draws new indices at each step. Evaluation uses the same indices on every device and
+    leaves the global generator untouched.
     """
     if training:
         return torch.randint(length, (length, count), device=device)
@@ -47,14 +47,14 @@ def draw_keys(length: int, count: int, training: bool, device: torch.device) -> 
     return torch.randint(length, (length, count), generator=fixed, device="cpu").to(device)
 
 
-@torch.no_grad()  # it only ranks the queries
+@torch.no_grad()  # only used to rank the queries
 def sparsity(query: Tensor, key: Tensor, sample: Tensor) -> Tensor:
-    """How far each query is from attending evenly: 2 × (B, h, L, d), (L, U) -> (B, h, L).
+    """Distance of each query from uniform attention: 2 × (B, h, L, d), (L, U) -> (B, h, L).
 
-    Eq. (4), M = max_j q·k_j - Σ_j q·k_j / L over the sampled keys; like the authors' code, it
-    divides by L, not by U. One sampled key at a time: memory stays O(L d), never L·U·d or L·L.
+    Eq. (4), M = max_j q·k_j - Σ_j q·k_j / L over the sampled keys; the division is by L,
+    not by U, as in the authors' code. The loop takes one sampled key at a time: memory is O(L d).
     """
-    query, key = query.contiguous(), key.contiguous()  # gathers three times as fast
+    query, key = query.contiguous(), key.contiguous()  # makes the gather three times as fast
     largest = query.new_full(query.shape[:-1], -torch.inf)
     total = torch.zeros_like(largest)
     for chosen in sample.unbind(1):
@@ -69,8 +69,8 @@ def prob_sparse_attention(
 ) -> Tensor:
     """Eq. (3): 3 × (B, h, L, d), (L, U) -> (B, h, L, d).
 
-    The `active` queries of largest sparsity attend to all keys; the others, which would come close
-    to it anyway, take the mean of the values.
+    The `active` queries of largest sparsity attend to all keys. The others get the mean of the
+    values, which approximates their attention.
     """
     top = sparsity(query, key, sample).topk(active, sorted=False).indices  # (B, h, u)
     top = top.unsqueeze(-1).expand(-1, -1, -1, query.shape[-1])
@@ -79,7 +79,7 @@ def prob_sparse_attention(
 
 
 class ProbSparse(nn.Module):
-    """The rule of its heads; like the source's, without dropout of the map."""
+    """`prob_sparse_attention` with sampled keys; like the source, without dropout on the map."""
 
     def __init__(self, factor: int) -> None:
         super().__init__()
@@ -94,10 +94,10 @@ class ProbSparse(nn.Module):
 
 
 def distilling(dim: int, padding: Padding) -> nn.Sequential:
-    """Eq. (5), halving the sequence: (B, L, D) -> (B, ⌈L/2⌉, D).
+    """Eq. (5), which halves the sequence: (B, L, D) -> (B, ⌈L/2⌉, D).
 
-    The authors pad the convolution by 2 on old versions of PyTorch only, where circular padding of
-    1 was written so; copies that kept the 2 lengthen the sequence.
+    The authors' code writes circular padding of 1 as 2 for old versions of PyTorch; with current
+    versions, 2 would lengthen the sequence.
     """
     return nn.Sequential(
         Rearrange("b l d -> b d l"),
@@ -110,24 +110,24 @@ def distilling(dim: int, padding: Padding) -> nn.Sequential:
 
 
 class Informer(nn.Module):
-    """ProbSparse attention and distilling in turn over the three-phase current; a class.
+    """Classify the three-phase current by alternating ProbSparse attention and distilling.
 
     Args:
-        problem: what is fed and asked; with the default depth, 5 samples of current or more.
+        problem: inputs and outputs; the default depth needs at least 5 samples of current.
         dim: D, width of a token (source: 512).
         depth: encoder layers (source: 2; 3 in the Time-Series-Library's classifiers).
-        heads: h (source: 8).
-        factor: c; c·⌈ln L⌉ queries attend, and each is judged by as many sampled keys.
-        mlp_ratio: hidden width of the MLPs over D.
-        dropout: of embedding, attention output, MLPs and head, in training (source: 0.05).
-        distil: whether the sequence is halved between layers.
-        padding: what the convolutions see beyond the ends. With the source's circular, the first
-            sample sees the last.
-        mean_pool: whether the head reads the tokens' mean, for any length of current, instead of
-            all of them, for the one length that it is built for.
+        heads: attention heads, h (source: 8).
+        factor: c; c·⌈ln L⌉ queries attend, and as many sampled keys rank each query.
+        mlp_ratio: hidden width of the MLPs divided by D.
+        dropout: rate for embedding, attention output, MLPs and head, in training (source: 0.05).
+        distil: whether convolution and pooling halve the sequence between layers.
+        padding: padding of the convolutions. With "circular" (source), the first sample sees the
+            last.
+        mean_pool: whether the head reads the tokens' mean, which allows any length, instead of
+            all tokens, which fixes the length.
 
     Raises:
-        ValueError: a hyperparameter out of range, or too few samples for the depth.
+        ValueError: a hyperparameter is out of range, or the samples are too few for the depth.
     """
 
     modalities = frozenset({Modality.CURRENT})
@@ -152,7 +152,7 @@ class Informer(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         halvings = depth - 1 if distil else 0
-        least = 2**halvings + 1  # leaves the last layer two tokens: ln 1 = 0 queries
+        least = 2**halvings + 1  # the last layer needs two tokens: ln 1 = 0 queries
         samples, channels = problem.current_samples, problem.current_channels
         if samples < least:
             raise ValueError(

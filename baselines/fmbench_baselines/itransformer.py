@@ -4,7 +4,7 @@ Liu, Hu, Zhang, Wu, Wang, Ma, Long: "iTransformer: Inverted Transformers Are Eff
 Series Forecasting", ICLR 2024, arXiv 2310.06625, Sec. 3.
 Differs: the width is FmFormer's (96, 3 heads, 3 layers; the source takes 128 to 512, 2 to 4). As in
 the Time-Series-Library's classifiers, a head of GELU, flatten, linear takes the forecast's place,
-and windows are not normalised one by one, which would take the level of the current away.
+and windows are not normalised one by one, which would remove the level of the current.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 
 
 class ITransformer(nn.Module):
-    """Softmax attention between the phases of the current, each one token; a class.
+    """Classify the current by softmax attention between its phases, one token each.
 
-    Tokens have no positions: the encoder does not know which phase is which, only the head does,
-    and with mean_pool nothing does. The order of the samples is in the embedding's weights.
+    Tokens have no positions: only the head tells the phases apart, and with mean_pool nothing does.
+    The weights of the embedding encode the order of the samples.
 
     Args:
-        problem: what is fed and asked.
-        dim: D, width of a token (source: 128 to 512). It carries a whole series: try 256.
+        problem: inputs and outputs.
+        dim: D, width of a token, which encodes a whole series (source: 128 to 512): try 256.
         depth: encoder layers (source: 2 to 4).
-        heads: h (source: 8).
-        mlp_ratio: hidden width of the MLPs over D (source: 1 to 4).
-        dropout: of embedding, attention output, MLPs and head, in training.
-        mean_pool: whether the head reads the mean of the phases' tokens instead of each.
+        heads: attention heads, h (source: 8).
+        mlp_ratio: hidden width of the MLPs divided by D (source: 1 to 4).
+        dropout: rate for embedding, attention output, MLPs and head, in training.
+        mean_pool: whether the head reads the mean of the phases' tokens instead of all of them.
 
     Raises:
-        ValueError: a hyperparameter out of range.
+        ValueError: a hyperparameter is out of range.
     """
 
     modalities = frozenset({Modality.CURRENT})

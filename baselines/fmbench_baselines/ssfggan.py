@@ -1,12 +1,14 @@
-"""SSFGGAN: a classifier that learns from few labels, because it must also tell real from invented.
+"""SSFGGAN: a GAN's discriminator that learns to classify from few labels.
 
 Bu, Liu, Wang: a semi-supervised fine-grained generative adversarial network that assesses the
-operation of an electro-fused magnesium furnace, 2023; in the FmFormer paper Sec. II-B.
-Reconstruction: public is the title, and that a CNN's features of the image and an MLP's features of
-the current predict together. Filled in: the classifier as a discriminator of K + 1 classes and
-feature matching (Salimans et al. 2016, arXiv 1606.03498, Secs. 3.1 and 5), "fine-grained" as a code
-of several modes within each class that a head Q recovers from what is generated (InfoGAN, Chen et
-al. 2016, arXiv 1606.03657, Sec. 4), all layers, and the features of the current.
+operation of an electro-fused magnesium furnace, 2023, as the FmFormer paper describes it in
+Sec. II-B.
+Reconstruction: the published facts are the title, and that a CNN's features of the image and an
+MLP's features of the current predict together. Filled in: the classifier as a discriminator of K +
+1 classes and feature matching (Salimans et al. 2016, arXiv 1606.03498, Secs. 3.1 and 5),
+"fine-grained" as a code of several modes within each class that a head Q recovers from generated
+pairs (InfoGAN, Chen et al. 2016, arXiv 1606.03657, Sec. 4), all layers, and the features of the
+current.
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 
 HALVINGS = 4
 FEATURES = (256, 128)
-"""Of the image and of the current."""
+"""Numbers of features of the image and of the current."""
 
 
 class Pair(NamedTuple):
-    """What the discriminator judges, real or generated."""
+    """Input of the discriminator, real or generated."""
 
     frame: Tensor
     """(B, 3, H, W), standardised."""
@@ -57,7 +59,7 @@ def fake_loss(logits: Tensor) -> Tensor:
 
 
 def mean_of(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of (B,) or (B, D) over the rows of a mask (B,), 0 of none."""
+    """Mean of (B,) or (B, D) over the rows of a mask (B,); 0 without any."""
     weight = rows.to(values).view(-1, *[1] * (values.ndim - 1))
     return (values * weight).sum(0) / weight.sum().clamp(min=1)
 
@@ -100,7 +102,7 @@ class Discriminator(nn.Module):
 class Generator(nn.Module):
     """Noise, class and fine code -> a frame in grey levels and features of the current.
 
-    Its batch normalisation keeps no statistics: it is never run but on batches, in training.
+    Batch normalisation stores no statistics: the generator only runs on batches, in training.
     """
 
     def __init__(
@@ -130,26 +132,26 @@ class Generator(nn.Module):
 
 
 class Ssfggan(nn.Module):
-    """A semi-supervised GAN of K + 1 classes on pairs of last frame and features of the current.
+    """Predict a class by a semi-supervised GAN of K + 1 classes on the last frame and the current.
 
-    The discriminator is the classifier. It learns the class from labelled windows, that the others
-    are real, and that what the generator makes is not; labels of the others are never looked at.
+    The discriminator is the classifier. It learns the class of labelled windows, that unlabelled
+    windows are real and that generated pairs are not; it never reads the labels of the unlabelled.
 
     Args:
-        problem: what is fed and asked; H and W multiples of 16, two samples of current or more.
+        problem: inputs and outputs; H and W multiples of 16, at least two samples of current.
         labelled_fraction: share of the blocks of time whose labels are used (source: not public;
             0.1 to 0.3 is usual).
-        block_seconds: length of a block.
+        block_seconds: length of a block in seconds.
         width: channels of the discriminator's first convolution; 2, 4, 4 times as many follow, and
-            the generator goes the same way back.
+            the generator mirrors them.
         noise: length of the generator's noise.
         fine_codes: modes within each class.
-        class_weight: λ_c, of the generator's loss that its pairs are of the class asked for.
-        fine_weight: λ_k, of the loss that the fine code can be recovered.
-        lr_scale: learning rate of both networks over the run's: 2e-4 where that is 5e-4.
+        class_weight: λ_c, weight of the class loss of generated pairs.
+        fine_weight: λ_k, weight of the loss of recovering the fine code.
+        lr_scale: factor on the run's learning rate, for both networks: 2e-4 if the run's is 5e-4.
 
     Raises:
-        ValueError: sizes that do not divide, too few samples, or an option out of range.
+        ValueError: sizes do not divide, samples are too few, or an option is out of range.
     """
 
     modalities = frozenset({Modality.CROSS})
@@ -185,7 +187,7 @@ class Ssfggan(nn.Module):
         self.noise, self.fine_codes = noise, fine_codes
         self.class_weight, self.fine_weight = class_weight, fine_weight
         self.lr_scale = lr_scale
-        # No guard: an unlabelled window gives away no label, whatever it shows.
+        # No history: an unlabelled window discloses no label, even if it overlaps a labelled block.
         self.blocks = TimeBlocks(share=labelled_fraction, seconds=block_seconds)
         features = num_current_features(problem.current_channels)
         modes = problem.num_classes * fine_codes
@@ -198,7 +200,7 @@ class Ssfggan(nn.Module):
         self.recover = nn.Linear(sum(FEATURES), modes)  # Q
 
     def stages(self) -> list[Stage]:
-        """Discriminator and generator in turn, one step each a batch; Q learns with the latter."""
+        """One step of discriminator and generator per batch; Q learns with the generator."""
 
         def turn(losses: Callable[[Batch], dict[str, Tensor]], *modules: nn.Module) -> Turn:
             adam = {"betas": (0.5, 0.999), "weight_decay": 0.0, "lr_scale": self.lr_scale}
@@ -216,7 +218,7 @@ class Ssfggan(nn.Module):
         logits = self.classify(self.discriminator(self.real(batch)))
         with torch.no_grad():
             fake, _ = self.invent(len(batch.label))
-        label = torch.where(labelled, batch.label, 0)  # what comes in its place has weight 0
+        label = torch.where(labelled, batch.label, 0)  # the replacement has weight 0
         class_loss = F.cross_entropy(logits, label, reduction="none")
         return {
             "supervised": mean_of(class_loss, labelled),
@@ -225,9 +227,9 @@ class Ssfggan(nn.Module):
         }
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Fakes with the mean features of unlabelled windows, of their class and fine code.
+        """Distance of the fakes' mean features from the unlabelled windows', and both code losses.
 
-        As in the authors' code of feature matching, the squared distance is a mean over features.
+        The squared distance is a mean over features, as in the authors' code of feature matching.
         """
         unlabelled = ~self.labelled(batch)
         with torch.no_grad():
@@ -252,11 +254,11 @@ class Ssfggan(nn.Module):
         return logits.float()
 
     def labelled(self, batch: Batch) -> Tensor:
-        """(B,) bool: the windows whose label may be read."""
+        """(B,) bool: windows whose label may be read."""
         return self.blocks.split(batch).chosen & (batch.label >= 0)
 
     def invent(self, size: int) -> tuple[Pair, Tensor]:
-        """A batch of fakes and the mode (B,) asked of each; mode // fine_codes is its class."""
+        """A batch of fakes and the mode of each, (B,); mode // fine_codes is its class."""
         classes = self.problem.num_classes
         device = self.recover.weight.device
         mode = torch.randint(classes * self.fine_codes, (size,), device=device)

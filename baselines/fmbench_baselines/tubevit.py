@@ -5,9 +5,9 @@ Learning", CVPR 2023, arXiv 2212.03229, Sec. 3.
 Differs: the source's tubes are for 32 frames of 224×224; here they are scaled to short, small clips
 (`tubes_for`) so that all of them see the last frame, the label's instant. Width 96, 3 heads, from
 scratch on video alone (source: ViT-B to ViT-H, images and video together); attention without biases
-of queries, keys and values; a class head with a hidden layer. The source draws no masks. Here one
-can be asked for: the tubes of one shape, by default the 1×8×8 ones, lie side by side over the
-whole image, and FmFormer's head reads those, after they have attended to all others.
+of queries, keys and values; a class head with a hidden layer. The source predicts no masks. Here
+FmFormer's head predicts one from the tubes of one shape, by default 1×8×8, which lie side by side
+over the whole image and have attended to all others.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from fmbench.nn import Block, Standardize, class_head, dense_head, video_of
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 Triple = tuple[int, int, int]
-"""Of frames, rows, columns."""
+"""(frames, rows, columns)."""
 Pool = Literal["cls", "attention"]
 
 
 class Tubes(NamedTuple):
-    """Tubes of one shape: their size, how far apart they are, where the first begins (Sec. 3)."""
+    """Tubes of one shape: size, distance between neighbours, start of the first (Sec. 3)."""
 
     kernel: Triple
     stride: Triple
     offset: Triple
 
     def grid(self, extent: Triple) -> Triple:
-        """How many fit in (T, H, W): ⌊(n - offset - kernel) / stride⌋ + 1 on every axis.
+        """Number of tubes in (T, H, W): ⌊(n - offset - kernel) / stride⌋ + 1 on each axis.
 
         Raises:
-            ValueError: none fits, a size is below 1 or an offset below 0.
+            ValueError: no tube fits, a size is below 1 or an offset is below 0.
         """
         if min(*self.kernel, *self.stride) < 1 or min(self.offset) < 0:
             raise ValueError(f"{self}: kernel and stride are at least 1, offset at least 0")
@@ -58,20 +58,20 @@ class Tubes(NamedTuple):
         return torch.cartesian_prod(*axes)
 
     def end(self, extent: Triple) -> int:
-        """The frame behind the last that they see."""
+        """One past the index of the last frame that the tubes see."""
         return self.offset[0] + self.stride[0] * (self.grid(extent)[0] - 1) + self.kernel[0]
 
     def tile(self, extent: Triple) -> bool:
-        """Whether they lie side by side over the whole image, in squares."""
+        """Whether the tubes are square and cover the whole image side by side."""
         (_, *kernel), (_, *stride), (_, *offset) = self
         whole = all(n % k == 0 for n, k in zip(extent[1:], kernel, strict=True))
         return whole and kernel == stride and offset == [0, 0] and kernel[0] == kernel[1]
 
 
 def spread(frames: int, kernel: int, steps: int) -> tuple[int, int]:
-    """Stride and offset in time of `steps` kernels (fewer where not so many fit) within a clip.
+    """Stride and offset in time of `steps` kernels (or as many as fit) within a clip.
 
-    They end with its last frame and lie as far apart as they can.
+    The kernels end at the last frame and lie as far apart as possible.
     """
     room = frames - kernel
     if steps == 1:
@@ -81,12 +81,12 @@ def spread(frames: int, kernel: int, steps: int) -> tuple[int, int]:
 
 
 def tubes_for(frames: int) -> list[Tubes]:
-    """Tubes for clips of T frames: the source's four kinds, each ending with the last frame.
+    """Tubes for clips of T frames: the source's four kinds, each ending at the last frame.
 
-    Long 8×8, the whole clip 4×4, short 12×12 and single frames 8×8. Their lengths are 0.8, 1 and
-    0.4 of T, rounded, and 1; there are 1, 1, 3 and 2 of them in time, spread over the clip (the
-    source: 8, 16, 4 and 1 of 32 frames). In space their size is fixed and they lie 16 pixels apart,
-    the single frames' 8, so that a larger image has more of them.
+    Long 8×8, the whole clip 4×4, short 12×12 and single frames 8×8. Their lengths are 0.8 T,
+    T, 0.4 T (rounded) and 1; 1, 1, 3 and 2 of them are spread over the clip in time (source: 8, 16,
+    4 and 1 of 32 frames). In space their size is fixed and they lie 16 pixels apart, the single
+    frames 8, so that a larger image has more of them.
     """
     kinds = (  # length, side, apart, margin, steps
         (max(1, round(0.8 * frames)), 8, 16, 0, 1),
@@ -102,7 +102,7 @@ def tubes_for(frames: int) -> list[Tubes]:
 
 
 def centre_sinusoids(places: Tensor, dim: int) -> Tensor:
-    """Fixed positions: (N, 3) -> (N, D), a third of D an axis, half sines, half cosines.
+    """Fixed positions: (N, 3) -> (N, D); a third of D per axis, half sines, half cosines.
 
     Wavelengths run from 2π towards 10⁴·2π frames or pixels.
     """
@@ -112,10 +112,10 @@ def centre_sinusoids(places: Tensor, dim: int) -> Tensor:
 
 
 def first_tiling(kinds: Sequence[Tubes], extent: Triple) -> int:
-    """Number of the first shape whose tubes tile the image.
+    """Index of the first shape whose tubes tile the image.
 
     Raises:
-        ValueError: none does.
+        ValueError: no shape does.
     """
     for number, kind in enumerate(kinds):
         if kind.tile(extent):
@@ -128,13 +128,13 @@ def first_tiling(kinds: Sequence[Tubes], extent: Triple) -> int:
 
 
 class TubeEmbedding(nn.Module):
-    """For every shape a sparse convolution, (B, 3, T, H, W) -> (B, N, D).
+    """One sparse convolution per shape: (B, 3, T, H, W) -> (B, N, D).
 
     Args:
         kinds: the shapes.
         dim: D.
-        interpolated: whether there is one kernel, of the first shape, which is resized trilinearly
-            to the others (Sec. 3, interpolated kernels).
+        interpolated: whether all shapes share the first shape's kernel, resized trilinearly
+            (Sec. 3, interpolated kernels).
     """
 
     def __init__(self, kinds: Sequence[Tubes], dim: int, interpolated: bool) -> None:
@@ -148,7 +148,7 @@ class TubeEmbedding(nn.Module):
             nn.init.trunc_normal_(kernel, std=0.02)
 
     def kernel(self, number: int) -> Tensor:
-        """(D, 3, t, h, w) for the shape of that number."""
+        """Kernel of the shape of that index: (D, 3, t, h, w)."""
         if not self.interpolated:
             own: Tensor = self.kernels[number]
             return own
@@ -166,25 +166,25 @@ class TubeEmbedding(nn.Module):
 
 
 class TubeVit(nn.Module):
-    """Sparse tubes, fixed positions of their centres, one Transformer; a class, and a mask.
+    """Predict a class and a mask by one Transformer over sparse tubes at fixed positions.
 
     Args:
-        problem: what is fed and asked; with the default tubes H and W at least 16, and for a mask
-            multiples of 8.
+        problem: inputs and outputs; the default tubes need H and W to be
+            at least 16, and for a mask multiples of 8.
         dim: D, width of a token, a multiple of 6.
         depth: blocks.
-        heads: h.
-        mlp_ratio: hidden width of the MLPs over D.
-        tubes: [kernel, stride, offset] of every shape, each in frames, rows, columns; by default
+        heads: attention heads, h.
+        mlp_ratio: hidden width of the MLPs divided by D.
+        tubes: [kernel, stride, offset] of each shape, each as frames, rows, columns; default:
             `tubes_for` the problem's frames.
         interpolated: whether all shapes share the first one's kernel, resized.
-        pool: what the class is read from: the class token, or a mean of all tokens with learnt
-            weights.
-        dropout: of attention and MLPs, in training.
+        pool: source of the class: the class token ("cls") or the mean of all tokens with learnt
+            weights ("attention").
+        dropout: rate for attention and MLPs, in training.
 
     Raises:
-        ValueError: tubes that do not fit or miss the last frame, a mask without tubes that tile the
-            image, or an option that has no effect.
+        ValueError: tubes do not fit or miss the last frame, no tubes tile the image for a mask, or
+            an option has no effect.
     """
 
     modalities = frozenset({Modality.VISUAL})
@@ -253,7 +253,7 @@ class TubeVit(nn.Module):
         return pooled
 
     def tiles(self, tokens: Tensor) -> Tensor:
-        """(B, 1 + N, D) -> the tokens that a mask is drawn from, (B, n_t, n_h, n_w, D)."""
+        """(B, 1 + N, D) -> the tokens that the mask is read from, (B, n_t, n_h, n_w, D)."""
         grids = [kind.grid(self.extent) for kind in self.embed.kinds]
         parts = torch.split(tokens, [1, *map(math.prod, grids)], dim=1)
         n_t, n_h, _ = grids[self.tiling]

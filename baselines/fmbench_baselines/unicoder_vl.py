@@ -1,14 +1,14 @@
-"""Unicoder-VL: words and regions in a single stream through one BERT.
+"""Unicoder-VL: one BERT over a single stream of words and regions.
 
 Li, Duan, Fang, Gong, Jiang: "Unicoder-VL: A Universal Encoder for Vision and Language by
 Cross-Modal Pre-Training", AAAI 2020, arXiv 1908.06066, Sec. 3.
 Differs: for a furnace, words are the samples of three-phase current, and regions the 8×8 patches of
-every frame (as in FmFormer's comparison, Sec. V-B3) with an embedding of the frame besides; there
-is no detector whose object classes could be told, so a hidden patch's mean colour is. The width is
-FmFormer's (96, 3 heads; the source has BERT-base's 768, 12), the depth the source's. The class head
-has a hidden layer, and a mask is drawn from the patches' tokens. The source begins from BERT's
-weights and is pre-trained on captions; here everything begins at random, and `pretext` adds a stage
-of its three tasks on the training windows.
+every frame (as in FmFormer's comparison, Sec. V-B3) with an added embedding of the frame; without a
+detector there are no object classes to predict, so the mean colour of a hidden patch is predicted.
+The width is FmFormer's (96, 3 heads; the source has BERT-base's 768, 12), the depth the source's.
+The class head has a hidden layer, and a mask is read from the patches' tokens. The source starts
+from BERT's weights and is pre-trained on captions; here all weights start at random, and `pretext`
+adds a stage of its three tasks on the training windows.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 
 
 class UnicoderVL(nn.Module):
-    """One encoder over {class token, current, patches of all frames}; a class and a mask.
+    """Predict a class and a mask by one encoder over {class token, current, patches of all frames}.
 
-    A trained model runs at other T, L, H, W: times and positions are interpolated, and boxes are
-    relative to the image.
+    A trained model also accepts other T, L, H and W: times and positions are interpolated, and
+    boxes are relative to the image.
 
     Args:
-        problem: what is fed and asked; T a multiple of the tube's frames, H and W of its pixels.
+        problem: inputs and outputs; T a multiple of the tube's frames, H and W of its pixels.
         dim: D, width of a token (source: 768).
         depth: layers of the encoder.
-        heads: h (source: 12).
-        mlp_ratio: hidden width of the MLPs over D.
-        tube: frames, rows, columns of a patch.
-        dropout: of embeddings, attention and MLPs, in training.
-        lr_scale: learning rate over the run's: 1e-4, that of BERT's own training, where that is
-            5e-4. Twelve post-norm layers from random weights end up calling all windows one class
-            at profile cpu's own rate, 1e-3.
-        pretext: epochs of the pretext stage over those of the supervised one; 0 for none.
+        heads: attention heads, h (source: 12).
+        mlp_ratio: hidden width of the MLPs divided by D.
+        tube: frames, rows and columns of a patch.
+        dropout: rate for embeddings, attention and MLPs, in training.
+        lr_scale: factor on the run's learning rate: 1e-4, the rate of BERT's own training, if the
+            run's is 5e-4. At 1e-3, the rate of profile cpu, twelve post-norm layers from random
+            weights predict one class for all windows.
+        pretext: epochs of the pretext stage divided by those of the supervised stage; 0: no stage.
 
     Raises:
-        ValueError: sizes that do not divide, or a hyperparameter out of range.
+        ValueError: sizes do not divide, or a hyperparameter is out of range.
     """
 
     modalities = frozenset({Modality.CROSS})
@@ -95,7 +95,7 @@ class UnicoderVL(nn.Module):
         return Prediction(self.class_head(first), mask_logits)
 
     def stages(self) -> Sequence[Stage]:
-        """The supervised pass, after the pretext tasks if they were asked for."""
+        """The supervised stage, after the pretext stage if `pretext` is above 0."""
         parts = (self.series, self.regions, self.encoder)
         body = [p for part in parts for p in part.parameters()]
         heads = [
@@ -104,15 +104,15 @@ class UnicoderVL(nn.Module):
         fit = Learn(name="fit", turns=[Turn(parameters=self._at_its_rate(body + heads))])
         if not self.pretext:
             return [fit]
-        told = self._at_its_rate([*body, *self.pretext_heads.parameters()])
-        turn = Turn(parameters=told, losses=self.pretext_losses)
+        pretrained = self._at_its_rate([*body, *self.pretext_heads.parameters()])
+        turn = Turn(parameters=pretrained, losses=self.pretext_losses)
         return [Learn(name="pretext", turns=[turn], share=self.pretext), fit]
 
     def _at_its_rate(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
         return [{"params": parameters, "lr_scale": self.lr_scale}]
 
     def pretext_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Hidden samples, hidden patches, and whether video and current match."""
+        """Losses of hidden samples, of hidden patches and of matching video and current."""
         task: Task = draw_task(batch, *self.inputs(batch))
         series = self.series(task.samples, task.hidden_samples)
         regions = self.regions(task.patches, task.hidden_patches)
@@ -125,8 +125,8 @@ class UnicoderVL(nn.Module):
         return self.regions.patches(video), self.series.standardize(current)
 
     def encode(self, series: Tensor, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The single stream: embedded (B, 1 + L, D) and (B, N, D) -> class token (B, D), samples
-        (B, L, D), patches (B, N, D)."""
+        """Embedded (B, 1 + L, D) and (B, N, D) -> class token (B, D), samples (B, L, D), patches
+        (B, N, D)."""
         tokens = self.encoder(torch.cat([series, regions], dim=1))
         length = series.shape[1]
         return tokens[:, 0], tokens[:, 1:length], tokens[:, length:]

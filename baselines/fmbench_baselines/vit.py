@@ -32,22 +32,22 @@ Frames = Literal["all", "last"]
 
 
 class Vit(nn.Module):
-    """Patches of all frames, or of the last one, in one Transformer; a class and a mask.
+    """Predict a class and a mask by one Transformer over the patches of all frames or the last one.
 
-    A trained model runs at other T, H, W: positions are interpolated (Sec. 3.2).
+    A trained model also accepts other T, H and W: positions are interpolated (Sec. 3.2).
 
     Args:
-        problem: what is fed and asked; H and W multiples of the patch.
+        problem: inputs and outputs; H and W multiples of the patch.
         dim: D, width of a token.
-        depth: blocks (two for each of FmFormer's layers, which has two attentions).
-        heads: h.
-        mlp_ratio: hidden width of the MLPs over D.
+        depth: blocks; 12 match FmFormer's 6 layers, which have two attentions each.
+        heads: attention heads, h.
+        mlp_ratio: hidden width of the MLPs divided by D.
         patch: rows and columns of a patch, in pixels.
-        frames: "all" of the clip, or the "last", which is the label's instant.
-        dropout: of attention, MLPs and embedding, in training.
+        frames: "all" frames of the clip, or the "last" one, which is the label's instant.
+        dropout: rate for attention, MLPs and embedding, in training.
 
     Raises:
-        ValueError: sizes that do not divide.
+        ValueError: sizes do not divide.
     """
 
     modalities = frozenset({Modality.VISUAL})

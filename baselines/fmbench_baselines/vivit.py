@@ -1,13 +1,13 @@
-"""ViViT: a Transformer over tubelets, and two ways of factorising space from time.
+"""ViViT: a Transformer over tubelets, and two ways to factorise space and time.
 
-Arnab, Dehghani, Heigold, Sun, Lučić, Schmid: "ViViT: A Video Vision Transformer", ICCV 2021,
-arXiv 2103.15691, Sec. 3. Designs: Model 1 (joint attention, the default), Model 2 (factorised
-encoder), Model 3 (factorised self-attention); Model 4 is not here.
+Arnab, Dehghani, Heigold, Sun, Lučić, Schmid: "ViViT: A Video Vision Transformer", ICCV 2021, arXiv
+2103.15691, Sec. 3. Designs: Model 1 (joint attention, the default), Model 2 (factorised encoder),
+Model 3 (factorised self-attention); Model 4 is left out.
 Differs: width 96 and 3 heads (ViViT-B: 768, 12) on tubelets of 2×8×8 (source: 2×16×16 of 32
 frames), from scratch, not from a ViT of images; attention without biases of queries, keys and
 values. A class head with a hidden layer. FmFormer's head for masks, on the tubelets' tokens; in
-Model 2, whose temporal encoder keeps none, on those of the spatial encoder, which have seen the
-frames of their own tubelet alone.
+Model 2, whose temporal encoder has no such tokens, on those of the spatial encoder, which only see
+the frames of their own tubelet.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Design = Literal["joint", "factorised_encoder", "factorised_attention"]
 def tubelet_embedding(dim: int, tube: Tube, central: bool) -> nn.Conv3d:
     """Sec. 3.2: a convolution whose stride is its kernel, (B, 3, T, H, W) -> (B, D, n_t, n_h, n_w).
 
-    `central` (Sec. 3.4, central frame initialisation): at first only the tubelet's middle frame,
-    number ⌊t/2⌋, has weight, so that it embeds as an image would.
+    `central` (Sec. 3.4, central frame initialisation): initially only the tubelet's middle frame,
+    number ⌊t/2⌋, has non-zero weights, as in an image's embedding.
     """
     embed = nn.Conv3d(3, dim, tube, stride=tube)
     if central:
@@ -47,12 +47,14 @@ def tubelet_embedding(dim: int, tube: Tube, central: bool) -> nn.Conv3d:
         with torch.no_grad():
             embed.weight[:, :, :middle] = 0
             embed.weight[:, :, middle + 1 :] = 0
-            embed.weight.mul_(tube[0] ** 0.5)  # as large as an image's: one frame is its fan-in
+            embed.weight.mul_(
+                tube[0] ** 0.5
+            )  # the scale of an image's embedding: one frame is the fan-in
     return embed
 
 
 class JointEncoder(nn.Module):
-    """Model 1: all tubelets attend to all, and a class token to them."""
+    """Model 1: all tubelets and a class token attend to each other."""
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class JointEncoder(nn.Module):
 
 
 class FactorisedEncoder(nn.Module):
-    """Model 2: a spatial encoder for every n_t; its class tokens go through a temporal one."""
+    """Model 2: a spatial encoder for each time step, then a temporal one over its class tokens."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class FactorisedBlock(nn.Module):
 
 
 class FactorisedAttention(nn.Module):
-    """Model 3: blocks of spatial, then temporal attention; no class token, the tokens' mean."""
+    """Model 3: blocks of spatial, then temporal attention; the mean token gives the class."""
 
     def __init__(
         self,
@@ -150,26 +152,26 @@ class FactorisedAttention(nn.Module):
 
 
 class Vivit(nn.Module):
-    """Tubelets through one of three encoders; a class and a mask.
+    """Predict a class and a mask by one of three encoders over tubelets.
 
-    A trained model runs at other T, H, W: positions are interpolated.
+    A trained model also accepts other T, H and W: positions are interpolated.
 
     Args:
-        problem: what is fed and asked; T a multiple of the tube's frames, H and W of its pixels.
+        problem: inputs and outputs; T a multiple of the tube's frames, H and W of its pixels.
         dim: D, width of a token.
         depth: blocks; with factorised_encoder, of both encoders together.
-        heads: h.
-        mlp_ratio: hidden width of the MLPs over D.
+        heads: attention heads, h.
+        mlp_ratio: hidden width of the MLPs divided by D.
         tube: frames, rows, columns of a tubelet.
-        design: "joint" (Model 1), "factorised_encoder" (Model 2: no tubelet that a mask is drawn
-            from sees another frame than its own) or "factorised_attention" (Model 3).
-        temporal_depth: blocks of the temporal encoder, at most depth - 1; default a third of depth
+        design: "joint" (Model 1), "factorised_encoder" (Model 2: the tubelets that a mask is drawn
+            from see only their own frames) or "factorised_attention" (Model 3).
+        temporal_depth: blocks of the temporal encoder, at most depth - 1; default: depth // 3
             (source: 4, behind 12 spatial ones). Only with factorised_encoder.
-        central: whether tubelets are embedded from their middle frame alone at first.
-        dropout: of attention, MLPs and embedding, in training.
+        central: whether the initial embedding reads only the middle frame of a tubelet.
+        dropout: rate for attention, MLPs and embedding, in training.
 
     Raises:
-        ValueError: sizes that do not divide, or an option that has no effect.
+        ValueError: sizes do not divide, or an option has no effect.
     """
 
     modalities = frozenset({Modality.VISUAL})

@@ -1,4 +1,4 @@
-"""The paper's own model, as printed and as released, and what any model must beat."""
+"""The paper's own model, as printed and as released, and reference detectors."""
 
 from __future__ import annotations
 

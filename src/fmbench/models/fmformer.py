@@ -82,31 +82,31 @@ class CurrentTokens(nn.Module):
 
 
 class FmFormer(nn.Module):
-    """Self- and cross-attention in turn over video and current tokens; a class and a mask.
+    """Predict a class and a mask by self- and cross-attention over video and current tokens.
 
-    With one modality, the cross-attention is a second self-attention and nothing is fused
-    (Sec. V-C3). A trained model runs at other T, L, H, W: positions are interpolated.
+    With one modality, the cross-attention becomes a second self-attention and nothing is fused
+    (Sec. V-C3). A trained model also accepts other T, L, H and W: positions are interpolated.
 
     Args:
-        problem: what is fed and asked; T a multiple of the tube's frames, H and W of its pixels.
+        problem: inputs and outputs; T a multiple of the tube's frames, H and W of its pixels.
         dim: D, width of a token.
-        depth: L_e, layers; each is two attention sub-layers a stream, each with its MLP.
-        heads: L_s = L_c.
-        mlp_ratio: hidden width of the MLPs over D (the released network's; the paper is silent).
+        depth: L_e, layers; each has two attention sub-layers per stream, each with its MLP.
+        heads: attention heads, L_s = L_c.
+        mlp_ratio: hidden width of the MLPs divided by D (as released; not in the paper).
         tube: frames, rows, columns of a patch, t_v × h_v × w_v.
         dilation: d, spacing of the pixels of a dilated patch.
-        dilated: whether there are dilated tokens (Table III; without them eq. (10) goes too).
+        dilated: whether to use dilated tokens (Table III) and with them eq. (10).
         interaction: the two sub-layers of a layer (Table V): "sa" self-, "ca" cross-attention.
             Default sa_ca for cross-modal input, sa_sa (the only one possible) for one modality.
         fusion: class logits from both class tokens (eq. 12) or from the video's alone (Table V,
             ID 3). Default sum; only for cross-modal input.
-        dropout: of attention and MLPs, in training.
-        init_std: deviation of the initial positions and class tokens.
-        checkpoint: keep of each layer only its input and compute the layer again for the gradient:
-            training takes less memory, and about a third longer.
+        dropout: rate for attention and MLPs, in training.
+        init_std: standard deviation of the initial positions and class tokens.
+        checkpoint: whether to store only the input of each layer and recompute the layer for the
+            gradient: training takes less memory and about a third longer.
 
     Raises:
-        ValueError: sizes that do not divide, or a switch that has no effect on this modality.
+        ValueError: sizes do not divide, or an option has no effect on this modality.
     """
 
     modalities = frozenset(Modality)
@@ -159,7 +159,7 @@ class FmFormer(nn.Module):
         if problem.modality.has_current:
             self.current_tokens = CurrentTokens(problem, dim, init_std)
             self.current_blocks = blocks()
-            if fusion == "video_only":  # the last current tokens reach no head: they cannot learn
+            if fusion == "video_only":  # no head reads the last current tokens: no gradient
                 last = cast(Block, self.current_blocks[-1])
                 last.attention.to_out.requires_grad_(False)
                 last.mlp.requires_grad_(False)
@@ -190,15 +190,17 @@ class FmFormer(nn.Module):
                 for part, grid in zip(parts, grids, strict=True)
             ]
             mask_logits = self.dense_head(*reversed(images))  # standard tokens come last
-        return Prediction(sum(logits[1:], logits[0]), mask_logits)  # eq. (12), the softmax is CE's
+        return Prediction(
+            sum(logits[1:], logits[0]), mask_logits
+        )  # eq. (12) without softmax, which is in the loss
 
     def encode(
         self, video: Tensor | None, current: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Sec. III-B: (B, N_v, D) and (B, N_c, D), or one of them, through all layers.
 
-        What no head reads is not computed: of the last layer, the class token is enough, but for
-        the video's where a mask is asked for.
+        Tokens that no head reads are not computed: the last layer only computes the class tokens,
+        and all video tokens if there is a mask.
         """
         rows: tuple[int | None, int | None] = (None, None)
         for layer in range(len(self.cross_layers)):
@@ -219,7 +221,7 @@ class FmFormer(nn.Module):
         current: Tensor | None,
         rows: tuple[int | None, int | None],
     ) -> tuple[Tensor | None, Tensor | None]:
-        """One attention of each stream with its MLP, of the first `rows` tokens or of all."""
+        """One attention of each stream with its MLP, for the first `rows` tokens or all."""
         if self.cross_layers[layer] and video is not None and current is not None:
             first = cast(Block, self.video_blocks[layer])
             second = cast(Block, self.current_blocks[layer])

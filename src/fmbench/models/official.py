@@ -1,9 +1,9 @@
-"""The network that the authors released, its checkpoint layout, and the way in and out.
+"""The network that the authors released, and conversion from and to its checkpoint layout.
 
 Reference: the authors' repository GaochangWu/FMF-Benchmark at commit ae9a730.
 Differs from the paper (and so from `fmbench.models.fmformer`): tokens in the order {class,
 standard, dilated}, each scale embedded by its own LayerNorm-Linear-LayerNorm on raw values; one MLP
-a layer and stream; heads of one Linear; one task a network; H and W swapped (read data with
+per layer and stream; heads of one Linear; one task per network; H and W swapped (read data with
 `axes: official`); positions of a fixed length.
 """
 
@@ -32,7 +32,7 @@ def embedding(width: int, dim: int) -> nn.Sequential:
 
 
 class ResidualUnit(nn.Module):
-    """y = ReLU(x); y + conv(BN(y)). The ReLU acts in place, so the skip carries it as well."""
+    """y = ReLU(x); y + conv(BN(y)). The released ReLU acts in place, so the skip has it too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def residual_upsample(channels: int, out: int) -> nn.Sequential:
 
 
 class Layer(nn.Module):
-    """Self-attention a stream, cross-attention both ways where there are two, one MLP a stream."""
+    """Per stream: self-attention, cross-attention if there are two streams, one MLP."""
 
     def __init__(self, streams: tuple[str, ...], dim: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -65,16 +65,16 @@ class Layer(nn.Module):
         self, streams: dict[str, Tensor], rows: Mapping[str, int | None] | None = None
     ) -> dict[str, Tensor]:
         """(B, N, D) by stream -> the same, or the first `rows` tokens of each."""
-        asked = rows or dict.fromkeys(streams)
-        whole = asked if len(streams) == 1 else dict.fromkeys(streams)
+        needed = rows or dict.fromkeys(streams)
+        whole = needed if len(streams) == 1 else dict.fromkeys(streams)
         z = {}
         for name, x in streams.items():
             attention = cast(Attention, self.self_attention[name])
             z[name] = attention.added(x, *attention.qkv(x, whole[name]))
         if len(z) == 2:
             video, current = (cast(Attention, self.cross_attention[name]) for name in z)
-            query_v, key_v, value_v = video.qkv(z["video"], asked["video"])
-            query_c, key_c, value_c = current.qkv(z["current"], asked["current"])
+            query_v, key_v, value_v = video.qkv(z["video"], needed["video"])
+            query_c, key_c, value_c = current.qkv(z["current"], needed["current"])
             z = {
                 "video": video.added(z["video"], query_v, key_c, value_c),
                 "current": current.added(z["current"], query_c, key_v, value_v),
@@ -83,7 +83,7 @@ class Layer(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Tokens to mask; the same stages as the paper's, with residual units."""
+    """A mask from tokens; the paper's stages with residual units."""
 
     def __init__(self, dim: int, steps: int, patch: int, dilated: bool, num_classes: int) -> None:
         super().__init__()
@@ -108,28 +108,28 @@ class MaskHead(nn.Module):
 
 
 def _as_image(tokens: Tensor) -> Tensor:
-    """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), channels last in memory, as the tokens are."""
+    """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), channels last in memory, like the tokens."""
     return torch.movedim(rearrange(tokens, "b t y x d -> b y x (t d)"), -1, 1)
 
 
 class OfficialFmFormer(nn.Module):
-    """The released network for one task: a class, or (problem.dense) a mask.
+    """The released network for one task: a class, or a mask if `problem.dense`.
 
-    A dense network has no class head; its class logits are read off its mask: abnormal if and only
-    if some pixel is (eq. 13).
+    A dense network has no class head; its class logits follow from the mask: abnormal if and only
+    if a pixel is (eq. 13).
 
     Args:
-        problem: what is fed and asked, with video as (B, 3, T, W, H), the released networks' axes.
+        problem: inputs and outputs; video is (B, 3, T, W, H), as in the released networks.
         dim: D.
         depth: layers.
-        heads: heads of every attention, dim/heads wide.
-        mlp_ratio: hidden width of the MLPs over D.
-        tube: frames, columns, rows of a patch.
-        dilated: whether there are dilated tokens, at twice the patch's span.
-        init_std: deviation of the initial positions and class tokens (the authors' 1.0).
+        heads: attention heads, each dim/heads wide.
+        mlp_ratio: hidden width of the MLPs divided by D.
+        tube: frames, columns and rows of a patch.
+        dilated: whether to use dilated tokens, which span twice the patch.
+        init_std: standard deviation of the initial positions and class tokens (authors: 1.0).
 
     Raises:
-        ValueError: sizes that do not divide.
+        ValueError: sizes do not divide.
     """
 
     modalities = frozenset(Modality)
@@ -169,7 +169,7 @@ class OfficialFmFormer(nn.Module):
         self.layers = nn.ModuleList(Layer(streams, dim, heads, mlp_ratio) for _ in range(depth))
         if problem.dense:
             self.mask_head = MaskHead(dim, grid[0], tube[1], self.dilated, problem.num_classes)
-            if "current" in streams:  # the last current tokens reach no head: they cannot learn
+            if "current" in streams:  # no head reads the last current tokens: no gradient
                 last = cast(Layer, self.layers[-1])
                 cast(Attention, last.cross_attention["current"]).to_out.requires_grad_(False)
                 last.mlp["current"].requires_grad_(False)
@@ -194,8 +194,8 @@ class OfficialFmFormer(nn.Module):
                 raise ValueError(self._fixed("current", batch.current))
             tokens = self.embed["current"](batch.current)
             streams["current"] = self._with_class("current", tokens)
-        # What no head reads is not computed: of the last layer, one token a stream is enough, but
-        # for the video's where a mask is asked for.
+        # Tokens that no head reads are not computed: the last layer only computes the class tokens,
+        # and all video tokens if there is a mask.
         needed: dict[str, int | None] = dict.fromkeys(streams, 1)
         if self.problem.dense:
             needed["video"] = None
@@ -240,20 +240,20 @@ class OfficialFmFormer(nn.Module):
 
 
 def _any_pixel(mask_logits: Tensor) -> Tensor:
-    """(B, 2, H, W) -> (B, 2) logits whose larger one is class 1 iff some pixel's is."""
+    """(B, 2, H, W) -> (B, 2) logits whose larger one is class 1 iff a pixel's is."""
     margin = (mask_logits[:, 1] - mask_logits[:, 0]).amax(dim=(1, 2)) / 2
     return torch.stack([-margin, margin], dim=1)
 
 
-_UNUSED = "head.mlp_head2."  # in the video-only files, though the network never calls it
-_WIDTH = 32  # of a head, in every released network
+_UNUSED = "head.mlp_head2."  # weights in the video-only files that the network never uses
+_WIDTH = 32  # width of a head in all released networks
 
 
 def infer_problem(state: Mapping[str, Tensor]) -> Problem:
     """The Problem that a released state dict was trained for, with 64×64 frames.
 
     Raises:
-        ValueError: not a released network's layout; the message says what it looks like instead.
+        ValueError: the layout is not a released network's; the message describes it.
     """
     modality, dense = _task_of(state)
     rows = {name: state[key].shape[1] - 1 for name, key in POSITIONS[modality].items()}
@@ -269,7 +269,7 @@ def infer_problem(state: Mapping[str, Tensor]) -> Problem:
 
 
 def infer_net(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The network's own hyperparameters, read off the sizes of a released state dict."""
+    """The network's hyperparameters from the sizes in a released state dict."""
     dim = next(state[key].shape[-1] for key in ("cls_token1", "cls_token") if key in state)
     hidden = next(value for key, value in state.items() if key.endswith("net.1.weight")).shape[0]
     return {
@@ -284,17 +284,17 @@ def infer_net(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def from_state_dict(
     state: Mapping[str, Tensor], problem: Problem | None = None
 ) -> OfficialFmFormer:
-    """A released state dict -> the network, in eval mode; strict: every tensor is used once.
+    """A released state dict -> the network, in eval mode; each tensor must be used once.
 
-    The network takes the arrays that the released one took: video (B, 3, T, W, H) in raw grey
-    levels, current (B, L, 3) in raw amperes.
+    The network takes the inputs of the released one: video (B, 3, T, W, H) in raw grey levels,
+    current (B, L, 3) in raw amperes.
 
     Args:
-        state: as `torch.load(path, weights_only=True)` gives it.
-        problem: what it was trained for; inferred, with 64×64 frames, if not given.
+        state: output of `torch.load(path, weights_only=True)`.
+        problem: what it was trained for; default: inferred, with 64×64 frames.
 
     Raises:
-        ValueError: another layout, or sizes that do not fit the problem; says what differs.
+        ValueError: layout or sizes do not fit the problem; the message names the differences.
     """
     modality, dense = _task_of(state)
     problem = problem or infer_problem(state)
@@ -329,7 +329,7 @@ def from_state_dict(
 
 
 def to_state_dict(model: OfficialFmFormer) -> dict[str, Tensor]:
-    """The network's weights under the released names (without the video-only net's unused head)."""
+    """The network's weights under the released names, without the unused head of video only."""
     pairs = [(ours, theirs) for theirs, ours in _pairs(model)]
     return {_rename(key, pairs): value for key, value in model.state_dict().items()}
 

@@ -1,7 +1,7 @@
-"""Where the released files keep what is ours: (prefix of theirs, prefix of ours), {i} the layer.
+"""Names in the released files and here: (prefix of theirs, prefix of ours), {i} is the layer.
 
-Rows of to_qkv, patch vectors and grids run in the same order there and here, so that a renaming is
-all that a checkpoint needs.
+Rows of to_qkv, patch vectors and grids have the same order in both, so that renaming is enough to
+convert a checkpoint.
 """
 
 from __future__ import annotations

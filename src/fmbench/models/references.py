@@ -1,7 +1,7 @@
-"""What any method must beat: detectors that learn nothing, or one threshold.
+"""Reference detectors that any method must beat: they learn nothing, or one threshold.
 
-They are no baselines of the paper. A table that shows them says how much of a rate is the share of
-abnormal windows, chance, or one number a frame or a current window has anyway.
+They are not baselines of the paper. In a table they show how much of a rate results from the share
+of abnormal windows, from chance, or from one number per frame or window of current.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from fmbench.stages import Solve, Stage
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 BINS = 128
-"""Of a histogram of redness, which lies in [-255, 255]."""
+"""Bins of a histogram of redness, which lies in [-255, 255]."""
 
 
 def separating(score: Tensor, label: Tensor) -> tuple[float, float]:
-    """The threshold and the sign by which most windows are told right: abnormal where
-    sign · (score - threshold) > 0; (N,) float and (N,) of 0 and 1.
+    """Threshold and sign of the highest accuracy for (N,) float and (N,) labels 0 or 1: abnormal
+    where sign · (score - threshold) > 0.
     """
     score, order = score.double().sort()
     abnormal = label[order].double()
-    # after k of the sorted windows: those below are called normal, those above abnormal, or reverse
+    # a threshold after k sorted windows: windows below are normal, above abnormal, or the reverse
     right = (
         F.pad((1 - abnormal).cumsum(0), (1, 0)) + abnormal.sum() - F.pad(abnormal.cumsum(0), (1, 0))
     )
@@ -40,12 +40,12 @@ def separating(score: Tensor, label: Tensor) -> tuple[float, float]:
 
 
 def unlearnt() -> list[Stage]:
-    """The stages of a model that has nothing to learn: it keeps nothing of the training windows."""
+    """The stages of a model that learns nothing: it gathers nothing from the training windows."""
     return [Solve(name="nothing", gather=lambda batch: {}, solve=lambda kept: None)]
 
 
 class AlwaysAbnormal(nn.Module):
-    """Calls every window abnormal: its accuracy is the share of abnormal windows."""
+    """Predict abnormal for every window: the accuracy is the share of abnormal windows."""
 
     modalities = frozenset(Modality)
     dense: frozenset[Modality] = frozenset()
@@ -59,14 +59,14 @@ class AlwaysAbnormal(nn.Module):
         return unlearnt()
 
     def forward(self, batch: Batch) -> Prediction:
-        """(B, K) logits, the same for all."""
+        """(B, K) logits, the same for all windows."""
         logits = batch.label.new_zeros((len(batch.label), self.num_classes), dtype=torch.float32)
         logits[:, 1] = 1
         return Prediction(logits, None)
 
 
 class RandomScore(nn.Module):
-    """A probability that follows from the window's bytes and from nothing in them."""
+    """Predict a pseudo-random probability, a hash of the window's values."""
 
     modalities = frozenset(Modality)
     dense: frozenset[Modality] = frozenset()
@@ -90,13 +90,13 @@ class RandomScore(nn.Module):
 
 
 class BrightestRed(nn.Module):
-    """Abnormal where the reddest spot of the newest frame is redder than a threshold.
+    """Predict abnormal where the reddest spot of the last frame is redder than a threshold.
 
-    Redness is R - (G + B)/2, averaged over 2x2 pixels. The threshold is the one that tells most
-    training windows right; that of the mask, pixel by pixel, has the highest mIoU on them.
+    Redness is R - (G + B)/2, averaged over 2x2 pixels. The threshold maximises accuracy on the
+    training windows; the mask's threshold, per pixel, maximises their mIoU.
 
     Args:
-        problem: what is fed and asked; any size.
+        problem: inputs and outputs; frames of any size.
     """
 
     modalities = frozenset({Modality.VISUAL})
@@ -108,29 +108,29 @@ class BrightestRed(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
-        self.dense_asked = problem.dense
+        self.dense_output = problem.dense
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("sign", torch.tensor(1.0))
         self.register_buffer("pixel_threshold", torch.tensor(0.0))
 
     def stages(self) -> Sequence[Stage]:
-        """Two thresholds, from the training windows."""
+        """Find both thresholds from the training windows."""
         return [Solve(name="thresholds", gather=self.gather, solve=self.solve)]
 
     def redness(self, batch: Batch) -> Tensor:
-        """(B, H, W) of the newest frame, in grey levels."""
+        """Redness of the last frame in grey levels, (B, H, W)."""
         frame = video_of(batch)[:, :, -1].float()
         return frame[:, 0] - frame[:, 1:].mean(1)
 
     def reddest(self, redness: Tensor) -> Tensor:
-        """(B, H, W) -> (B,)."""
+        """Maximum of the 2x2 means: (B, H, W) -> (B,)."""
         return F.avg_pool2d(redness.unsqueeze(1), 2).flatten(1).max(1).values
 
     def gather(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The reddest spot, and how red normal and abnormal pixels are."""
+        """The reddest spot, and histograms of the redness of normal and abnormal pixels."""
         redness = self.redness(batch)
         kept = {"score": self.reddest(redness), "label": batch.label}
-        if self.dense_asked and batch.mask is not None:
+        if self.dense_output and batch.mask is not None:
             bins = ((redness + 255) / 510 * BINS).long().clamp(
                 0, BINS - 1
             ) + BINS * batch.mask.long()
@@ -139,13 +139,15 @@ class BrightestRed(nn.Module):
         return kept
 
     def solve(self, kept: Mapping[str, Tensor]) -> None:
-        """Both thresholds."""
+        """Set both thresholds."""
         threshold, sign = separating(kept["score"], kept["label"])
         self.threshold.fill_(threshold)
         self.sign.fill_(sign)
         if "pixels" in kept:
             normal, abnormal = kept["pixels"].sum(0).double().view(2, BINS)
-            tp = abnormal.flip(0).cumsum(0).flip(0)  # called abnormal from this bin on
+            tp = (
+                abnormal.flip(0).cumsum(0).flip(0)
+            )  # pixels from this bin on are predicted abnormal
             fp = normal.flip(0).cumsum(0).flip(0)
             fn, tn = abnormal.sum() - tp, normal.sum() - fp
             iou = tp / (tp + fp + fn).clamp(min=1) + tn / (tn + fp + fn).clamp(min=1)
@@ -157,18 +159,19 @@ class BrightestRed(nn.Module):
         excess = self.sign * (self.reddest(redness) - self.threshold)
         logits = torch.stack([torch.zeros_like(excess), excess], 1)
         mask = None
-        if self.dense_asked:
+        if self.dense_output:
             above = redness - self.pixel_threshold
             mask = torch.stack([torch.zeros_like(above), above], 1)
         return Prediction(logits, mask)
 
 
 class RmsCurrent(nn.Module):
-    """Abnormal where the current's root mean square, over phases and window, is beyond a threshold:
-    above or below, whichever tells more training windows right.
+    """Predict abnormal by a threshold on the current's root mean square over phases and window.
+
+    Abnormal is above or below the threshold, whichever is more accurate on the training windows.
 
     Args:
-        problem: what is fed and asked; any length.
+        problem: inputs and outputs; windows of any length.
     """
 
     modalities = frozenset({Modality.CURRENT})
@@ -184,24 +187,24 @@ class RmsCurrent(nn.Module):
         self.register_buffer("sign", torch.tensor(1.0))
 
     def stages(self) -> Sequence[Stage]:
-        """A threshold, from the training windows."""
+        """Find the threshold from the training windows."""
         return [Solve(name="threshold", gather=self.gather, solve=self.solve)]
 
     def rms(self, batch: Batch) -> Tensor:
-        """(B,) amperes."""
+        """Root mean square in amperes, (B,)."""
         return self.read(batch).double().square().mean((1, 2)).sqrt().float()
 
     def gather(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The root mean square."""
+        """Root mean square and label of a batch."""
         return {"score": self.rms(batch), "label": batch.label}
 
     def solve(self, kept: Mapping[str, Tensor]) -> None:
-        """The threshold and its side."""
+        """Set the threshold and its sign."""
         threshold, sign = separating(kept["score"], kept["label"])
         self.threshold.fill_(threshold)
         self.sign.fill_(sign)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Log-odds of 1 for every hundred amperes beyond the threshold."""
+        """Log-odds of 1 per hundred amperes above the threshold, times the sign."""
         excess = self.sign * (self.rms(batch) - self.threshold) / 100
         return Prediction(torch.stack([torch.zeros_like(excess), excess], 1), None)

@@ -1,4 +1,4 @@
-"""What two models share: attention, blocks, tokens, positions, heads, features, normalisation."""
+"""Parts shared by models: attention, blocks, tokens, positions, heads, features, normalisation."""
 
 from fmbench.nn.attention import Attention, Block, attend, cross_update, mlp
 from fmbench.nn.current_features import current_features, num_current_features

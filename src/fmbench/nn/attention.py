@@ -1,4 +1,4 @@
-"""Softmax attention and the two-part Transformer block, for one stream or for two that meet.
+"""Softmax attention and the pre-norm Transformer block, for one stream or for two that cross.
 
 B batch, N tokens, D width, h heads, d = D/h width of a head.
 """
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Heads = tuple[Tensor, Tensor, Tensor]
-"""Queries, keys, values, each (B, h, N, d)."""
+"""Queries, keys and values, each (B, h, N, d)."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(Q Kᵀ / √d) V, heads side by side: (B, h, N, d) and 2 × (B, h, M, d) -> (B, N, D).
+    """softmax(Q Kᵀ / √d) V, heads concatenated: (B, h, N, d) and 2 × (B, h, M, d) -> (B, N, D).
 
-    Eqs. (4) and (7). A fused kernel where the machine has one.
+    Eqs. (4) and (7). Uses a fused kernel where the machine has one.
     """
     out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     return rearrange(out, "b h n d -> b n (h d)")
@@ -35,12 +35,12 @@ def mlp(dim: int, hidden: int, out: int, dropout: float = 0.0) -> nn.Sequential:
 
 
 class Attention(nn.Module):
-    """Pre-norm multi-head attention of one stream, split so that two streams can trade keys.
+    """Pre-norm multi-head attention of one stream, in steps so that two streams can swap keys.
 
     Args:
         dim: D, a multiple of heads.
-        heads: h.
-        dropout: of the attention map and of the output, in training.
+        heads: attention heads, h.
+        dropout: rate for the attention map and the output, in training.
 
     Raises:
         ValueError: dim is not a multiple of heads.
@@ -59,15 +59,15 @@ class Attention(nn.Module):
     def qkv(self, tokens: Tensor, rows: int | None = None) -> Heads:
         """Eq. (3): (B, N, D) -> queries, keys, values of the normalised tokens, (B, h, N, d).
 
-        Only the first `rows` tokens have a query, if given: the others' results are not needed.
+        With `rows`, only the first `rows` tokens have a query: other results are not needed.
         """
         tokens = self.norm(tokens)
         if rows is None:
             query, key, value = self._heads(self.to_qkv(tokens), 3)
             return query, key, value
-        asking, asked = self.to_qkv.weight.tensor_split([tokens.shape[-1]])
-        query = self._heads(F.linear(tokens[:, :rows], asking), 1)[0]
-        key, value = self._heads(F.linear(tokens, asked), 2)
+        to_query, to_key_value = self.to_qkv.weight.tensor_split([tokens.shape[-1]])
+        query = self._heads(F.linear(tokens[:, :rows], to_query), 1)[0]
+        key, value = self._heads(F.linear(tokens, to_key_value), 2)
         return query, key, value
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
@@ -75,13 +75,13 @@ class Attention(nn.Module):
         return rearrange(x, "b n (k h d) -> k b h n d", k=parts, h=self.heads)
 
     def output(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Eqs. (4), (5), (7): attention, then the output map; -> (B, N, D)."""
+        """Eqs. (4), (5), (7): attention, then the output map: -> (B, N, D)."""
         dropout = self.dropout if self.training else 0.0
         out: Tensor = self.to_out(attend(query, key, value, dropout))
         return F.dropout(out, dropout)
 
     def added(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The residual, z + attention, of the tokens that have a query."""
+        """z + attention, for the tokens that have a query."""
         return tokens[:, : query.shape[2]] + self.output(query, key, value)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -94,9 +94,9 @@ class Block(nn.Module):
 
     Args:
         dim: D.
-        heads: h.
-        mlp_ratio: hidden width of the MLP over D.
-        dropout: of attention and MLP, in training.
+        heads: attention heads, h.
+        mlp_ratio: hidden width of the MLP divided by D.
+        dropout: rate for attention and MLP, in training.
     """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float = 4, dropout: float = 0.0) -> None:
@@ -111,7 +111,7 @@ class Block(nn.Module):
         return updated
 
     def forward(self, tokens: Tensor, rows: int | None = None) -> Tensor:
-        """Eq. (6): (B, N, D) -> (B, N, D), or the first `rows` tokens of it."""
+        """Eq. (6): (B, N, D) -> (B, N, D), or only its first `rows` tokens."""
         return self.update(tokens, *self.attention.qkv(tokens, rows))
 
 
@@ -124,8 +124,8 @@ def cross_update(
 ) -> tuple[Tensor, Tensor]:
     """Eqs. (7) and (8), both directions at once: (B, N, D) and (B, M, D) -> the same shapes.
 
-    Queries stay in their stream, keys and values come from the other; both directions see the
-    streams as they were before. Of each stream only the first `rows` tokens are updated, if given.
+    Keys and values come from the other stream; both directions see the streams before the update.
+    With `rows`, only the first tokens of each stream are updated.
     """
     query_a, key_a, value_a = first.attention.qkv(a, rows[0])
     query_b, key_b, value_b = second.attention.qkv(b, rows[1])

@@ -1,6 +1,6 @@
-"""What BERT-like methods share: the encoder, the current read as a text, patches read as regions.
+"""Parts of BERT-like methods: encoder, current as a text, patches as regions.
 
-Not part of `fmbench.nn`'s own names, for transformers takes a second or two to import.
+`fmbench.nn` does not import this module, because transformers takes a second or two to import.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from fmbench.nn.tokens import Tube, tube_grid, tube_patches
 from fmbench.types import Batch, Problem
 
 EPS = 1e-12
-"""Of BERT's layer norms."""
+"""Epsilon of BERT's layer norms."""
 
 
 class BertStack(nn.Module):
-    """transformers' BERT encoder, post-norm and bidirectional, on tokens that are ready-made.
+    """transformers' BERT encoder, post-norm and bidirectional, on embedded tokens.
 
-    The embeddings of `BertModel` are left out: they would add positions of their own to any tokens
-    given, and for 512 tokens at most. Weights begin as BERT's, normal of deviation 0.02, at its
-    width 768, and at √(768/D) times that at others: else a narrow layer adds next to nothing to its
+    The embeddings of `BertModel` are left out: they would add positions of their own, for at most
+    512 tokens. Initial weights are normal with BERT's standard deviation, 0.02, at its width 768,
+    and √(768/D) times that at other widths; otherwise a narrow layer adds almost nothing to its
     input.
 
     Args:
         dim: D, a multiple of heads.
         depth: layers.
-        heads: h.
-        mlp_ratio: hidden width of the MLPs over D.
-        dropout: of attention maps and of both outputs of a layer, in training.
+        heads: attention heads, h.
+        mlp_ratio: hidden width of the MLPs divided by D.
+        dropout: rate for attention maps and both outputs of a layer, in training.
 
     Raises:
-        ValueError: no layer, or dim not a multiple of heads.
+        ValueError: depth is below 1, or dim is not a multiple of heads.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BertStack(nn.Module):
         if dim % heads:
             raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
         config = BertConfig(
-            vocab_size=1,  # no word is ever looked up
+            vocab_size=1,  # the word embeddings are unused
             hidden_size=dim,
             num_hidden_layers=depth,
             num_attention_heads=heads,
@@ -63,22 +63,22 @@ class BertStack(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D).
 
-        `mask`, bool and to be broadcast to (B, h, N, N), is true where a query may see a key.
+        `mask`, bool and broadcast to (B, h, N, N), is true where a query may see a key.
         """
         out: Tensor = self.encoder(tokens, attention_mask=mask).last_hidden_state
         return out
 
 
 class SeriesEmbedding(nn.Module):
-    """The current read as BERT reads a text: {class token, samples} + positions + segment.
+    """The current embedded like a text in BERT: {class token, samples} + positions + segment.
 
-    A sample is a word; LayerNorm and dropout follow. Other lengths than the one that it is built
-    for interpolate the positions.
+    A sample is a word; LayerNorm and dropout follow. Positions are interpolated for other lengths
+    than that of `problem`.
 
     Args:
-        problem: whose L and C.
+        problem: gives L and C.
         dim: D.
-        dropout: in training.
+        dropout: rate in training.
     """
 
     def __init__(self, problem: Problem, dim: int, dropout: float) -> None:
@@ -91,8 +91,8 @@ class SeriesEmbedding(nn.Module):
         self.norm = nn.Sequential(nn.LayerNorm(dim, eps=EPS), nn.Dropout(dropout))
 
     def forward(self, samples: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """(B, L, C) standard scores -> (B, 1 + L, D); of `hidden` samples, (B, L) bool, only the
-        place is told."""
+        """(B, L, C) standard scores -> (B, 1 + L, D); `hidden` samples, (B, L) bool, only keep
+        their positions."""
         tokens = shown(self.project(samples), hidden)
         tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
         out: Tensor = self.norm(tokens + self.positions([(samples.shape[1],)]) + self.segment)
@@ -100,14 +100,14 @@ class SeriesEmbedding(nn.Module):
 
 
 class RegionEmbedding(nn.Module):
-    """Patches of a clip read as a detector's regions: LN(FC(patch) + FC(box) + time + segment).
+    """Patches embedded like a detector's regions: LN(FC(patch) + FC(box) + time + segment).
 
     Args:
-        problem: whose T, H, W; T a multiple of the tube's frames, H and W of its pixels.
+        problem: gives T, H and W; T is a multiple of the tube's frames, H and W of its pixels.
         dim: D.
-        tube: frames, rows, columns of a patch.
-        dropout: in training.
-        class_token: whether one goes first.
+        tube: frames, rows and columns of a patch.
+        dropout: rate in training.
+        class_token: whether a class token comes first.
 
     Raises:
         ValueError: frames or image are not multiples of the tube.
@@ -133,8 +133,8 @@ class RegionEmbedding(nn.Module):
         return tube_patches(self.standardize(video), self.tube)
 
     def forward(self, patches: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Standard scores as `patches` gives them -> (B, n_t·n_h·n_w, D), the class token first if
-        there is one; of `hidden` patches, (B, n_t, n_h, n_w) bool, only place and time are told."""
+        """Standard scores from `patches` -> (B, n_t·n_h·n_w, D), after a class token if there is
+        one; `hidden` patches, (B, n_t, n_h, n_w) bool, only keep box and time."""
         steps, rows, columns = patches.shape[1:4]
         tokens = shown(self.project(patches), hidden)
         place = rearrange(self.locate(boxes(rows, columns).to(tokens)), "y x d -> 1 1 y x d")
@@ -147,20 +147,20 @@ class RegionEmbedding(nn.Module):
 
 
 def boxes(rows: int, columns: int) -> Tensor:
-    """Where each patch is: (x1, y1, x2, y2, area) over the image's width, height and area, from its
-    upper left corner; -> (n_h, n_w, 5)."""
+    """(x1, y1, x2, y2, area) of each patch as fractions of the image, from its upper left corner:
+    (n_h, n_w, 5)."""
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     area = torch.full((rows, columns), 1 / (rows * columns))
     return torch.stack([x / columns, y / rows, (x + 1) / columns, (y + 1) / rows, area], dim=-1)
 
 
 def learnable(*shape: int) -> nn.Parameter:
-    """An embedding as BERT's begin, normal of deviation 0.02."""
+    """A parameter initialised like BERT's embeddings, normal with standard deviation 0.02."""
     return nn.Parameter(0.02 * torch.randn(shape))
 
 
 def shown(tokens: Tensor, hidden: Tensor | None) -> Tensor:
-    """What is not hidden; the rest is nought, as a masked region is in the source methods."""
+    """Tokens with the hidden ones set to 0, as the source methods do with masked regions."""
     return tokens if hidden is None else tokens.masked_fill(hidden.unsqueeze(-1), 0)
 
 
@@ -168,7 +168,7 @@ def both(batch: Batch) -> tuple[Tensor, Tensor]:
     """The batch's video and current.
 
     Raises:
-        ValueError: one of them is not there.
+        ValueError: one of them is missing.
     """
     if batch.video is None or batch.current is None:
         lacking = "video" if batch.video is None else "current"

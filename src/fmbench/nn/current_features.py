@@ -1,4 +1,4 @@
-"""Three-phase current in some thirty numbers, for methods that do not learn from the samples."""
+"""Hand-made features of three-phase current, for methods that do not learn from the samples."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from einops import rearrange
 from torch import Tensor
 
 PER_PHASE = ("mean", "std", "min", "max", "mean_step", "max_step", "last", "low", "high")
-"""What is said of each phase; see `current_features`."""
+"""Names of the features of each phase; see `current_features`."""
 
 SPLIT = 0.125
-"""Cycles per sample that part low from high: 0.25 Hz at two samples a second, of 1 Hz at most."""
+"""Boundary between low and high in cycles per sample: 0.25 Hz of at most 1 Hz at 2 samples/s."""
 
 
 def num_current_features(channels: int) -> int:
-    """28 of three phases: nine of each, and the imbalance between them."""
+    """9·C + 1: nine features of each phase and the imbalance; 28 for three phases."""
     return len(PER_PHASE) * channels + 1
 
 
 def current_features(current: Tensor) -> Tensor:
-    """A window of standardised current in hand-made features: (B, L, C) -> (B, 9·C + 1).
+    """Hand-made features of a window of standardised current: (B, L, C) -> (B, 9·C + 1).
 
-    Give it what `Standardize` gives, not amperes: the map is the same for every window, so the
-    level of the current stays in the features, and all of them are of order one. First nine of
-    each phase, in the order of `PER_PHASE` and phases side by side: mean, standard deviation,
+    The input is the output of `Standardize`, not amperes: the map is the same for every window, so
+    the features include the level of the current, and all of them are of order one. The first nine
+    are per phase, in the order of `PER_PHASE` with phases side by side: mean, standard deviation,
     smallest and largest value, mean and largest |difference| of neighbours, the last sample (the
-    label's instant), variance below and above `SPLIT`; then the imbalance, which is how far the
-    phases' means lie apart. The two variances add up to the square of the deviation (Parseval).
+    label's instant), variance below and above `SPLIT`. The last is the imbalance, the range of the
+    phases' means. Both variances add up to the squared standard deviation (Parseval).
 
     Raises:
-        ValueError: fewer than two samples, which have no difference.
+        ValueError: there are fewer than two samples, which have no difference.
     """
     samples = current.shape[1]
     if samples < 2:
@@ -59,12 +59,12 @@ def current_features(current: Tensor) -> Tensor:
 
 
 def _variances(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Of slow and of fast changes, each (B, C): squared spectrum, without its constant part."""
+    """Variances below and above `SPLIT`, each (B, C): squared spectrum without the mean."""
     samples = x.shape[1]
     power = torch.fft.rfft(x, dim=1).abs().square() / samples**2
     frequency = torch.fft.rfftfreq(samples, device=x.device)
-    # One half of the spectrum mirrors the other, but for the highest frequency of an even length.
+    # Both halves of the spectrum are alike, except the highest frequency of an even length.
     weight = torch.where(frequency < 0.5, 2.0, 1.0)
     power = power * weight.unsqueeze(-1)
-    slow = math.ceil(SPLIT * samples)  # the first frequency, k / L, that is not below
+    slow = math.ceil(SPLIT * samples)  # the first frequency, k / L, of at least SPLIT
     return power[:, 1:slow].sum(1), power[:, slow:].sum(1)

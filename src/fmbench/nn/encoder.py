@@ -1,4 +1,4 @@
-"""The Transformer encoder that reads a class token and the tokens of a grid."""
+"""A Transformer encoder over a class token and the tokens of a grid."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fmbench.nn.positions import Grid, Positions
 class Encoder(nn.Module):
     """{class token, tokens} + learnable positions, then pre-norm blocks (arXiv 2010.11929, Sec. 3).
 
-    The last normalisation is left to the heads, which begin with one.
+    There is no last normalisation, because the heads begin with one.
 
     Args:
-        grid: extent of the tokens that it is trained for.
+        grid: extent of the tokens in training.
         dim: D.
         depth: blocks.
-        heads: h.
-        mlp_ratio: hidden width of the MLPs over D.
-        dropout: of attention, MLPs and the sum of tokens and positions, in training.
+        heads: attention heads, h.
+        mlp_ratio: hidden width of the MLPs divided by D.
+        dropout: rate for attention, MLPs and the sum of tokens and positions, in training.
 
     Raises:
-        ValueError: no block, or dim not a multiple of heads.
+        ValueError: depth is below 1, or dim is not a multiple of heads.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, N, D) and their grid -> the class token, (B, D), and the tokens, (B, N, D).
 
-        Another grid than the one that it was built for interpolates the positions.
+        For another grid than that of training, positions are interpolated.
         """
         tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
         tokens = self.blocks(self.dropout(tokens + self.positions([tuple(grid)])))

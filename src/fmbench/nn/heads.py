@@ -1,4 +1,4 @@
-"""Decoders: a class from one token, a mask from the video tokens."""
+"""Heads: a class from one token, a mask from the video tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fmbench.types import Problem
 
 
 def class_head(dim: int, num_classes: int) -> nn.Sequential:
-    """MLP of eq. (12): (B, D) -> (B, K) logits. Hidden width D (Sec. IV-C1 names layers only)."""
+    """MLP of eq. (12): (B, D) -> (B, K) logits. Hidden width D: Sec. IV-C1 only names layers."""
     return mlp(dim, dim, num_classes)
 
 
@@ -30,7 +30,7 @@ def upsample(channels: int, out: int) -> nn.Sequential:
 
 
 def widths(patch: int) -> list[int]:
-    """Channels of the stages that bring a grid of patches back to pixels: [128, 64, 32, …].
+    """Channels of the stages that upsample a grid of patches to pixels: [128, 64, 32, …].
 
     Raises:
         ValueError: the patch is not a power of two.
@@ -42,17 +42,17 @@ def widths(patch: int) -> list[int]:
 
 
 class DenseHead(nn.Module):
-    """A mask from regular tokens, eqs. (9) to (11).
+    """A mask from the tokens of a grid, eqs. (9) to (11).
 
     Args:
         dim: D.
-        steps: n_t, time steps of tokens that the head is built for.
+        steps: n_t, time steps of the tokens in training.
         patch: (h, w) of a standard patch in pixels, equal, a power of two.
         num_classes: K.
         dilated: whether a second, coarser grid is added (eq. 10).
 
     Raises:
-        ValueError: a patch that is not square or not a power of two.
+        ValueError: the patch is not square or not a power of two.
     """
 
     def __init__(
@@ -77,23 +77,23 @@ class DenseHead(nn.Module):
         self.classify = nn.Conv2d(channels[-1], num_classes, 1)
 
     def forward(self, tokens: Tensor, dilated: Tensor | None = None) -> Tensor:
-        """(B, n_t, n_h, n_w, D) and, where built so, the dilated grid -> (B, K, H, W) logits.
+        """(B, n_t, n_h, n_w, D) and, if `dilated`, the dilated grid -> (B, K, H, W) logits.
 
-        Tokens of another n_t are resampled linearly in time to the one the head was built for; the
-        paper does not say what it did there (Fig. 6).
+        Tokens of another n_t are resampled linearly in time to that of training; the paper does
+        not describe this case (Fig. 6).
         """
         image = self.merge(self._as_image(tokens))  # (B, D, n_h, n_w), eq. (9)
         if dilated is not None:
             fine = self.upsample_dilated(self.merge_dilated(self._as_image(dilated)))
-            if fine.shape != image.shape:  # the grids nest where the image is a multiple of h·d
+            if fine.shape != image.shape:  # the grids nest if the image is a multiple of h·d
                 fine = F.interpolate(fine, image.shape[2:], mode="bilinear", align_corners=False)
             image = image + fine  # eq. (10)
         logits: Tensor = self.classify(self.upsample(image))  # eq. (11)
         return logits
 
     def _as_image(self, tokens: Tensor) -> Tensor:
-        """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), time-major, channels last in memory, as
-        the tokens are."""
+        """(B, n_t, n_h, n_w, D) -> (B, n_t·D, n_h, n_w), time-major, channels last in memory, like
+        the tokens."""
         grid = torch.movedim(tokens, -1, 1)
         image = rearrange(
             resize_grid(grid, (self.steps, *grid.shape[3:])), "b d t y x -> b y x (t d)"

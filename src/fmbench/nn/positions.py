@@ -1,4 +1,4 @@
-"""Learnable positions that follow the input to other lengths and sizes."""
+"""Learnable positions that are interpolated to other lengths and sizes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def resize_grid(grid: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate a field over a grid: (B, D, *old) -> (B, D, *size), end points kept.
+    """Interpolate a field over a grid: (B, D, *old) -> (B, D, *size), with exact end points.
 
-    The grid's last step in its first direction (time) is the label's instant and stays exact, also
-    where one step is all that remains: so the axis is run backwards, since a single output sample
-    takes the first input.
+    The last step of the first axis (time) is the label's instant and stays exact, also for a single
+    output step: the axis is flipped, because a single output takes the first input.
     """
     if tuple(grid.shape[2:]) == tuple(size):
         return grid
@@ -32,10 +31,10 @@ class Positions(nn.Module):
     """One learnable row for a class token, then one for each token of each grid (e of eqs. 1, 2).
 
     Args:
-        grids: extents for which the table is trained, in token order.
+        grids: extents in training, in token order.
         dim: D.
         std: standard deviation of the initial rows.
-        class_token: whether there is a row for one.
+        class_token: whether there is a row for a class token.
     """
 
     def __init__(
@@ -49,8 +48,8 @@ class Positions(nn.Module):
         nn.init.trunc_normal_(self.table, std=std)
 
     def forward(self, grids: Sequence[Grid]) -> Tensor:
-        """The table for these extents: -> (1, 1 + tokens, D), interpolated where they differ
-        (footnote 1; Fig. 6). The class token's row, if there is one, is never touched."""
+        """The table for these extents: (1, 1 + tokens, D), interpolated where they differ from
+        those in training (footnote 1; Fig. 6). The class token's row is never interpolated."""
         if [tuple(grid) for grid in grids] == self.grids:
             return self.table
         parts = torch.split(self.table, [self.lead, *map(math.prod, self.grids)], dim=1)

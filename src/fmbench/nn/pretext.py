@@ -1,8 +1,8 @@
-"""What vision-language methods learn before they are told a class: to fill gaps, to match streams.
+"""Pretext tasks of vision-language methods, before any class: fill gaps, match streams.
 
-Of each window some samples of current and some places of the picture are hidden and told from the
-rest, and of half of the windows the current is exchanged for that of another time, which is told
-from the first token.
+Some samples of current and some places of the image are hidden in each window and predicted from
+the rest. Half of the windows get the current of another time, which is detected from the first
+token.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from torch.nn import functional as F
 from fmbench.types import Batch
 
 HIDDEN = 0.15
-"""Share of the samples, and of the places, that are hidden: BERT's, arXiv 1810.04805, Sec. 3.1."""
+"""Share of hidden samples and places, as in BERT (arXiv 1810.04805, Sec. 3.1)."""
 FAR_SECONDS = 300.0
-"""Two windows this far apart show different states of a furnace: more than twice the 120 s of a
-window's current. Nearer ones may match as well as a window does itself."""
+"""Two windows this far apart, more than twice the 120 s of a window's current, show different
+states of a furnace. Closer windows may match as well as a window matches itself."""
 
 
 class Task(NamedTuple):
-    """A batch with gaps and exchanges."""
+    """A batch with hidden parts and exchanged currents."""
 
     patches: Tensor
-    """(B, n_t, n_h, n_w, P) standard scores, nothing hidden yet."""
+    """(B, n_t, n_h, n_w, P) standard scores before hiding."""
     samples: Tensor
     """(B, L, C) standard scores; where `matched` is false, those of another window."""
     matched: Tensor
     """(B,) bool."""
     hidden_patches: Tensor
-    """(B, n_t, n_h, n_w) bool: a place is hidden at all times, or its neighbour in time told it."""
+    """(B, n_t, n_h, n_w) bool; a place is hidden at all times, or another frame shows it."""
     hidden_samples: Tensor
     """(B, L) bool."""
 
 
 def draw_task(batch: Batch, patches: Tensor, samples: Tensor) -> Task:
-    """New gaps and exchanges for a batch, from the global generator: for training only.
+    """Draw gaps and exchanges for a batch from the global generator: for training only.
 
     Raises:
-        ValueError: the batch does not say from which recording and second its windows are.
+        ValueError: the batch has no `recording` or no `second`.
     """
     size, steps, rows, columns = patches.shape[:4]
     device = patches.device
     far = apart(batch, FAR_SECONDS)
-    alone = ~far.any(1)  # a row without a choice keeps its own current
+    alone = ~far.any(1)  # a row without a distant window keeps its own current
     other = torch.multinomial(far.float() + alone.unsqueeze(1), 1).squeeze(1)
     exchanged = (torch.randperm(size, device=device) < size // 2) & ~alone
     places = torch.rand(size, rows, columns, device=device) < HIDDEN
@@ -61,10 +61,10 @@ def draw_task(batch: Batch, patches: Tensor, samples: Tensor) -> Task:
 
 
 def apart(batch: Batch, seconds: float) -> Tensor:
-    """Which windows are of another recording or at least `seconds` from each other: (B, B) bool.
+    """Pairs of different recordings or at least `seconds` apart: (B, B) bool.
 
     Raises:
-        ValueError: the batch does not say from which recording and second its windows are.
+        ValueError: the batch has no `recording` or no `second`.
     """
     if batch.recording is None or batch.second is None:
         raise ValueError(
@@ -76,12 +76,12 @@ def apart(batch: Batch, seconds: float) -> Tensor:
 
 
 class PretextHeads(nn.Module):
-    """From an encoder's tokens to the samples, the patches and the match.
+    """Heads that predict samples, patch colours and the match from an encoder's tokens.
 
     Args:
         dim: D, width of a token.
         channels: C of the current.
-        first_dim: width of what tells the match.
+        first_dim: width of the input of the match head.
     """
 
     def __init__(self, dim: int, channels: int, first_dim: int) -> None:
@@ -93,10 +93,10 @@ class PretextHeads(nn.Module):
     def losses(
         self, task: Task, first: Tensor, patch_tokens: Tensor, sample_tokens: Tensor
     ) -> dict[str, Tensor]:
-        """Each a scalar. Windows with another's current teach only that they do not match.
+        """Losses by name, each a scalar. Exchanged windows only enter the matching loss.
 
         Args:
-            task: what was asked.
+            task: the hidden and exchanged parts.
             first: (B, first_dim).
             patch_tokens: (B, n_t·n_h·n_w, D).
             sample_tokens: (B, L, D).
@@ -113,5 +113,5 @@ class PretextHeads(nn.Module):
 
 
 def mean_where(error: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of (B, N, C) over the tokens of (B, N) bool; 0 if none was chosen."""
+    """Mean of (B, N, C) over the chosen tokens, (B, N) bool; 0 if there are none."""
     return (error.mean(-1) * chosen).sum() / chosen.sum().clamp(min=1)

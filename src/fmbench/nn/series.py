@@ -1,4 +1,4 @@
-"""What the Transformers over a series of currents share: tokens, positions, layers, a head.
+"""Parts shared by Transformers over a series of currents: tokens, positions, layers, a head.
 
 B batch, L samples, C channels, N tokens, D width, h heads, d = D/h width of a head, K classes.
 """
@@ -20,23 +20,23 @@ from fmbench.types import Batch, Problem
 
 Padding = Literal["circular", "replicate"]
 AttentionRule = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Who attends to whom: queries, keys, values, each (B, h, N, d), to (B, h, N, d)."""
+"""Maps queries, keys and values, each (B, h, N, d), to (B, h, N, d)."""
 
 
 def given_current(
     batch: Batch, *, model: str, channels: int, samples: int, any_from: int | None = None
 ) -> Tensor:
-    """The batch's current, (B, L, C) amperes, if it is what the model was built for.
+    """The batch's current, (B, L, C) amperes, checked against the model's sizes.
 
     Args:
-        batch: what was fed.
-        model: its name, for the message.
-        channels: C.
-        samples: L.
-        any_from: the least L, where the model reads others as well.
+        batch: input of the model.
+        model: name of the model, for the message.
+        channels: C of the model.
+        samples: L of the model.
+        any_from: the smallest L, if the model reads any L.
 
     Raises:
-        ValueError: no current, other channels, or a length that the model cannot read.
+        ValueError: there is no current, or the model cannot read its channels or length.
     """
     if batch.current is None:
         raise ValueError(f"{model} reads current, and the batch has none")
@@ -55,7 +55,7 @@ def given_current(
 def current_reader(
     problem: Problem, model: str, *, any_from: int | None = None
 ) -> Callable[[Batch], Tensor]:
-    """`given_current` of a model that is built for `problem`: a Batch -> (B, L, C) amperes."""
+    """`given_current` for a model built for `problem`: a Batch -> (B, L, C) amperes."""
     return partial(
         given_current,
         model=model,
@@ -66,26 +66,26 @@ def current_reader(
 
 
 def conv_embedding(channels: int, dim: int, padding: Padding) -> nn.Sequential:
-    """Each sample with its two neighbours, without bias: (B, L, C) -> (B, L, D)."""
+    """Convolution over each sample and its two neighbours, no bias: (B, L, C) -> (B, L, D)."""
     convolution = nn.Conv1d(channels, dim, 3, padding=1, padding_mode=padding, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
     return nn.Sequential(Rearrange("b l c -> b c l"), convolution, Rearrange("b d l -> b l d"))
 
 
 def sinusoids(length: int, dim: int) -> Tensor:
-    """Fixed positions, sine and cosine in turn, of wavelengths 2π to 10⁴·2π samples: (L, D)."""
+    """Fixed positions, alternating sine and cosine, wavelengths 2π to 10⁴·2π samples: (L, D)."""
     rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(1e4) / dim))
     angle = torch.arange(length).unsqueeze(1) * rate
     return rearrange([angle.sin(), angle.cos()], "k l f -> l (f k)")[:, :dim]
 
 
 class MultiHead(nn.Module):
-    """Multi-head self-attention by any rule, all maps with biases, as nn.MultiheadAttention.
+    """Multi-head self-attention by any rule; all maps have biases, as in nn.MultiheadAttention.
 
     Args:
         dim: D, a multiple of heads.
-        heads: h.
-        rule: what each head does; softmax attention by default.
+        heads: attention heads, h.
+        rule: attention of each head; default: softmax attention.
 
     Raises:
         ValueError: dim is not a multiple of heads.
@@ -115,10 +115,10 @@ class PostNormLayer(nn.Module):
     """Attention, then an MLP, each added to its input and normalised afterwards.
 
     Args:
-        attention: (B, N, D) -> (B, N, D), of whatever kind.
+        attention: any map (B, N, D) -> (B, N, D).
         dim: D.
-        mlp_ratio: hidden width of the MLP over D.
-        dropout: of the attention's output and of the MLP, in training.
+        mlp_ratio: hidden width of the MLP divided by D.
+        dropout: rate for the attention's output and the MLP, in training.
     """
 
     def __init__(self, attention: nn.Module, dim: int, mlp_ratio: float, dropout: float) -> None:
@@ -152,10 +152,10 @@ def post_norm_encoder(
     mlp_ratio: float,
     dropout: float,
 ) -> nn.Sequential:
-    """`depth` post-norm layers of one rule, then a layer norm: (B, N, D) -> (B, N, D).
+    """`depth` post-norm layers with one rule, then a layer norm: (B, N, D) -> (B, N, D).
 
     Raises:
-        ValueError: no layer, or dim is not a multiple of heads.
+        ValueError: depth is below 1, or dim is not a multiple of heads.
     """
     if depth < 1:
         raise ValueError(f"depth is {depth}; it must be at least 1")
@@ -168,9 +168,9 @@ def post_norm_encoder(
 def series_head(
     tokens: int, dim: int, num_classes: int, *, mean_pool: bool, dropout: float
 ) -> nn.Sequential:
-    """GELU, then one linear map of all tokens, or of their mean: (B, N, D) -> (B, K) logits.
+    """GELU, then one linear map of all tokens or of their mean: (B, N, D) -> (B, K) logits.
 
-    The Time-Series-Library's head for classification. With `mean_pool` it takes any N.
+    The Time-Series-Library's head for classification. With `mean_pool` it accepts any N.
     """
     return nn.Sequential(
         nn.GELU(),

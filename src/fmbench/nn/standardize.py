@@ -1,4 +1,4 @@
-"""Physical units to standard scores, inside the model, so that a checkpoint is complete."""
+"""Standardisation inside the model, so that a checkpoint holds the statistics."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of the photographs that image encoders are pretrained on, grey levels in [0, 1] (as in timm)."""
+"""Statistics of ImageNet, grey levels in [0, 1], as in timm."""
 
 
 class Standardize(nn.Module):
     """(x - mean) / std for each channel, with statistics of the training part.
 
-    Make one with `Standardize.video()` or `Standardize.current(channels)`. Until a fit measures the
-    training part, amperes pass as they are and grey levels are divided by 255.
+    Use `Standardize.video()` or `Standardize.current(channels)`. Until a fit sets the statistics,
+    amperes are unchanged and grey levels are divided by 255.
 
     Args:
-        source: the input that the statistics are of.
-        mean: (C,) in the input's own unit.
-        std: (C,) in the input's own unit.
-        axis: where the channels stand.
+        source: the input that the statistics describe.
+        mean: (C,) in the input's unit.
+        std: (C,) in the input's unit.
+        axis: axis of the channels.
     """
 
     mean: Tensor
@@ -48,10 +48,10 @@ class Standardize(nn.Module):
         return cls("current", torch.zeros(channels), torch.ones(channels), axis=2)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the statistics of the training part, each (C,).
+        """Set the statistics of the training part, each (C,).
 
         Raises:
-            ValueError: another number of channels, or a deviation that is not positive.
+            ValueError: the number of channels differs, or a deviation is not positive.
         """
         if mean.shape != self.mean.shape or std.shape != self.std.shape:
             raise ValueError(
@@ -74,12 +74,13 @@ class Standardize(nn.Module):
 
 
 class ImageNet(Standardize):
-    """What an encoder pretrained on photographs expects of (B, 3, T, H, W) or (B, 3, H, W), 0-255,
-    whatever the statistics of the recordings."""
+    """ImageNet's statistics instead of the recordings', for encoders pretrained on it.
+
+    For (B, 3, T, H, W) or (B, 3, H, W), 0-255."""
 
     def __init__(self) -> None:
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         super().__init__("video", 255 * mean, 255 * std, axis=1)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Nothing changes."""
+        """Keep ImageNet's statistics."""

@@ -1,4 +1,4 @@
-"""A part of the training windows, chosen by blocks of time: neighbours are near-duplicates."""
+"""A subset of the training windows by blocks of time, since neighbours are near-duplicates."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from fmbench.types import Batch
 
 
 class Parts(NamedTuple):
-    """Which windows of a batch are on which side. A window may be on neither, never on both."""
+    """The two sides of a batch's windows. A window may be on neither side, never on both."""
 
     chosen: Tensor
     """(B,) bool."""
     rest: Tensor
     """(B,) bool."""
     block: Tensor
-    """(B,) int64, of one block of one recording: windows that belong together."""
+    """(B,) int64, the same for all windows of one block of one recording."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBlocks:
     """A choice of blocks of each recording, the same in every epoch, process and run.
 
-    A block is `seconds` of one recording's clock. Chosen ones are spaced evenly; each recording
-    begins to count elsewhere, so that short ones are chosen in turn.
+    A block is `seconds` of one recording's clock. Chosen blocks are spaced evenly; the start of the
+    count differs between recordings, so that short ones are chosen in turn.
 
     Attributes:
-        share: of the blocks that are chosen, in (0, 1); in whole thousandths or simple fractions.
+        share: share of chosen blocks, in (0, 1); whole thousandths or simple fractions.
         seconds: length of a block.
-        history: seconds that a window reaches back from the label's instant. One that reaches into
-            a block of the other side is on neither: what it shows was seen there. 0 where that
-            does no harm.
+        history: seconds that a window covers before the label's instant. A window that overlaps a
+            block of the other side is on neither side. 0: such overlaps are harmless.
 
     Raises:
-        ValueError: a number that is not allowed.
+        ValueError: share or history is out of range.
     """
 
     share: float
@@ -58,19 +57,21 @@ class TimeBlocks:
         """The sides of a batch's windows.
 
         Raises:
-            ValueError: the batch does not say where its windows are from.
+            ValueError: the batch has no `recording` or no `second`.
         """
         if batch.recording is None or batch.second is None:
             raise ValueError(
                 "this training chooses windows by recording and second, and the batch lacks them"
             )
         index = batch.second.div(self.seconds, rounding_mode="floor")
-        begin = batch.second - math.ceil(self.history)  # float32 would lose seconds since 1970
+        begin = batch.second - math.ceil(
+            self.history
+        )  # int64: float32 would round seconds since 1970
         first = begin.div(self.seconds, rounding_mode="floor")
         side, past = self._chosen(index, batch.recording), self._chosen(first, batch.recording)
         return Parts(side & past, ~side & ~past, (batch.recording << 40) + index)
 
     def _chosen(self, index: Tensor, recording: Tensor) -> Tensor:
-        """p of every q blocks in a row, at even distances; whole numbers, hence exact."""
+        """p of every q consecutive blocks, evenly spaced; exact in whole numbers."""
         share = Fraction(self.share).limit_denominator(1000)
         return (index + recording) * share.numerator % share.denominator < share.numerator

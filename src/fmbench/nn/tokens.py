@@ -8,21 +8,21 @@ from torch import Tensor
 from fmbench.types import Batch
 
 Tube = tuple[int, int, int]
-"""Frames, rows, columns of a patch."""
+"""Frames, rows and columns of a patch."""
 
 
 def video_of(
     batch: Batch, *, frames: int | None = None, image_size: tuple[int, int] | None = None
 ) -> Tensor:
-    """The batch's video, (B, 3, T, H, W), if it is what a model was built for.
+    """The batch's video, (B, 3, T, H, W), checked against the model's sizes.
 
     Args:
-        batch: what the model is given.
-        frames: the only T that it can read; any if None.
-        image_size: the only (H, W) that it can read; any if None.
+        batch: input of the model.
+        frames: the only T that the model reads; None: any.
+        image_size: the only (H, W) that the model reads; None: any.
 
     Raises:
-        ValueError: no video, or another T, H or W.
+        ValueError: there is no video, or T, H or W differs.
     """
     if batch.video is None:
         raise ValueError("this model reads video, and the batch has none")
@@ -39,10 +39,10 @@ def video_of(
 def tube_grid(
     frames: int, image_size: tuple[int, int], tube: Tube, dilation: int = 1
 ) -> tuple[int, int, int]:
-    """(n_t, n_h, n_w): how many patches fit, Sec. III-A.
+    """(n_t, n_h, n_w): the number of patches, Sec. III-A.
 
     A dilated patch spans (h-1)·d + 1 pixels; neighbours start h·d pixels apart, so that together
-    they take every d-th pixel of the image once. For 64 pixels, h = 8, d = 2 this is the paper's
+    they use every d-th pixel of the image once. For 64 pixels, h = 8, d = 2 this is the paper's
     ⌊64/15⌋ = 4.
 
     Raises:
