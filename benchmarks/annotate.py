@@ -21,6 +21,7 @@ from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import simulate
 from fmbench.simulator.settings import SimConfig
 from fmbench.simulator.sidecar import key_frames
+from fmbench.tabular import markdown
 
 EVERY, START, SECONDS = 10, 900, 600
 CHOSEN_ON = (3001, 3002, 3003, 3004)
@@ -71,31 +72,33 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum() / union) if union else 1.0
 
 
+def written(agreement: Agreement) -> str:
+    return f"{agreement.pooled:.3f} ({agreement.mean:.3f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path)
     into = parser.parse_args().into
-    grid = []
+    grid = [["", *(f"{sigma:g}" for sigma in SIGMAS)]]
     for radius in RADII:
         cells = []
         for sigma in SIGMAS:
             total = Agreement()
             for seed in CHOSEN_ON:
                 total += measured(seed, radius, sigma)[1]
-            cells.append(f"{total.pooled:.3f} ({total.mean:.3f})")
+            cells.append(written(total))
         print(radius, *cells, flush=True)
-        grid.append(f"| {radius} | {' | '.join(cells)} |")
-    rows, sums = [], [Agreement(), Agreement()]
+        grid.append([str(radius), *cells])
+    sums = [Agreement(), Agreement()]
+    rows = [["seed", "frames", "boxes", "refined masks"]]
     count = better = worse = 0
     for seed in HELD_OUT:
         coarse, refined, up, down = measured(seed, RADIUS, SIGMA)
         sums = [sums[0] + coarse, sums[1] + refined]
         count, better, worse = count + coarse.frames, better + up, worse + down
-        rows.append(
-            f"| {seed} | {coarse.frames:,} | {coarse.pooled:.3f} ({coarse.mean:.3f}) |"
-            f" {refined.pooled:.3f} ({refined.mean:.3f}) |"
-        )
-    boxes, masks = sums
+        rows.append([str(seed), f"{coarse.frames:,}", written(coarse), written(refined)])
+    rows.append(["all", f"{count:,}", *map(written, sums)])
     text = "\n".join(
         [
             "# From boxes to masks",
@@ -107,17 +110,11 @@ def main() -> None:
             f"Radius (rows) and sigma (columns), seeds {CHOSEN_ON[0]} to {CHOSEN_ON[-1]}; the"
             f" defaults are {RADIUS:g} and {SIGMA:g}:",
             "",
-            f"| | {' | '.join(f'{sigma:g}' for sigma in SIGMAS)} |",
-            f"|{' --- |' * (len(SIGMAS) + 1)}",
-            *grid,
+            markdown(grid),
             "",
             "With the defaults, on other recordings:",
             "",
-            "| seed | frames | boxes | refined masks |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            f"| all | {count:,} | {boxes.pooled:.3f} ({boxes.mean:.3f}) |"
-            f" {masks.pooled:.3f} ({masks.mean:.3f}) |",
+            markdown(rows),
             "",
             f"Refined masks are better than boxes in {better / count:.0%} of frames, worse in"
             f" {worse / count:.0%}.",

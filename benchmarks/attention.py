@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fmbench.tabular import markdown
 from fmbench_baselines.flowformer import flow_attention
 from fmbench_baselines.informer import draw_keys, num_active, prob_sparse_attention
 
@@ -90,8 +91,7 @@ def main() -> None:
     if options.one:
         print(*measure(options.one[0], int(options.one[1]), options.repeats))
         return
-    print("| attention | " + " | ".join(f"L = {length}" for length in LENGTHS) + " | growth |")
-    print("| --- " * (len(LENGTHS) + 2) + "|")
+    rows = [["attention", *(f"L = {length}" for length in LENGTHS), "growth"]]
     for kind in KINDS:
         cells, times = [], []
         for length in LENGTHS:
@@ -99,7 +99,8 @@ def main() -> None:
             milliseconds, mebibytes = (statistics.median(run) for run in zip(*runs, strict=True))
             cells.append(f"{milliseconds:.2f} ms, {mebibytes:.1f} MiB")
             times.append(milliseconds)
-        print(f"| {kind} | {' | '.join(cells)} | {times[-1] / times[0]:.0f} x |", flush=True)
+        rows.append([kind, *cells, f"{times[-1] / times[0]:.0f} x"])
+    print(markdown(rows))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from fmbench.data import FurnaceData
 from fmbench.data.workers import reduce_batch
 from fmbench.simulator import write_dataset
 from fmbench.speed import read_report
+from fmbench.tabular import markdown
 from fmbench.types import Batch
 
 BATCH, FRAMES, SAMPLES = 64, 10, 240
@@ -139,43 +140,43 @@ def main() -> None:
         "`python benchmarks/data_loading.py`: 64 x 64, 10 frames, 240 samples, batches of 64, one"
         f" core; windows a second of its time, median of {options.repeats} measurements.",
         "",
-        "| stride | loader | windows/s/core | beside the released way |",
-        "| --- | --- | --- | --- |",
     ]
+    rates = [["stride", "loader", "windows/s/core", "beside the released way"]]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FMBENCH_CACHE"] = folder  # what is kept of a measurement's files goes with them
         part = write_recording(Path(folder), options.frames)
         for stride in (1, 4):
-            lines += compare(part, stride, options.seconds, options.repeats)
+            rates += compare(part, stride, options.seconds, options.repeats)
         lines += [
+            markdown(rates),
             "",
             "From one worker that is ahead, to a training that computes for"
             f" {BUSY * 1e3:.0f} ms between two batches: milliseconds of waiting, median of"
             f" {options.repeats} measurements.",
             "",
-            f"| batch | {' | '.join(RECEIVED)} |",
-            "| --- | --- | --- |",
         ]
+        waits = [["batch", *RECEIVED]]
         for modality, batch in product(("current", "cross"), (16, BATCH)):
-            lines.append(receiving(part, modality, batch, options.seconds, options.repeats))
+            waits.append(receiving(part, modality, batch, options.seconds, options.repeats))
     lines += [
+        markdown(waits),
         "",
         "Waiting for data, % of an epoch: profile cpu (batches of 16, two frames, 60 samples),"
         f" PyTorch's {os.cpu_count()} threads, recordings in files (synthetic, preset small).",
         "",
-        "| model | without a worker | with one |",
-        "| --- | --- | --- |",
     ]
+    shares = [["model", "without a worker", "with one"]]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FMBENCH_CACHE"] = folder
         write_dataset(Path(folder) / "root", preset="small")
-        lines += [waiting(name, modality, Path(folder)) for name, modality in FASTEST.items()]
+        shares += [waiting(name, modality, Path(folder)) for name, modality in FASTEST.items()]
+    lines.append(markdown(shares))
     print("\n".join(lines))
     if options.into:
         options.into.write_text("\n".join([*lines, ""]))
 
 
-def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[str]:
+def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[list[str]]:
     """Rows of medians of `repeats` measurements, taken in turn so that all meet the same noise."""
 
     def ours(flip: bool) -> Iterable[object]:
@@ -200,11 +201,11 @@ def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[str]:
         rate = statistics.median(found)
         short = name != "released way" and rate < max(TARGET, TARGET_RATIO * base)
         note = " (below target)" if short else ""
-        lines.append(f"| {stride} | {name} | {rate:,.0f}{note} | {rate / base:.1f} x |")
+        lines.append([str(stride), name, f"{rate:,.0f}{note}", f"{rate / base:.1f} x"])
     return lines
 
 
-def receiving(part: Path, modality: str, batch: int, seconds: float, repeats: int) -> str:
+def receiving(part: Path, modality: str, batch: int, seconds: float, repeats: int) -> list[str]:
     """A row: milliseconds from asking for a batch until it is there, ways in turn."""
     data = FurnaceData(
         root=part,
@@ -230,20 +231,20 @@ def receiving(part: Path, modality: str, batch: int, seconds: float, repeats: in
                 next(batches)
                 waits.append(time.perf_counter() - begin)
             taken[name].append(1e3 * statistics.median(waits))
-    found = " | ".join(f"{statistics.median(each):.1f}" for each in taken.values())
-    return f"| {modality}, {batch} windows | {found} |"
+    found = [f"{statistics.median(each):.1f}" for each in taken.values()]
+    return [f"{modality}, {batch} windows", *found]
 
 
-def waiting(name: str, modality: str, folder: Path) -> str:
+def waiting(name: str, modality: str, folder: Path) -> list[str]:
     """A row: per cent of an epoch, without a worker and with one."""
-    row = f"| {name} ({modality}) |"
+    row = [f"{name} ({modality})"]
     for workers in (0, 1):
         out = folder / "speed.json"
         words = ["speed", "--config", "cpu", "--model", name, "--modality", modality]
         words += ["--data.root", str(folder / "root"), "--data.num_workers", str(workers)]
         command = [sys.executable, "-m", "fmbench", *words, "--seconds", "3", "--out", str(out)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        row += f" {100 * (read_report(out).rows[0].figures['waiting'] or 0):.1f} |"
+        row.append(f"{100 * (read_report(out).rows[0].figures['waiting'] or 0):.1f}")
     return row
 
 

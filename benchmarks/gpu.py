@@ -36,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fmbench.models import MODELS as OWN
 from fmbench.nn import attention
 from fmbench.stages import Learn, Solve
+from fmbench.tabular import markdown
 from fmbench.training.lit import Detector, parameter_groups
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines import MODELS as BASELINES
@@ -388,7 +389,7 @@ FIGURES = {
 }
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def tables_of(found: Mapping[str, Any]) -> str:
     """The figures as tables; a dash where a figure is missing or its measurement failed."""
 
     def cell(figures: Mapping[str, Any], name: str, form: str) -> str:
@@ -405,22 +406,20 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"{found['device']}, PyTorch {found['torch']}; {found['window']}, batch {found['batch']};"
         " random inputs; windows a second unless the column names another unit.",
         "",
-        f"| | {' | '.join(title for title, _ in FIGURES.values())} |",
-        f"|{' --- |' * (len(FIGURES) + 1)}",
     ]
+    table = [["", *(title for title, _ in FIGURES.values())]]
     for name, row in rows.items():
-        cells = [cell(row, figure, form) for figure, (_, form) in FIGURES.items()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        table.append([name, *(cell(row, figure, form) for figure, (_, form) in FIGURES.items())])
     ways = {figure: None for row in rows.values() for figure in row if figure.count("batch") == 1}
     compared = [name for name in rows if any(way in rows[name] for way in ways)]
-    lines += ["", f"| | {' | '.join(compared)} |", f"|{' --- |' * (len(compared) + 1)}"]
+    steps = [["", *compared]]
     for way in ways:
         form = ".4f" if way.startswith("kernels") else ",.0f"
-        lines.append(f"| {way} | {' | '.join(cell(rows[n], way, form) for n in compared)} |")
-    lines += ["", "| of the device, a second | |", "| --- | --- |"]
+        steps.append([way, *(cell(rows[name], way, form) for name in compared)])
     ceilings = found["rows"]["device"]["ceilings"]
-    lines += [f"| {name} | {value:.3g} |" for name, value in ceilings.items()]
-    return "\n".join(lines) + "\n"
+    device = [["of the device, a second", ""]]
+    device += [[name, f"{value:.3g}"] for name, value in ceilings.items()]
+    return "\n".join([*lines, "\n\n".join(map(markdown, (table, steps, device)))]) + "\n"
 
 
 def main() -> None:
@@ -436,7 +435,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="measure nothing, print what DIR holds")
     given = parser.parse_args()
     if given.show:
-        print(markdown(json.loads((given.out / "gpu.json").read_text())), end="")
+        print(tables_of(json.loads((given.out / "gpu.json").read_text())), end="")
         return
     given.out.mkdir(parents=True, exist_ok=True)
     end = time.time() + 60 * given.minutes

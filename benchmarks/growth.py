@@ -27,6 +27,7 @@ from fmbench.models import FmFormer
 from fmbench.nn import tube_grid
 from fmbench.speed.measure import random_batch, steps_of
 from fmbench.speed.timing import Clock, durations, forget, highest
+from fmbench.tabular import markdown
 from fmbench.types import Modality, Problem
 
 matplotlib.use("agg")
@@ -137,6 +138,11 @@ def draw(curves: dict[str, list[Point]], path: Path) -> None:
 
 
 def text_of(curves: dict[str, list[Point]], plain: float, checkpointed: float) -> str:
+    measured_rows = [["varied", "value", "tokens", "forward, s", "training step, s"]]
+    for axis, points in curves.items():
+        measured_rows += [
+            [axis, str(p.value), str(p.tokens), f"{p.forward:.4f}", f"{p.step:.4f}"] for p in points
+        ]
     lines = [
         "# How FmFormer's cost grows",
         "",
@@ -146,20 +152,12 @@ def text_of(curves: dict[str, list[Point]], plain: float, checkpointed: float) -
         "",
         "![Time against frames, current, image side and batch](growth.png)",
         "",
-        "| varied | value | tokens | forward, s | training step, s |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for axis, points in curves.items():
-        lines += [
-            f"| {axis} | {p.value} | {p.tokens} | {p.forward:.4f} | {p.step:.4f} |" for p in points
-        ]
-    lines += [
+        markdown(measured_rows, aligned=True),
         "",
         "Fit of the step, ms, in hundreds of tokens n (of both streams), or in windows n:",
         "",
-        "| varied | a | b n | c n² | largest error | share of c n² at the end |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
+    fits = [["varied", "a", "b n", "c n²", "largest error", "share of c n² at the end"]]
     for axis, points in curves.items():
         found, curve = fitted(points, axis)
         seconds = np.array([p.step for p in points])
@@ -168,10 +166,10 @@ def text_of(curves: dict[str, list[Point]], plain: float, checkpointed: float) -
         scaled = [1000 * value * unit**k for k, value in enumerate(found)]
         square = f"{scaled[2]:.3f}" if len(scaled) > 2 else "–"
         share = f"{found[2] * points[-1].tokens ** 2 / curve[-1]:.0%}" if len(found) > 2 else "–"
-        lines.append(
-            f"| {axis} | {scaled[0]:.1f} | {scaled[1]:.2f} | {square} | {error:.0%} | {share} |"
-        )
+        coefficients = [f"{scaled[0]:.1f}", f"{scaled[1]:.2f}", square]
+        fits.append([axis, *coefficients, f"{error:.0%}", share])
     lines += [
+        markdown(fits, aligned=True),
         "",
         "Everything but attention is done token by token: tokenizers, the linear maps of q, k, v"
         " and output, the MLPs, the heads. So it grows in proportion to the tokens, and these to"

@@ -23,6 +23,7 @@ import numpy as np
 from fmbench.simulator.camera import FURNACE_BOX, Camera
 from fmbench.simulator.process import simulate
 from fmbench.simulator.settings import SimConfig
+from fmbench.tabular import markdown
 
 HEIGHT, WIDTH = 1440, 2560
 DRAWN = 10
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
-    rows = []
+    rows = [["threads", "decord", "ingest", "ratio", "GB"]]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         video, log, box = write(folder, given.minutes)
@@ -106,11 +107,10 @@ def main() -> None:
             kilobytes = int(python(INGEST, *(words + more).split()).splitlines()[-1])
             rate = frames / (time.perf_counter() - begin)
             alone.append(float(python(ALONE, video, threads, 2500)))
-            rows.append(
-                f"| {threads} | {np.mean(alone):.0f} | {rate:.0f} | {rate / np.mean(alone):.2f} |"
-                f" {kilobytes * 1024 / 1e9:.2f} |"
-            )
-            print(rows[-1], flush=True)
+            bare, gigabytes = np.mean(alone), kilobytes * 1024 / 1e9
+            figures = [f"{bare:.0f}", f"{rate:.0f}", f"{rate / bare:.2f}", f"{gigabytes:.2f}"]
+            rows.append([str(threads), *figures])
+            print(*rows[-1], flush=True)
     text = "\n".join(
         [
             "# Ingest beside decord alone",
@@ -120,9 +120,7 @@ def main() -> None:
             " of the whole command, imports and the reading of the log included, beside decord"
             " reading 2,500 frames before and after it, and the most memory that the command held.",
             "",
-            "| threads | decord | ingest | ratio | GB |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
+            markdown(rows),
             "",
         ]
     )

@@ -35,6 +35,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from fmbench.models.official import OfficialFmFormer
+from fmbench.tabular import markdown
 from fmbench.types import Batch, Modality, Problem
 
 Step = Callable[[], Any]
@@ -169,7 +170,7 @@ def main() -> None:
     if given.one:
         measured(*given.one, given)
         return
-    lines = []
+    rows = [["task", "variant", "windows/s", "times", "range", "apart"]]
     for task, mode in product(("class", "mask"), ("inference", "training")):
         command = [sys.executable, *sys.argv, "--one", task, mode]
         found = [
@@ -178,12 +179,11 @@ def main() -> None:
         ]
         for variant in zip(*found, strict=True):
             (name, *_), (_, rate, times, apart) = variant[0], zip(*variant, strict=True)
-            lines.append(
-                f"| {task}, {mode} | {name} | {statistics.median(rate):.1f} "
-                f"| {statistics.median(times):.2f} | {min(times):.2f} to {max(times):.2f} "
-                f"| {'' if None in apart else f'{max(apart):.1e}'} |"
-            )
-            print(lines[-1], flush=True)
+            speeds = [f"{statistics.median(rate):.1f}", f"{statistics.median(times):.2f}"]
+            spread = f"{min(times):.2f} to {max(times):.2f}"
+            furthest = "" if None in apart else f"{max(apart):.1e}"
+            rows.append([f"{task}, {mode}", name, *speeds, spread, furthest])
+            print(*rows[-1], sep="  ", flush=True)
     text = "\n".join(
         [
             "# The released network: fmbench beside a plain transcription",
@@ -198,9 +198,7 @@ def main() -> None:
             " over and over on tensors of its shape, attention as the products that it is made of:"
             " what would be left if softmax, norms, GELU, copies and Python took no time.",
             "",
-            "| task | variant | windows/s | times | range | apart |",
-            "| --- | --- | --- | --- | --- | --- |",
-            *lines,
+            markdown(rows),
             "",
         ]
     )

@@ -25,6 +25,7 @@ from fmbench.prepare.ingest.align import (
     describe_video,
     estimate,
 )
+from fmbench.tabular import markdown
 from fmbench.types import FRAME_RATE
 
 RECORDINGS, WRONG, NEAR = 120, 7.5, 2.0
@@ -63,7 +64,12 @@ def main() -> None:
         pairs.append((video, currents._replace(start=0.0)))
         if k % 20 == 19:
             print(f"{k + 1} of {len(recordings)} recordings", flush=True)
-    rows = []
+    rows = [
+        [
+            "hours", f"within {NEAR:g} s", "error, median s", f"sure ({SURE:g})",
+            "right of the sure", "confidence, median", "highest confidence, mismatched",
+        ]
+    ]  # fmt: skip
     for hours in HOURS:
         groups = [range(k, k + 4 * hours) for k in range(0, len(pairs) - 4 * hours + 1, 4 * hours)]
         right = [estimate([pairs[k] for k in group]) for group in groups]
@@ -75,15 +81,16 @@ def main() -> None:
         errors = np.array([abs(each.seconds + WRONG) for each in right])
         sure = np.array([each.sure for each in right])
         rows.append(
-            f"| {hours} | {np.sum(errors <= NEAR)} of {len(right)} | {np.median(errors):.2f} |"
-            f" {sure.sum()} of {len(right)} | {np.sum(errors[sure] <= NEAR)} of {sure.sum()} |"
-            f" {np.median([each.confidence for each in right]):.1f} |"
-            f" {max(each.confidence for each in other):.1f} (of {len(other)}) |"
+            [
+                str(hours),
+                f"{np.sum(errors <= NEAR)} of {len(right)}",
+                f"{np.median(errors):.2f}",
+                f"{sure.sum()} of {len(right)}",
+                f"{np.sum(errors[sure] <= NEAR)} of {sure.sum()}",
+                f"{np.median([each.confidence for each in right]):.1f}",
+                f"{max(each.confidence for each in other):.1f} (of {len(other)})",
+            ]
         )
-    head = [
-        "hours", f"within {NEAR:g} s", "error, median s", f"sure ({SURE:g})", "right of the sure",
-        "confidence, median", "highest confidence, mismatched",
-    ]  # fmt: skip
     text = "\n".join(
         [
             "# Offsets between a camera's and a PLC's clock, estimated",
@@ -92,9 +99,7 @@ def main() -> None:
             f" clocks are {WRONG:g} s apart, up to 60 s are searched. Simulated recordings: a real"
             " furnace may show more, or less, in both signals at once.",
             "",
-            f"| {' | '.join(head)} |",
-            f"|{' --- |' * len(head)}",
-            *rows,
+            markdown(rows),
             "",
         ]
     )

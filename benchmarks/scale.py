@@ -18,6 +18,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from fmbench.tabular import markdown
+
 RECORDINGS, FRAMES = 25, 89_468  # 2,236,700
 HELD_OUT = 5
 
@@ -87,13 +89,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
         write_root(root, RECORDINGS, FRAMES)
-        rows = []
+        head = ["modality", "samples", "training windows", "open, s", "index, s"]
+        rows = [[*head, "first batch, s", "MB"]]
         for modality in ("current", "visual", "cross"):
             samples, windows, opening, index, first, grown = opened(root, modality)
-            rows.append(
-                f"| {modality} | {samples:,.0f} | {windows:,.0f} | {opening:.2f} | {index:.2f} |"
-                f" {first:.2f} | {grown:.0f} |"
-            )
+            seconds = [f"{each:.2f}" for each in (opening, index, first)]
+            rows.append([modality, f"{samples:,.0f}", f"{windows:,.0f}", *seconds, f"{grown:.0f}"])
     text = "\n".join(
         [
             "# A root of the paper's size",
@@ -102,9 +103,7 @@ def main() -> None:
             f" {RECORDINGS * FRAMES * 3 * 64 * 64 / 1e9:.0f} GB. Seconds on one thread of a busy"
             " machine; memory is by how much the process grew over its imports.",
             "",
-            "| modality | samples | training windows | open, s | index, s | first batch, s | MB |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-            *rows,
+            markdown(rows),
             "",
         ]
     )

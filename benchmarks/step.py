@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fmbench.models import FmFormer
 from fmbench.objective import Loss
+from fmbench.tabular import markdown
 from fmbench.types import Batch, Modality, Problem
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
@@ -154,6 +155,7 @@ def main() -> None:
     for event in profiled.key_averages():
         spent[kind(event.key)] += event.self_cpu_time_total
     all_of_it = sum(spent.values())
+    shares = [[name, f"{part / all_of_it:.1%}"] for name, part in spent.most_common()]
     ratio = statistics.median(a / b for a, b in zip(whole, ceilings, strict=True))
     text = "\n".join(
         [
@@ -167,9 +169,7 @@ def main() -> None:
             "",
             "Where the time of one step goes (PyTorch's profiler):",
             "",
-            "| operators | share |",
-            "| --- | --- |",
-            *(f"| {name} | {part / all_of_it:.1%} |" for name, part in spent.most_common()),
+            markdown([["operators", "share"], *shares]),
             "",
         ]
     )

@@ -27,6 +27,7 @@ import yaml
 from fmbench import tables
 from fmbench.config.profiles import shipped
 from fmbench.tables.experiment import Row
+from fmbench.tabular import markdown
 
 CORES = os.cpu_count() or 1
 PASSIVE, SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}
@@ -95,7 +96,8 @@ def main() -> None:
     trained = epochs * data["epoch_windows"]
     judged = (epochs + 1) * data["val_windows"] + data["test_windows"]
     rows = [row for row in tables.read_experiment("table2").trained() if not row.reference]
-    lines, totals = [], [0.0 for _ in SETTINGS]
+    lines = [["minutes", *(setting.title for setting in SETTINGS)]]
+    totals = [0.0 for _ in SETTINGS]
     for row in rows[: given.rows]:
         minutes = []
         for setting in SETTINGS:
@@ -103,16 +105,16 @@ def main() -> None:
             learning = trained / training if training else 0.0
             minutes.append((learning + judged / forward) / 60)
         totals = [total + each for total, each in zip(totals, minutes, strict=True)]
-        lines.append(f"| {row.name} | " + " | ".join(f"{each:.1f}" for each in minutes) + " |")
-        print(lines[-1], flush=True)
-    hours = " | ".join(f"**{total / 60:.2f} h**" for total in totals)
-    ratios = " | ".join(f"{total / totals[0]:.2f}" for total in totals)
-    beside = []
+        lines.append([row.name, *(f"{each:.1f}" for each in minutes)])
+        print(*lines[-1], flush=True)
+    lines.append(["all", *(f"**{total / 60:.2f} h**" for total in totals)])
+    lines.append(["of the first column", *(f"{total / totals[0]:.2f}" for total in totals)])
+    beside = [["waiting threads", "training windows/s, both together"]]
     for setting in BESIDE:
         training, _ = measure(rows[-1], setting, given.seconds)
         assert training is not None
-        beside.append(f"| {setting.title} | {training:.1f} |")
-        print(beside[-1], flush=True)
+        beside.append([setting.title, f"{training:.1f}"])
+        print(*beside[-1], flush=True)
     text = "\n".join(
         [
             "# The hours of `make table2`, and where they go",
@@ -123,19 +125,13 @@ def main() -> None:
             " start of processes. One measurement each, on a machine that others use as well: look"
             " at the sums.",
             "",
-            f"| minutes | {' | '.join(setting.title for setting in SETTINGS)} |",
-            f"| --- | {' | '.join('---:' for _ in SETTINGS)} |",
-            *lines,
-            f"| all | {hours} |",
-            f"| of the first column | {ratios} |",
+            markdown(lines, aligned=True),
             "",
             f"Where others use the cores as well: two trainings of {rows[-1].name} at the same"
             f" time, {CORES} threads each. Waiting threads that spin on, as is the default of GNU"
             " OpenMP, take the cores from those that have work.",
             "",
-            "| waiting threads | training windows/s, both together |",
-            "| --- | ---: |",
-            *beside,
+            markdown(beside, aligned=True),
             "",
         ]
     )

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fmbench.tabular import NONE, SIMULATED, markdown
+
 COLOURS = {"cross": "#0072B2", "visual": "#E69F00", "current": "#009E73"}
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU", "auroc": "AUROC"}
 
@@ -52,7 +54,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
         axes.legend(frameon=False, fontsize=9)
     notes = {run["test"]["data"].split(",")[0] for run in runs}
     if any(run["test"]["synthetic"] for run in runs):
-        notes = {"Simulated recordings: not results on the fused magnesium benchmark"}
+        notes = {SIMULATED}
     figure.supxlabel("; ".join(sorted(notes)), fontsize=9, fontstyle="italic", x=0.995, ha="right")
     figure.savefig(path)
 
@@ -60,23 +62,21 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
 def table(runs: list[dict[str, Any]]) -> str:
     """A Markdown row a run: test rates, minutes, commit."""
     head = ["FmFormer", "seed", *RATES.values(), "minutes", "windows", "precision", "commit"]
-    rows = [head, ["---"] * len(head)]
+    rows = [head]
     for run in runs:
         metrics, fit = run["test"]["metrics"], run["val"]
         rows.append(
             [
                 run["modality"],
                 str(run["seed"]),
-                *(f"{metrics[key]:.4f}" if key in metrics else "–" for key in RATES),
+                *(f"{metrics[key]:.4f}" if key in metrics else NONE for key in RATES),
                 f"{fit['fit_seconds'] / 60:.0f}",
                 f"{int(run['windows'].max()):,}",
                 str(fit["config"]["trainer"].get("precision", "32")),
                 str(fit["git_commit"])[:9],
             ]
         )
-    data = runs[0]["test"]["data"]
-    lines = [f"Measured on {data}; test part.", ""]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    return f"Measured on {runs[0]['test']['data']}; test part.\n\n{markdown(rows)}\n"
 
 
 def main() -> None:

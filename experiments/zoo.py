@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fmbench.nn import Standardize
 from fmbench.registry import ModelClass, create_model
 from fmbench.stages import Learn, Solve, stages_of
+from fmbench.tabular import markdown
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines import MODELS
 
@@ -81,7 +82,7 @@ def first_sentence(doc: str, label: str) -> str:
     )
     if found is None:
         raise ValueError(f"no line {label!r} in the docstring {doc[:60]!r}")
-    sentence = " ".join(found[1].split()).replace("|", r"\|")
+    sentence = " ".join(found[1].split())
     return sentence[0].upper() + sentence[1:]
 
 
@@ -144,11 +145,11 @@ def gigaflops(name: str, problem: Problem, **net: Any) -> float:
 
 def table(models: Mapping[str, ModelClass]) -> str:
     """The Markdown table."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    lines = [HEAD]
     for name, problem in rows(models):
         *front, grade, differs = cells(name, problem)
         lines.append([*front, f"{gigaflops(name, problem):.2f}", grade, differs])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(lines)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from fmbench.cli import main
 from fmbench.config.schema import Config
 from fmbench.nn import Standardize
 from fmbench.registry import catalogue
-from fmbench.speed import FIGURES, Report, compared, markdown, measure, read_report, write_report
+from fmbench.speed import FIGURES, Report, aligned, compared, measure, read_report, write_report
 from fmbench.speed.flops import count
 from fmbench.speed.timing import Clock, Waits, durations
 from fmbench.training.loop import quiet
@@ -228,7 +228,7 @@ def test_a_report_is_read_as_it_was_written_and_compared_figure_by_figure(tmp_pa
     assert ratios["training, windows/s"] == "1.00"
     assert ratios["forward, windows/s"] == f"{row.figures['forward']:.2f}"
     assert ratios[FIGURES["waiting"].title] == ""
-    text = markdown(cells)
+    text = aligned(cells)
     assert len(text.splitlines()) == len(FIGURES) + 2
     assert len({len(line) for line in text.splitlines()}) == 1
 

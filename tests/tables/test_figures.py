@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from fmbench.cli import main
 from fmbench.prepare.counts import table_one
 from fmbench.simulator import Tag
-from fmbench.tables import counts, figures, read_experiment
+from fmbench.tables import dataset_counts, figures, read_experiment
 from fmbench.tables.experiment import Experiment
 from fmbench.tables.results import read_result
 from recordings import write_root
@@ -61,12 +61,12 @@ def test_table_one_of_simulated_recordings_says_so(tmp_path: Path, fmbench: Comm
     done = fmbench("table", "table1", "--data.root", tmp_path / "s", "--results", tmp_path)
     for ending in ("md", "tex"):
         said = (tmp_path / f"table1.{ending}").read_text()
-        assert "not counts of the fused magnesium benchmark" in said
+        assert "not results on the fused magnesium benchmark" in said
     assert pd.read_csv(tmp_path / "table1.csv")["synthetic"].all(), done.err
 
 
 def test_sums_are_over_parts_and_classes() -> None:
-    found = counts.with_totals(
+    found = dataset_counts.with_totals(
         {"a": {"normal": 1, "abnormal": 2}, "b": {"normal": 5, "abnormal": 9}}
     )
     assert found["b"]["total"] == 14

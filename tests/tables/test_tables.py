@@ -333,12 +333,12 @@ def table_of(*lines: Line, profile: str = "cpu", **experiment: Any) -> Table:
 def test_the_papers_value_stands_beside_the_measured_one_and_never_for_it() -> None:
     lines = [line_of(paper={"acc": 0.9836}), line_of(failed="out of memory", paper={"acc": 0.5})]
     table = table_of(*lines)
-    text = render.markdown(table)
+    text = render.table_markdown(table)
     value, low, high = lines[0].intervals["acc"]
     assert f"{value:.4f} [{low:.3f}, {high:.3f}] *0.9836*" in text
     assert "failed: out of memory" in text
     assert "0.5000" not in text.splitlines()[-1]  # no measurement, no figure
-    found = pd.read_csv(io.StringIO(render.csv(table)))
+    found = pd.read_csv(io.StringIO(render.table_csv(table)))
     assert found["acc"].isna().tolist() == [False, True]
     assert found["acc_paper"].tolist() == [0.9836, 0.5]
     assert found["failed"][1] == "out of memory"
@@ -380,24 +380,24 @@ def test_orders_are_held_against_the_papers() -> None:
 def test_simulated_results_say_so_in_every_format(tmp_path: Path) -> None:
     table = table_of(line_of())
     for text in (
-        render.markdown(table),
-        render.latex(table),
+        render.table_markdown(table),
+        render.table_latex(table),
         breakdown.interference_markdown(table),
         breakdown.events_markdown(table),
     ):
         assert "not results on the fused magnesium benchmark" in text
-    assert pd.read_csv(io.StringIO(render.csv(table)))["synthetic"].all()
+    assert pd.read_csv(io.StringIO(render.table_csv(table)))["synthetic"].all()
     real = table_of(line_of(result_of(synthetic=False, data="FMFBenchmarkV2")))
-    assert "imulated" not in render.markdown(real)
-    assert "FMFBenchmarkV2" in render.markdown(real)
+    assert "imulated" not in render.table_markdown(real)
+    assert "FMFBenchmarkV2" in render.table_markdown(real)
 
 
 def test_smoke_is_stamped_and_learning_is_marked() -> None:
     table = table_of(line_of(result_of(curve=[0.5, 0.6, 0.7, 0.9])), profile="smoke")
-    assert "SMOKE" in render.markdown(table)
-    assert "Mine †" in render.markdown(table)
-    assert "SMOKE" in render.latex(table)
-    flat = render.markdown(table_of(line_of()))
+    assert "SMOKE" in render.table_markdown(table)
+    assert "Mine †" in render.table_markdown(table)
+    assert "SMOKE" in render.table_latex(table)
+    flat = render.table_markdown(table_of(line_of()))
     assert "SMOKE" not in flat
     assert "†" not in flat
 
@@ -420,7 +420,13 @@ def test_a_curve_that_still_rises_has_not_flattened(
 
 def test_latex_has_a_cell_for_every_column_and_no_bare_sign() -> None:
     table = table_of(line_of(label="50 % & more_or_less"), line_of(failed="a_b"))
-    body = render.latex(table).split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    body = (
+        render.table_latex(table)
+        .split(r"\midrule")[1]
+        .split(r"\bottomrule")[0]
+        .strip()
+        .splitlines()
+    )
     assert r"50 \% \& more\_or\_less" in body[0]
     assert body[0].replace(r"\&", "").count("&") == len(METRICS) + 1
     assert r"failed: a\_b" in body[1]
@@ -430,11 +436,11 @@ def test_every_file_of_a_table_is_written_and_twice_the_same(tmp_path: Path) -> 
     table = table_of(line_of(paper={"acc": 0.9}), line_of(label="Other", modality="current"))
     first = {
         path.name: path.read_bytes()
-        for path in render.write_table(table, tmp_path / "a", render.picture)
+        for path in render.write_table(table, tmp_path / "a", render.draw_rows)
     }
     second = {
         path.name: path.read_bytes()
-        for path in render.write_table(table, tmp_path / "b", render.picture)
+        for path in render.write_table(table, tmp_path / "b", render.draw_rows)
     }
     assert set(first) == {"mine.md", "mine.tex", "mine.csv", "mine.png"}
     assert first == second

@@ -64,7 +64,7 @@ def speed(argv: list[str]) -> int:
         report = _of_rows(values["experiment"], argv)
     else:
         report = _of_one(config, values)
-    text = f"{speeds.in_words(report)}\n\n{speeds.markdown(speeds.table(report.rows))}\n"
+    text = f"{speeds.in_words(report)}\n\n{speeds.aligned(speeds.table(report.rows))}\n"
     print(text, end="")
     if values["out"]:
         out = Path(values["out"])
@@ -72,7 +72,7 @@ def speed(argv: list[str]) -> int:
         write_text(out.with_suffix(".md"), text)
     if old:
         ratios = speeds.compared(report, old, anywhere=values["anywhere"])
-        print("\n".join(["", *speeds.differences(report, old), "", speeds.markdown(ratios)]))
+        print("\n".join(["", *speeds.differences(report, old), "", speeds.aligned(ratios)]))
     return 0
 
 

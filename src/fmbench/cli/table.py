@@ -12,7 +12,8 @@ from fmbench.config.dotted import nest
 from fmbench.config.parser import Parser
 from fmbench.config.resolve import DEFAULT_PROFILE, add_data, add_trainer
 from fmbench.files.atomic import write_text
-from fmbench.tables.render import NAMES, Draw
+from fmbench.tables.render import NAMES, DrawTable
+from fmbench.tabular import SIMULATED
 
 FAILED = 1
 
@@ -67,7 +68,7 @@ def table(argv: list[str]) -> int:
             changes=nest({name: values[name] for name in grouped}),
             **where,
         )
-        draw: Draw = {"lengths": tables.draw_lengths}.get(experiment.draw, tables.picture)
+        draw: DrawTable = {"lengths": tables.draw_lengths}.get(experiment.draw, tables.draw_rows)
         if experiment.draw == "cases":
             draw = tables.cases_drawn(made, **where)
     except KeyboardInterrupt as stopped:
@@ -82,7 +83,7 @@ def table(argv: list[str]) -> int:
             written.append(folder / f"{experiment.name}-{kind}.md")
             write_text(written[-1], text(made))
     print()
-    print(tables.markdown(made))
+    print(written[0].read_text())
     print("\n".join(str(path) for path in written))
     failed = any(line.failed for line in made.lines)
     return FAILED if failed and not values["stored"] else 0
@@ -103,7 +104,7 @@ def compare(argv: list[str]) -> int:
     found = tables.compare([each.windows for each in a], [each.windows for each in b])
     print(f"{a[0].facts['data']}, test part; A - B, 95 % interval, p of an exchange of blocks")
     if a[0].facts["synthetic"]:
-        print("Simulated recordings: not results on the fused magnesium benchmark.")
+        print(SIMULATED)
     for metric, each in found.items():
         value, low, high = each.difference
         p = "" if math.isnan(each.p) else f"   p {each.p:.4f}"

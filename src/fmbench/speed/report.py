@@ -15,6 +15,7 @@ import torch
 
 from fmbench.config.dotted import flat
 from fmbench.files.atomic import write_text
+from fmbench.tabular import markdown
 from fmbench.training.provenance import git_commit, versions
 
 Figures = dict[str, float | None]
@@ -200,19 +201,11 @@ def _facts(row: Row) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in flat(content).items()}
 
 
-def markdown(cells: Cells) -> str:
-    """An aligned Markdown table; a table of one line is turned by 90°, a figure a line."""
+def aligned(cells: Cells) -> str:
+    """A Markdown table for a terminal too; one of a single row is transposed, a figure a line."""
     if len(cells) == 2:
         cells = [list(column) for column in zip(*cells, strict=True)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-
-    def line(texts: Sequence[str]) -> str:
-        first, *others = zip(texts, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
-        return f"| {' | '.join(padded)} |"
-
-    rule = line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
+    return markdown(cells, aligned=True)
 
 
 def _number(name: str, value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from fmbench.files.atomic import in_one_step, write_text
 from fmbench.sweep.file import Sweep
+from fmbench.tabular import csv, markdown
 
 
 def write_summary(sweep: Sweep, table: pd.DataFrame, said: str, out: Path) -> list[Path]:
@@ -25,21 +25,17 @@ def write_summary(sweep: Sweep, table: pd.DataFrame, said: str, out: Path) -> li
     best_first = table.sort_values(
         sweep.metric, ascending=sweep.goal == "minimize", kind="stable", na_position="last"
     )
-    names = ["trial", *sweep.space, sweep.metric]
-    lines = [f"# Sweep {sweep.name}", "", said, ""]
-    lines += ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
+    rows = [["trial", *sweep.space, sweep.metric]]
     for _, row in best_first.iterrows():
         cells = [
             f"{row[each]:.4g}" if isinstance(row[each], float) else str(row[each])
-            for each in names[:-1]
+            for each in rows[0][:-1]
         ]
         value = f"failed: {row['failed']}" if row["failed"] else f"{row[sweep.metric]:.4f}"
-        lines.append("| " + " | ".join([*cells, value]) + " |")
+        rows.append([*cells, value])
     written = [out / f"{sweep.name}.{ending}" for ending in ("md", "csv", "png")]
-    write_text(written[0], "\n".join(lines) + "\n")
-    columns = io.StringIO()
-    best_first.to_csv(columns, index=False, float_format="%.6g", lineterminator="\n")
-    write_text(written[1], columns.getvalue())
+    write_text(written[0], f"# Sweep {sweep.name}\n\n{said}\n\n{markdown(rows)}\n")
+    write_text(written[1], csv(best_first))
     done = table[table["failed"] == ""]
     if done.empty:
         return written[:2]

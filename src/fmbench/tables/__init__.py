@@ -8,11 +8,11 @@ from fmbench.tables.breakdown import (
     interference_markdown,
     orders_markdown,
 )
-from fmbench.tables.counts import write_counts
+from fmbench.tables.dataset_counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
 from fmbench.tables.figures import cases_drawn, draw_lengths
 from fmbench.tables.intervals import compare, intervals, rates
-from fmbench.tables.render import markdown, picture, write_table
+from fmbench.tables.render import draw_rows, write_table
 from fmbench.tables.results import read_result, write_result
 from fmbench.tables.table import make
 
@@ -20,14 +20,13 @@ __all__ = [
     "cases_drawn",
     "compare",
     "draw_lengths",
+    "draw_rows",
     "events_markdown",
     "interference_markdown",
     "intervals",
     "known_experiments",
     "make",
-    "markdown",
     "orders_markdown",
-    "picture",
     "rates",
     "read_experiment",
     "read_result",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,9 @@ import pandas as pd
 from fmbench.format.columns import parse_seconds, stretches
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
-from fmbench.tables.render import NAMES, NONE, ends
+from fmbench.tables.render import NAMES, ends
 from fmbench.tables.table import Line, Table
+from fmbench.tabular import NONE, markdown
 
 DISTURBANCES = {
     "mist": Tag.MIST_HEAVY,
@@ -106,7 +107,12 @@ def interference_markdown(table: Table) -> str:
             cells = [_cell(found.get(name, {}), metric) for name in shares]
             rows.append([line.row.label, line.row.input, *cells])
         if rows:
-            lines += [f"## {NAMES[metric]}", "", *_grid(["method", "input", *shares], rows), ""]
+            lines += [
+                f"## {NAMES[metric]}",
+                "",
+                markdown([["method", "input", *shares], *rows]),
+                "",
+            ]
     return "\n".join(lines)
 
 
@@ -136,8 +142,8 @@ def events_markdown(table: Table) -> str:
         "",
     ]
     head = ["method", "input", "events found", "delay, median s", "delay, p90 s"]
-    lines += _grid([*head, "false alarms an hour of normal operation", "time in alarm"], rows)
-    return "\n".join(lines) + "\n"
+    head += ["false alarms an hour of normal operation", "time in alarm"]
+    return "\n".join([*lines, markdown([head, *rows])]) + "\n"
 
 
 ALPHA = 0.05
@@ -169,7 +175,7 @@ def orders_markdown(table: Table) -> str:
     head = ["method", "input"]
     for metric in metrics:
         head += [NAMES[metric], f"order of {NAMES[metric]}"]
-    return "\n".join([*lines, *_grid(head, rows)]) + "\n"
+    return "\n".join([*lines, markdown([head, *rows])]) + "\n"
 
 
 def _difference(found: Comparison | None, paper: float | None) -> list[str]:
@@ -191,7 +197,3 @@ def _cell(found: Mapping[str, Interval], metric: str) -> str:
     if interval is None or np.isnan(interval.value):
         return NONE
     return f"{interval.value:.3f}{ends(interval, 2)}"
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]

@@ -21,7 +21,7 @@ from fmbench.files.atomic import in_one_step
 from fmbench.pictures import PREDICTED, SHADOW, TRUTH, painted
 from fmbench.simulator import Tag
 from fmbench.tables.experiment import Experiment
-from fmbench.tables.render import NAMES, Draw, finish
+from fmbench.tables.render import NAMES, DrawTable, finish
 from fmbench.tables.runner import Extra, run_all
 from fmbench.tables.table import Line, Opened, Table
 from fmbench.training.predict import predicted_scene
@@ -112,7 +112,7 @@ def cases_drawn(
     at_once: int,
     say: Callable[[str], None],
     train: bool = True,
-) -> Draw:
+) -> DrawTable:
     """What draws the table's cases, once what each method marks there (of several trainings the
     first) is known; what is not stored beside the results is predicted.
 

@@ -1,9 +1,10 @@
-"""A table as Markdown, LaTeX, CSV and a picture; the paper's value stands beside the measured one,
-never in its place."""
+"""A table of results as Markdown, LaTeX, CSV and a picture.
+
+The paper's value is printed beside the measured one, never in its place.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fmbench import tabular
 from fmbench.files.atomic import in_one_step, write_text
 from fmbench.tables.intervals import Interval
 from fmbench.tables.runner import NOT_YET
-from fmbench.tables.table import Line, Table
+from fmbench.tables.table import SMOKE, Line, Table
+from fmbench.tabular import NONE, SIMULATED, latex_text
 
 NAMES = {
     "acc": "Acc",
@@ -26,22 +29,22 @@ NAMES = {
     "auroc": "AUROC",
     "aupr": "AUPR",
 }
-NONE = "–"
 LEARNING = "†"
-Draw = Callable[[Table, Path], Path]
+DrawTable = Callable[[Table, Path], Path]
 COLOURS = {"current": "#009E73", "visual": "#E69F00", "cross": "#0072B2"}
 
 
-def write_table(table: Table, folder: Path, draw: Draw) -> list[Path]:
-    """Write `<name>.md`, `.tex`, `.csv` and `.png` into `folder`; returns their paths.
+def write_table(table: Table, folder: Path, draw: DrawTable) -> list[Path]:
+    """Write `<name>.md`, `.tex`, `.csv` and, if any row is measured, `.png` into `folder`; returns
+    their paths.
 
     Args:
-        table: what was measured.
+        table: the measured rows.
         folder: where the files go.
-        draw: from the table and a path to the picture there; `picture`, or another figure.
+        draw: writes the picture of the table to a path, such as `draw_rows`.
     """
     name = table.experiment.name
-    texts = {"md": markdown(table), "tex": latex(table), "csv": csv(table)}
+    texts = {"md": table_markdown(table), "tex": table_latex(table), "csv": table_csv(table)}
     written = []
     for ending, text in texts.items():
         written.append(folder / f"{name}.{ending}")
@@ -51,69 +54,48 @@ def write_table(table: Table, folder: Path, draw: Draw) -> list[Path]:
     return written
 
 
-def markdown(table: Table) -> str:
-    """For a page: value [interval], the paper's value in italics behind it."""
+def table_markdown(table: Table) -> str:
+    """A page: value [interval], followed by the paper's value in italics."""
     metrics = table.experiment.metrics
-    head = ["method", "input", *(NAMES[metric] for metric in metrics), "parameters", "minutes"]
-    rows = []
+    rows = [["method", "input", *(NAMES[metric] for metric in metrics), "parameters", "minutes"]]
     for line in table.lines:
         first = [_label(line), line.row.input]
         if line.failed:
-            rows.append([*first, _why(line), *[""] * (len(head) - 3)])
+            rows.append([*first, _why(line), *[""] * (len(metrics) + 1)])
             continue
         cells = [_cell(line, metric) for metric in metrics]
         rows.append([*first, *cells, _count(line.parameters), _minutes(line.fit_seconds)])
-    lines = [f"# {table.experiment.title}", "", *table.head(), ""]
-    lines += [_explained(table), ""]
-    lines += [
-        "| " + " | ".join(row).replace("\n", " ") + " |"
-        for row in [head, ["---"] * len(head), *rows]
-    ]
+    title = table.experiment.title
+    lines = [f"# {title}", "", *table.head(), "", _explained(table), "", tabular.markdown(rows)]
     if table.experiment.note:
         lines += ["", table.experiment.note]
     if table.experiment.draw != "rows" and table.measured:
-        lines += ["", f"![{table.experiment.title}]({table.experiment.name}.png)"]
+        lines += ["", f"![{title}]({table.experiment.name}.png)"]
     return "\n".join(lines) + "\n"
 
 
-def latex(table: Table) -> str:
-    """A `tabular` in the style of booktabs; the paper's values in a second line of each row."""
+def table_latex(table: Table) -> str:
+    """Value and interval in one cell, the paper's values in a second line of each row."""
     metrics = table.experiment.metrics
-    lines = [f"% {sentence}" for sentence in table.head()]
-    lines += [
-        r"\begin{tabular}{ll" + "r" * len(metrics) + "}",
-        r"\toprule",
-        " & ".join(["Method", "Input", *(NAMES[metric] for metric in metrics)]) + r" \\",
-        r"\midrule",
-    ]
+    rows = [["Method", "Input", *(NAMES[metric] for metric in metrics)]]
     for line in table.lines:
-        first = [_tex(_label(line)), _tex(line.row.input)]
+        first = [latex_text(_label(line)), latex_text(line.row.input)]
         if line.failed:
-            lines.append(
-                " & ".join([*first, rf"\multicolumn{{{len(metrics)}}}{{l}}{{{_tex(_why(line))}}}"])
-                + r" \\"
-            )
+            why = latex_text(_why(line))
+            rows.append([*first, rf"\multicolumn{{{len(metrics)}}}{{l}}{{{why}}}"])
             continue
-        cells = [_tex_cell(line, metric) for metric in metrics]
-        lines.append(" & ".join([*first, *cells]) + r" \\")
+        rows.append([*first, *(_latex_cell(line, metric) for metric in metrics)])
         if line.row.paper:
             printed = [
                 rf"\textit{{{line.row.paper[metric]:.4f}}}" if metric in line.row.paper else ""
                 for metric in metrics
             ]
-            lines.append(" & ".join([r"\quad\textit{paper}", "", *printed]) + r" \\")
-    columns = len(metrics) + 2
-    said = _tex(" ".join(table.head()))
-    lines += [
-        r"\bottomrule",
-        rf"\multicolumn{{{columns}}}{{p{{0.95\linewidth}}}}{{\footnotesize {said}}}",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+            rows.append([r"\quad\textit{paper}", "", *printed])
+    return tabular.latex(rows, labels=2, notes=table.head())
 
 
-def csv(table: Table) -> str:
-    """A line a row, every number in full; what it was measured on in every line."""
+def table_csv(table: Table) -> str:
+    """Every row with its data, profile and result keys; numbers with six significant digits."""
     rows = []
     for line in table.lines:
         facts = line.results[0].facts if line.results else {}
@@ -139,13 +121,11 @@ def csv(table: Table) -> str:
             row[f"{metric}_sd"] = line.spread.get(metric)
             row[f"{metric}_paper"] = line.row.paper.get(metric)
         rows.append(row)
-    out = io.StringIO()
-    pd.DataFrame(rows).to_csv(out, index=False, float_format="%.6g", lineterminator="\n")
-    return out.getvalue()
+    return tabular.csv(pd.DataFrame(rows))
 
 
-def picture(table: Table, path: Path) -> Path:
-    """The first metric of every row with its interval; the paper's value as a hollow mark."""
+def draw_rows(table: Table, path: Path) -> Path:
+    """Draw the first metric of every row with its interval, the paper's value as a hollow mark."""
     metric = table.experiment.metrics[0]
     lines = table.measured
     figure = Figure(figsize=(8, 1.7 + 0.26 * len(lines)), dpi=120, layout="constrained")
@@ -171,15 +151,12 @@ def picture(table: Table, path: Path) -> Path:
 
 
 def finish(figure: Figure, table: Table, path: Path, more: str = "") -> Path:
-    """Say below a picture what it was measured on (and `more`), and write it as a PNG; returns
-    `path`."""
-    note = f"{table.measured[0].results[0].facts['data']}; profile {table.profile}"
-    note = f"{more}\n{note}" if more else note
-    if table.synthetic:
-        note = f"Simulated recordings: not results on the fused magnesium benchmark\n{note}"
-    if table.profile == "smoke":
-        note = f"SMOKE: shows that everything runs; nothing has been learnt.\n{note}"
-    figure.supxlabel(note, fontsize=8, fontstyle="italic", x=0.995, ha="right")
+    """Write a picture as a PNG, with its data, its profile and `more` below; returns `path`."""
+    notes = [SMOKE] if table.profile == "smoke" else []
+    notes += [SIMULATED] if table.synthetic else []
+    notes += [more] if more else []
+    notes += [f"{table.measured[0].results[0].facts['data']}; profile {table.profile}"]
+    figure.supxlabel("\n".join(notes), fontsize=8, fontstyle="italic", x=0.995, ha="right")
     with in_one_step(path) as beside:
         figure.savefig(beside, format="png")
     return path
@@ -220,18 +197,12 @@ def ends(interval: Interval, digits: int = 3) -> str:
     return f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
-def _tex_cell(line: Line, metric: str) -> str:
+def _latex_cell(line: Line, metric: str) -> str:
     interval = line.intervals.get(metric)
     if interval is None or math.isnan(interval.value):
         return "--"
     spread = rf" \pm {line.spread[metric]:.3f}" if metric in line.spread else ""
     return rf"${interval.value:.4f}{spread}$ {{\scriptsize{ends(interval)}}}"
-
-
-def _tex(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, rf"\{sign}")
-    return text.replace(LEARNING, r"$\dagger$").replace(NONE, "--")
 
 
 def _count(number: int | None) -> str:

@@ -18,8 +18,10 @@ from fmbench.tables.experiment import Experiment, Row, config_for
 from fmbench.tables.intervals import LEVEL, Interval, intervals, named_blocks, rates
 from fmbench.tables.results import PIXELS, Job, Result
 from fmbench.tables.runner import run_all
+from fmbench.tabular import SIMULATED
 from fmbench.training.loop import LOWER_IS_BETTER
 
+SMOKE = "SMOKE: shows that everything runs; nothing has been learnt."
 RISE = 0.01
 """A validation metric that still gains this much in the last quarter has not flattened."""
 
@@ -97,12 +99,9 @@ class Table:
         facts = first.results[0].facts
         said = [f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows."]
         if self.synthetic:
-            said.append(
-                "Simulated recordings: these are not results on the fused magnesium benchmark, and"
-                " the paper's values beside them were measured on other data."
-            )
+            said += [SIMULATED, "The paper's values were measured on other data."]
         if self.profile == "smoke":
-            said.insert(0, "SMOKE: shows that everything runs; nothing has been learnt.")
+            said.insert(0, SMOKE)
         plural = "s, mean of them" if self.seeds > 1 else ""
         said.append(
             f"Profile {self.profile}, {self.seeds} seed{plural}; {LEVEL:.0%} intervals by block"
