@@ -19,6 +19,7 @@ from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from fmbench.format.columns import stretches
+from fmbench.tabular import SIMULATED
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")
@@ -38,7 +39,6 @@ LEGEND: dict[str, Any] = {
 }
 LETTER_BOX = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "0.3"}
 SHADOW = [Stroke(linewidth=4, foreground="black"), Normal()]
-SYNTHETIC = "Simulated recording: no real furnace was filmed or measured."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def overlay(path: Path, scene: Scene) -> Path:
             textcoords="offset points", ha="center", va="top", bbox=LETTER_BOX,
         )  # fmt: skip
     if scene.synthetic:
-        bottom.supxlabel(SYNTHETIC, fontsize=10, fontstyle="italic", x=0.995, ha="right")
+        bottom.supxlabel(SIMULATED, fontsize=10, fontstyle="italic", x=0.995, ha="right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
@@ -272,7 +272,7 @@ def _panel(scene: Scene, *, width: int, height: int) -> tuple[NDArray[np.uint8],
     _score(below, scene)
     figure.suptitle(scene.title, fontsize=9, x=0.01, ha="left")
     if scene.synthetic:
-        figure.supxlabel(SYNTHETIC, fontsize=8, fontstyle="italic", x=0.99, ha="right")
+        figure.supxlabel(SIMULATED, fontsize=8, fontstyle="italic", x=0.99, ha="right")
     canvas.draw()
     image = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
     points = np.stack([scene.times, np.zeros(len(scene.times))], axis=1)

@@ -22,6 +22,7 @@ from fmbench.config.dotted import peek
 from fmbench.config.parser import plain, words
 from fmbench.config.profiles import find_config, profiles
 from fmbench.config.resolve import resolve
+from fmbench.tabular import SIMULATED
 from fmbench.types import Modality
 
 
@@ -648,7 +649,7 @@ sys.exit(main({words_!r}))
 def test_demo_ends_with_the_papers_metrics_and_a_picture(fmbench: Command, tmp_path: Path) -> None:
     outcome = fmbench("demo", "--dir", "demo", "--config", "smoke")
     assert outcome.status == 0, outcome.err
-    for name in ("Acc", "F1", "FDR", "MDR", "mIoU", "Synthetic", "next:"):
+    for name in ("Acc", "F1", "FDR", "MDR", "mIoU", SIMULATED, "next:"):
         assert name in outcome.out
     pictures = [line for line in outcome.out.splitlines() if line.endswith(".png")]
     assert Path(pictures[0]).stat().st_size > 10_000

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from fmbench.cli import main
 from fmbench.data.recording import MatRecording
 from fmbench.data.root import open_root
-from fmbench.pictures import SYNTHETIC
 from fmbench.prepare.annotate import Event, annotate, labels, masks, read_events, show
 from fmbench.prepare.annotate.event_picture import event_picture
 from fmbench.prepare.annotate.propagate import propagate
@@ -26,6 +25,7 @@ from fmbench.prepare.annotate.refine import cover, refine
 from fmbench.prepare.check import check_root
 from fmbench.simulator import Camera, SimConfig, simulate
 from fmbench.simulator.sidecar import key_frames
+from fmbench.tabular import SIMULATED
 from recordings import Written, write_mat, write_root
 from test_cli import Command, fmbench, refused
 
@@ -683,7 +683,7 @@ def test_a_picture_shows_onset_apex_offset_and_says_if_it_is_simulated(
         path = tmp_path / f"{synthetic}.png"
         event_picture(path, shown, marks=marks, title="t", synthetic=synthetic)
         assert cv2.imread(str(path)) is not None
-    assert said == [SYNTHETIC]
+    assert said == [SIMULATED]
 
 
 # The whole command on simulated recordings

@@ -11,6 +11,7 @@ from fmbench.cli.data import write
 from fmbench.cli.train import train
 from fmbench.config.parser import Parser
 from fmbench.config.resolve import resolve
+from fmbench.tabular import SIMULATED
 from fmbench.training import run
 from fmbench.training.predict import predict
 
@@ -42,7 +43,7 @@ def demo(argv: list[str]) -> int:
     print(f"{'metric':<8}{'test':>8}")
     for key, name in RATES.items():
         print(f"{name:<8}{rates[key]:>8.4f}")
-    print("Synthetic data and minutes of training: not to be compared with the paper's figures.")
+    print(f"{SIMULATED} Minutes of training: not to be compared with the paper.")
     print()
     for path in written:
         print(path)

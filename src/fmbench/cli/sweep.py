@@ -9,6 +9,7 @@ from fmbench import sweep as sweeps
 from fmbench.cli.data import ensure
 from fmbench.config.parser import Parser
 from fmbench.config.resolve import add_data, add_trainer
+from fmbench.tabular import SIMULATED
 
 FAILED = 1
 
@@ -69,6 +70,6 @@ def _measured_on(out: Path) -> str:
             f"Validation part of {found['data']}; the best epoch of each trial. Test data: unseen."
         )
         if found["synthetic"]:
-            said += " Simulated recordings: not results on the fused magnesium benchmark."
+            said += f" {SIMULATED}"
         return said
     return "No trial has ended."

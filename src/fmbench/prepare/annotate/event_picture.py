@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from fmbench.pictures import PREDICTED, SHADOW, SYNTHETIC, TRUTH, painted
+from fmbench.pictures import PREDICTED, SHADOW, TRUTH, painted
 from fmbench.prepare.annotate import Shown
+from fmbench.tabular import SIMULATED
 
 BOX = "#E69F00"
 SIDE = 320
@@ -64,7 +65,7 @@ def event_picture(
         )
     figure.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=9, frameon=False)
     if synthetic:
-        figure.supxlabel(SYNTHETIC, fontsize=10, fontstyle="italic", x=0.995, ha="right")
+        figure.supxlabel(SIMULATED, fontsize=10, fontstyle="italic", x=0.995, ha="right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path

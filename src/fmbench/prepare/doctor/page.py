@@ -20,6 +20,7 @@ from fmbench.prepare.doctor.findings import (
 )
 from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at
 from fmbench.prepare.doctor.style import STYLE
+from fmbench.tabular import SIMULATED
 from fmbench.types import FRAME_RATE
 
 SHOWN, FRAMES = 12, 12
@@ -34,7 +35,6 @@ NUMBERS = (
     "At 255",
 )  # fmt: skip
 """Columns that stand to the right."""
-SIMULATED = "Simulated recordings: no real furnace was filmed or measured."
 
 
 def page(report: Report) -> str:
