@@ -2,10 +2,10 @@
 
     python benchmarks/growth.py --into benchmarks/growth
 
-FmFormer on video and current (dim 96, depth 6, masks), in float32, on one thread. A step is that of
-training: loss, backward, AdamW. Time is the thread's own, so that other work on the machine does
-not count: the least of the repeats. Each curve is fitted by a + b n + c n^2 in tokens n, for the
-batch by a + b n. Memory is by how much a fresh process grew at most while it trained.
+FmFormer on video and current (dim 96, depth 6, masks), in float32, on one thread. A step is a
+training step: loss, backward, AdamW. Time is the thread's own, without other work on the machine:
+the least of the repeats. Each curve is fitted by a + b n + c n^2 in tokens n, for the batch by
+a + b n. Memory is the largest growth of a fresh process while it trains.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fmbench.config.schema import Config
 from fmbench.models import FmFormer
 from fmbench.nn import tube_grid
 from fmbench.speed.measure import random_batch, steps_of
-from fmbench.speed.timing import Clock, durations, forget, highest
+from fmbench.speed.timing import StepTimer, durations, forget, highest
 from fmbench.tabular import markdown
 from fmbench.types import Modality, Problem
 
@@ -68,7 +68,7 @@ def setting(axis: str, value: int) -> tuple[Problem, int]:
 
 
 def tokens_of(problem: Problem) -> int:
-    """Of both streams, class tokens included."""
+    """Number of tokens in both streams, with class tokens."""
     grids = [tube_grid(problem.frames, problem.image_size, TUBE, d) for d in DILATIONS]
     return 2 + problem.current_samples + sum(int(np.prod(grid)) for grid in grids)
 
@@ -79,13 +79,13 @@ def measured(axis: str, value: int, seconds: float) -> Point:
     model = FmFormer(problem).eval()
     with torch.no_grad():
         forward = durations(lambda: model(batch), seconds=seconds, least=3, clock=time.thread_time)
-    clock = Clock(seconds, clock=time.thread_time)
+    clock = StepTimer(seconds, clock=time.thread_time)
     steps_of(Config(trainer={"accelerator": "cpu"}), problem, batch, clock)
     return Point(value, tokens_of(problem), min(forward), min(clock.warm()[1]))
 
 
 def fitted(points: list[Point], axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of a step's seconds, none below 0, by least squares of the relative error; and
+    """Non-negative coefficients of a step's seconds, by least squares of the relative error, and
     the fit at every point."""
     from scipy.optimize import nnls
 
@@ -103,9 +103,9 @@ def grown(checkpoint: bool) -> float:
     forget(CPU)
     before = highest(CPU)
     config = Config(net={"checkpoint": checkpoint}, trainer={"accelerator": "cpu"})
-    steps_of(config, problem, batch, Clock(0, least=0))
+    steps_of(config, problem, batch, StepTimer(0, least=0))
     after = highest(CPU)
-    assert before is not None, "only Linux tells"
+    assert before is not None, "needs Linux"
     assert after is not None
     return (after - before) / 2**20
 

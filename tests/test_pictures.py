@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fmbench.pictures import PREDICTED, Scene, clock, overlay, overlay_video, painted
+from fmbench.pictures import PREDICTED, Scene, minutes_seconds, overlay, overlay_video, painted
 
 
 def scene(n: int = 6, *, height: int = 64, width: int = 64, **changes: Any) -> Scene:
@@ -122,4 +122,9 @@ def test_lengths_that_do_not_belong_together_are_refused() -> None:
 
 
 def test_times_read_as_minutes_and_seconds() -> None:
-    assert [clock(seconds) for seconds in (0, 59.9, 60, 725)] == ["0:00", "0:59", "1:00", "12:05"]
+    assert [minutes_seconds(seconds) for seconds in (0, 59.9, 60, 725)] == [
+        "0:00",
+        "0:59",
+        "1:00",
+        "12:05",
+    ]

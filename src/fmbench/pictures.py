@@ -1,4 +1,4 @@
-"""Pictures of what a detector says of a recording: one PNG, or an MP4."""
+"""Pictures of a detector's predictions for a recording: a PNG or an MP4."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fmbench.format.columns import stretches
 from fmbench.tabular import SIMULATED
 
-# Okabe and Ito's palette, told apart with every kind of colour blindness.
+# The palette of Okabe and Ito, distinguishable with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")
 TRUTH, PREDICTED, SCORE, ABNORMAL = "#FFFFFF", "#56B4E9", "#000000", "#CC79A7"
 TINT = 0.5
@@ -43,24 +43,24 @@ SHADOW = [Stroke(linewidth=4, foreground="black"), Normal()]
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A recording, or a part of one, and what a detector says of it. All times in seconds.
+    """A recording, or a part of one, and a detector's predictions. All times are in seconds.
 
     Attributes:
         frames: (n, H, W, 3) uint8.
-        times: (n,) instants of the frames.
-        truth: (n, H, W), 1 = abnormal; None where there is no mask.
-        predicted: (n, H, W), 1 = abnormal; None for a model that draws no mask.
+        times: (n,) times of the frames.
+        truth: (n, H, W), 1 = abnormal; None without masks.
+        predicted: (n, H, W), 1 = abnormal; None for a model that predicts no mask.
         currents: (S, 3) amperes.
         current_times: (S,).
         scores: (m,) probability of abnormal.
         score_times: (m,).
-        labels: (m,), 1 = abnormal; None where they are not known.
-        threshold: score from which a window counts as abnormal.
+        labels: (m,), 1 = abnormal; None if unknown.
+        threshold: lowest score of a window that is classified as abnormal.
         title: heading.
-        synthetic: whether the recording is simulated; then the picture says so.
+        synthetic: the recording is simulated; the picture then carries SIMULATED.
 
     Raises:
-        ValueError: lengths that do not belong together, no frame, or no score.
+        ValueError: lengths that do not match, no frame, or no score.
     """
 
     frames: NDArray[np.uint8]
@@ -95,7 +95,7 @@ class Scene:
     def seen(
         self, index: int
     ) -> tuple[NDArray[np.uint8], NDArray[Any] | None, NDArray[Any] | None]:
-        """A frame, its predicted region and its true one."""
+        """A frame, its predicted mask and its true one."""
         return (
             self.frames[index],
             None if self.predicted is None else self.predicted[index],
@@ -104,10 +104,10 @@ class Scene:
 
 
 def overlay(path: Path, scene: Scene) -> Path:
-    """Write a PNG: a row of frames, under it the three currents, under them the score.
+    """Write a PNG: a row of frames above the three currents above the score; returns `path`.
 
-    The predicted region is tinted, the true one outlined. Of many frames a few are shown, evenly
-    spread. Returns `path`.
+    The predicted region is tinted, the true one outlined. At most MAX_COLUMNS frames are shown,
+    evenly spaced.
     """
     chosen = np.unique(
         np.linspace(0, len(scene.frames) - 1, min(MAX_COLUMNS, len(scene.frames))).astype(int)
@@ -137,8 +137,8 @@ def overlay(path: Path, scene: Scene) -> Path:
 
 
 def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
-    """Write an MP4: every frame as large as 480 pixels allow, beside it the currents and the score
-    with a line at the frame's instant. Returns `path`.
+    """Write an MP4: every frame, at most 480 pixels a side, beside currents and score, with a line
+    at the frame's time; returns `path`.
 
     Raises:
         ValueError: OpenCV has no encoder for the file.
@@ -157,8 +157,8 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
             picture[: frame.shape[0], : frame.shape[1]] = frame
             for colour, stroke in ((0, 5), (255, 2)):  # white with a dark rim
                 cv2.putText(
-                    picture, clock(scene.times[index]), (12, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
-                    (colour, colour, colour), stroke, cv2.LINE_AA,
+                    picture, minutes_seconds(scene.times[index]), (12, 30),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.8, (colour, colour, colour), stroke, cv2.LINE_AA,
                 )  # fmt: skip
             traces = panel.copy()
             traces[rows, max(0, column - 1) : column + 1] = 60
@@ -171,8 +171,8 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
 def painted(
     frame: NDArray[np.uint8], predicted: NDArray[Any] | None, truth: NDArray[Any] | None, side: int
 ) -> NDArray[np.uint8]:
-    """A (H, W, 3) frame, its longer side `side` pixels: predicted region tinted, true one outlined;
-    both (H, W), 1 = abnormal."""
+    """A (H, W, 3) frame scaled to `side` pixels on its longer side, the predicted region tinted,
+    the true one outlined; masks are (H, W), 1 = abnormal."""
     height, width = frame.shape[:2]
     size = (round(side * width / max(width, height)), round(side * height / max(width, height)))
     picture: NDArray[Any] = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
@@ -188,13 +188,13 @@ def painted(
     return picture
 
 
-def clock(seconds: float) -> str:
+def minutes_seconds(seconds: float) -> str:
     """Seconds as minutes and seconds, `12:05`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _region(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at `size` (width, height); smoothed, so that a large picture shows no staircase."""
+    """A mask at `size` (width, height), with smooth edges."""
     large = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     return large >= 0.5
 
@@ -204,11 +204,11 @@ def _rgb(colour: str) -> NDArray[np.int64]:
 
 
 def _frame(axes: Axes, scene: Scene, index: int, letter: str) -> None:
-    """One frame of the row, under its time and score."""
+    """Draw one frame of the row below its time and score."""
     axes.imshow(painted(*scene.seen(index), 320))
     axes.set(xticks=[], yticks=[])
     nearest = int(np.abs(scene.score_times - scene.times[index]).argmin())
-    text = f"{letter}   {clock(scene.times[index])}   score {scene.scores[nearest]:.2f}"
+    text = f"{letter}   {minutes_seconds(scene.times[index])}   score {scene.scores[nearest]:.2f}"
     axes.set_title(text, fontsize=9)
     abnormal = scene.labels is not None and bool(scene.labels[nearest])
     for spine in axes.spines.values():
@@ -235,13 +235,13 @@ def _score(axes: Axes, scene: Scene) -> None:
 
 
 def _truth_bands(axes: Axes, scene: Scene, label: str = "truth: abnormal") -> None:
-    """Shade the time in which the label says abnormal, and set the time axis."""
+    """Shade the abnormal stretches and set the time axis."""
     times = scene.score_times
     first, last = min(times[0], scene.times[0]), max(times[-1], scene.times[-1])
     axes.set_xlim(first, last if last > first else first + 1)
     step = next((step for step in TICKS if (last - first) / step <= 12), TICKS[-1])
     axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.xaxis.set_major_formatter(lambda value, _: clock(value))
+    axes.xaxis.set_major_formatter(lambda value, _: minutes_seconds(value))
     if scene.labels is None:
         return
     for start, stop in stretches(np.asarray(scene.labels, bool)):
@@ -264,7 +264,7 @@ def _legend(figure: Any, scene: Scene) -> None:
 
 
 def _panel(scene: Scene, *, width: int, height: int) -> tuple[NDArray[np.uint8], list[int], slice]:
-    """Currents and score as an image; in it, each frame's instant (column) and the axes (rows)."""
+    """Currents and score as an image, the column of each frame's time, and the rows of the axes."""
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     canvas = cast(Any, FigureCanvasAgg(figure))  # matplotlib types it in part only
     above, below = figure.subplots(2, 1, sharex=True)

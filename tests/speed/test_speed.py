@@ -22,9 +22,17 @@ from fmbench.cli import main
 from fmbench.config.schema import Config
 from fmbench.nn import Standardize
 from fmbench.registry import catalogue
-from fmbench.speed import FIGURES, Report, aligned, compared, measure, read_report, write_report
+from fmbench.speed import (
+    FIGURES,
+    SpeedReport,
+    aligned,
+    measure_speed,
+    ratio_cells,
+    read_report,
+    write_report,
+)
 from fmbench.speed.flops import count
-from fmbench.speed.timing import Clock, Waits, durations
+from fmbench.speed.timing import StepTimer, Waits, durations
 from fmbench.training.loop import quiet
 from fmbench.types import Batch, Modality, Prediction, Problem
 from recordings import write_root
@@ -63,9 +71,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalogue(), "stack", Stack)
 
 
-def of_stack(**net: Any) -> Report:
+def of_stack(**net: Any) -> SpeedReport:
     config = Config(model="stack", modality="current", net=net, trainer={"accelerator": "cpu"})
-    return measure(config, PROBLEM, batch_size=16, seconds=0.1)
+    return measure_speed(config, PROBLEM, batch_size=16, seconds=0.1)
 
 
 def test_figures_of_a_stack_of_linear_layers_are_those_counted_by_hand() -> None:
@@ -128,7 +136,7 @@ def test_an_epoch_waits_for_slow_data_and_not_for_fast(
 
     def figures() -> dict[str, float]:
         data = FurnaceData(**options)
-        report = measure(config, PROBLEM, batch_size=4, data=data, seconds=0.1)
+        report = measure_speed(config, PROBLEM, batch_size=4, data=data, seconds=0.1)
         return {name: value for name, value in report.rows[0].figures.items() if value is not None}
 
     fast = figures()
@@ -174,7 +182,7 @@ class Slow(list[Tensor]):
 
 
 def test_waiting_for_data_is_told_from_steps_and_from_what_the_trainer_does_between() -> None:
-    clock, waits = Clock(0, least=4), Waits(torch.device("cpu"))
+    clock, waits = StepTimer(0, least=4), Waits(torch.device("cpu"))
     between = LambdaCallback(on_train_batch_end=lambda *_: time.sleep(2 * NAP))
     with quiet():
         L.Trainer(
@@ -223,7 +231,7 @@ def test_a_report_is_read_as_it_was_written_and_compared_figure_by_figure(tmp_pa
     assert again.rows[0].figures == new.rows[0].figures
     row = new.rows[0]
     old = replace(new, rows=[replace(row, figures={**row.figures, "forward": 1.0, "waiting": 0.5})])
-    cells = compared(new, old)
+    cells = ratio_cells(new, old)
     ratios = dict(zip(cells[0][1:], cells[1][1:], strict=True))
     assert ratios["training, windows/s"] == "1.00"
     assert ratios["forward, windows/s"] == f"{row.figures['forward']:.2f}"

@@ -89,7 +89,7 @@ def test_cases_are_chosen_by_the_truth_alone() -> None:
     cases = figures.cases_of(read_experiment("fig5"), windows)
     assert [case.name for case in cases] == ["flame", "mist", "ambient light"]
     for case, (tag, quantile) in zip(cases, figures.HARD.values(), strict=True):
-        assert case.frames[1] - case.frames[0] == figures.APART
+        assert case.frames[1] - case.frames[0] == figures.CASE_GAP
         alone = windows[(windows["tags"] == int(tag)) & (windows["label"] == 1)]
         area = alone["pixel_tp"] + alone["pixel_fn"]
         at = alone["frame"].eq(case.frames[1]) & alone["recording"].eq(case.recording)
@@ -107,7 +107,7 @@ def test_cases_are_chosen_by_the_truth_alone() -> None:
 def test_where_no_tags_tell_the_frames_are_named() -> None:
     experiment = Experiment(name="mine", title="t", metrics=("acc",), rows=(), draw="cases")
     bare = windows_of().drop(columns="tags")
-    with pytest.raises(ValueError, match=r"do not say what disturbs them\. Name the frames"):
+    with pytest.raises(ValueError, match=r"have no disturbance tags\. Name the frames"):
         figures.cases_of(experiment, bare)
     with pytest.raises(ValueError, match="no test window is abnormal under flame, mist"):
         figures.cases_of(experiment, windows_of().assign(tags=0))
@@ -141,13 +141,13 @@ def test_what_methods_mark_is_kept_and_drawn_again(
     assert "is damaged" in capsys.readouterr().err
     kept.unlink()
     assert main([*words, "--stored"]) == 2
-    assert "nothing is stored of what the methods mark" in capsys.readouterr().err
+    assert "no predicted masks are stored" in capsys.readouterr().err
     assert main(words) == 0  # of the checkpoint, without training
     assert kept.is_file()
     assert (tmp_path / "results" / "mine.png").read_bytes() == first
     words = command(tmp_path, root, rows=[rows[0] | {"modality": "current"}], draw="cases")
     assert main(words) == 2
-    assert "mine (current) draws no mask to show" in capsys.readouterr().err
+    assert "mine (current) predicts no mask to show" in capsys.readouterr().err
 
 
 # Figure 6

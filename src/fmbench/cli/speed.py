@@ -64,19 +64,19 @@ def speed(argv: list[str]) -> int:
         report = _of_rows(values["experiment"], argv)
     else:
         report = _of_one(config, values)
-    text = f"{speeds.in_words(report)}\n\n{speeds.aligned(speeds.table(report.rows))}\n"
+    text = f"{speeds.in_words(report)}\n\n{speeds.aligned(speeds.figure_cells(report.rows))}\n"
     print(text, end="")
     if values["out"]:
         out = Path(values["out"])
         speeds.write_report(out, report)
         write_text(out.with_suffix(".md"), text)
     if old:
-        ratios = speeds.compared(report, old, anywhere=values["anywhere"])
+        ratios = speeds.ratio_cells(report, old, anywhere=values["anywhere"])
         print("\n".join(["", *speeds.differences(report, old), "", speeds.aligned(ratios)]))
     return 0
 
 
-def _of_one(config: Config, values: dict[str, Any]) -> speeds.Report:
+def _of_one(config: Config, values: dict[str, Any]) -> speeds.SpeedReport:
     modality = Modality(config.modality)
     drawn = modality in find_model(config.model, modality).dense
     data = None
@@ -92,7 +92,7 @@ def _of_one(config: Config, values: dict[str, Any]) -> speeds.Report:
         data = FurnaceData(**config.data, modality=modality, seed=config.seed)
         masks = drawn and data.has_masks
         problem = data.problem(masks if config.dense is None else config.dense)
-    return speeds.measure(
+    return speeds.measure_speed(
         config,
         problem,
         batch_size=config.data["batch_size"],
@@ -102,7 +102,7 @@ def _of_one(config: Config, values: dict[str, Any]) -> speeds.Report:
     )
 
 
-def _of_rows(name: str, argv: list[str]) -> speeds.Report:
+def _of_rows(name: str, argv: list[str]) -> speeds.SpeedReport:
     """Each row of an experiment by a command of its own, with the flags of this one."""
     report = None
     rows = [row for row in tables.read_experiment(name).trained() if not row.reference]

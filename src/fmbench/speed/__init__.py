@@ -1,37 +1,37 @@
-"""How fast a model trains and answers on this machine, and what it costs.
+"""Throughput, latency, memory and operations of a model on this machine.
 
-`fmbench speed` measures; two files of it can be compared.
+`fmbench speed` measures; two of its files can be compared.
 """
 
-from fmbench.speed.measure import conditions_here, measure
+from fmbench.speed.measure import conditions_here, measure_speed
 from fmbench.speed.report import (
     FIGURES,
     Figures,
-    Report,
-    Row,
+    SpeedReport,
+    SpeedRow,
     aligned,
     check_alike,
-    compared,
     differences,
+    figure_cells,
     in_words,
+    ratio_cells,
     read_report,
-    table,
     write_report,
 )
 
 __all__ = [
     "FIGURES",
     "Figures",
-    "Report",
-    "Row",
+    "SpeedReport",
+    "SpeedRow",
     "aligned",
     "check_alike",
-    "compared",
     "conditions_here",
     "differences",
+    "figure_cells",
     "in_words",
-    "measure",
+    "measure_speed",
+    "ratio_cells",
     "read_report",
-    "table",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Floating-point operations, and how many of them a second this machine can do at best."""
+"""Floating-point operations of a model, and the highest rate that this machine reaches."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LARGEST = 3
 
 
 def count(call: Callable[[], object]) -> tuple[int, list[Product]]:
-    """Operations of matrix products, convolutions and attention in `call`, a multiplication and an
-    addition being two; and its LARGEST products of two matrices.
+    """Operations of the matrix products, convolutions and attention in `call`, and its LARGEST
+    matrix products. A multiplication and an addition are two operations.
 
-    Whatever else is computed (normalisation, softmax, activations) is not counted.
+    Other computations (normalisation, softmax, activations) are not counted.
     """
     aten = torch.ops.aten
     products: set[Product] = set()
@@ -60,19 +60,19 @@ def count(call: Callable[[], object]) -> tuple[int, list[Product]]:
 def ceiling(
     products: Sequence[Product], *, dtype: torch.dtype, device: torch.device, seconds: float
 ) -> float:
-    """FLOP/s of the fastest matrix product: of big square ones and of `products`.
+    """FLOP/s of the fastest of large square matrix products and `products`.
 
     Args:
-        products: further sizes to try, such as a model's largest.
-        dtype: of both matrices.
-        device: where.
-        seconds: of measuring, for each size.
+        products: sizes to measure besides the square ones, such as a model's largest.
+        dtype: dtype of both matrices.
+        device: device of both matrices.
+        seconds: measuring time for each size.
     """
     tried = [*((n, n, n) for n in SQUARES[device.type]), *products]
     rates = []
     for m, k, n in tried:
         a = torch.randn(m, k, device=device).to(dtype)
-        b = torch.randn(n, k, device=device).to(dtype).T  # as a linear layer has its weight
+        b = torch.randn(n, k, device=device).to(dtype).T  # the layout of a linear layer's weight
         taken = durations(lambda a=a, b=b: a @ b, seconds=seconds, device=device)  # type: ignore[misc]
         rates.append(2 * m * k * n / min(taken))
     return max(rates)

@@ -1,4 +1,4 @@
-"""A configuration -> its figures on this machine."""
+"""A configuration -> its throughput, latency, memory and operations on this machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fmbench.data.statistics import standardize_inputs
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model
 from fmbench.speed.flops import ceiling, count
-from fmbench.speed.report import Figures, Report, Row, conditions
-from fmbench.speed.timing import Clock, Waits, durations, forget, highest
+from fmbench.speed.report import Figures, SpeedReport, SpeedRow, conditions
+from fmbench.speed.timing import StepTimer, Waits, durations, forget, highest
 from fmbench.stages import Learn, Solve
 from fmbench.training.lit import Detector
 from fmbench.training.loop import interruptible, quiet
@@ -37,16 +37,16 @@ FROM_TRAINER = (
     "deterministic",
     "benchmark",
 )
-"""Options of the Trainer that count here: measured is one device, for some seconds."""
-MANY = 100_000
-"""Batches of an endless epoch: the clock ends it."""
+"""Options of the Trainer that apply to measuring one device for some seconds."""
+ENDLESS = 100_000
+"""Batches of an epoch that a StepTimer ends."""
 TOUCHED = 1000
-"""Windows, evenly spaced, that are read before loading is timed."""
+"""Windows, evenly spaced, to read before loading is timed."""
 SOLVED_ON = 256
-"""Windows on which a stage that solves finds a solution: of both classes, in many recordings."""
+"""Random windows for a stage that solves: it needs both classes and many recordings."""
 
 
-def measure(
+def measure_speed(
     config: Config,
     problem: Problem,
     *,
@@ -54,22 +54,21 @@ def measure(
     data: FurnaceData | None = None,
     seconds: float = 1.0,
     stage: str | None = None,
-) -> Report:
-    """What `fmbench speed` shows, as a report of one row.
+) -> SpeedReport:
+    """Measure a model on random windows; returns a report of one row.
 
-    A process should measure once: memory is by how much the process grows.
+    Measure once a process: memory is the growth of the process.
 
     Args:
-        config: model, its options, optimiser, loss; of the Trainer's options FROM_TRAINER.
-        problem: what the model is built for; its inputs are drawn at random.
-        batch_size: windows of a batch.
-        data: to load from and to train an epoch on; without it these figures are None.
-        seconds: of measuring, for each figure.
-        stage: whose steps are timed, of a model that trains in several; by default the last that
-            learns by gradient.
+        config: model, its options, optimiser and loss, and the Trainer's options FROM_TRAINER.
+        problem: the problem that the model is built for.
+        batch_size: windows in a batch.
+        data: for the figures on loading and epochs; they are missing without it.
+        seconds: measuring time for each figure.
+        stage: the stage whose steps are timed; by default the last that learns by gradient.
 
     Raises:
-        ValueError: no such stage, or options that do not fit together.
+        ValueError: no such stage, or options that contradict each other.
     """
     engine = _engine(config, [])
     device, precision = engine.strategy.root_device, engine.precision_plugin
@@ -80,7 +79,7 @@ def measure(
     learning = _learning(detector, stage)
     if config.compile:
         detector.model.compile(mode=config.compile)
-    clock = Clock(seconds)
+    clock = StepTimer(seconds)
     top = _go_through(config, detector, learning, batch, clock)
     detector = cast(Detector, precision.convert_module(detector)).to(device).eval()
     alone = durations(
@@ -106,7 +105,7 @@ def measure(
     figures |= {"flops_forward": flops / batch_size, "achieved_forward": flops / pass_}
     if learning and step:
         eager.enter(cast(Learn, _learning(eager, learning.name)))
-        flops, _ = count(lambda: _fit(config, eager, Clock(0), _same(batch, 1)))
+        flops, _ = count(lambda: _fit(config, eager, StepTimer(0), _same(batch, 1)))
         figures |= {"flops_training": flops / batch_size, "achieved_training": flops / step}
     figures["ceiling"] = ceiling(
         products, dtype=_multiplied_in(detector, precision), device=device, seconds=seconds
@@ -117,7 +116,7 @@ def measure(
     if data is not None and learning:
         detector.enter(learning)
         figures |= _epoch(config, detector, data, device, seconds)
-    row = Row(
+    row = SpeedRow(
         label=f"{config.model} ({problem.modality})",
         model=config.model,
         net=config.net,
@@ -128,18 +127,18 @@ def measure(
         data=data.description if data else None,
         figures=figures,
     )
-    return Report(conditions=conditions(device, str(engine.precision)), rows=[row])
+    return SpeedReport(conditions=conditions(device, str(engine.precision)), rows=[row])
 
 
 def conditions_here(config: Config) -> dict[str, Any]:
-    """Under which `measure` will measure: processor, threads, precision."""
+    """Processor, threads and precision of `measure_speed` with this configuration."""
     engine = _engine(config, [])
     return conditions(engine.strategy.root_device, str(engine.precision))
 
 
 def random_batch(problem: Problem, size: int) -> Batch:
-    """`size` windows of noise: uint8 frames, currents of deviation 1, for a model that has not
-    measured its training part."""
+    """`size` windows of noise: uint8 frames, currents of standard deviation 1, for a model without
+    data statistics."""
     draw = torch.Generator().manual_seed(0)
     reads, (height, width) = problem.modality, problem.image_size
     video = torch.randint(
@@ -157,20 +156,20 @@ def random_batch(problem: Problem, size: int) -> Batch:
     )
 
 
-def steps_of(config: Config, problem: Problem, batch: Batch, clock: Clock) -> None:
-    """Training steps on one batch, of a model's last stage that learns, until `clock` says so."""
+def steps_of(config: Config, problem: Problem, batch: Batch, clock: StepTimer) -> None:
+    """Train the last stage that learns by gradient on one batch until `clock` ends it."""
     detector = _detector(config, problem)
     learning = _learning(detector, None)
     assert learning is not None, config.model
     detector.enter(learning)
-    _fit(config, detector, clock, _same(batch, MANY))
+    _fit(config, detector, clock, _same(batch, ENDLESS))
 
 
 def _go_through(
-    config: Config, detector: Detector, learning: Learn | None, batch: Batch, clock: Clock
+    config: Config, detector: Detector, learning: Learn | None, batch: Batch, clock: StepTimer
 ) -> int | None:
-    """All stages, a step or a solution each, for some models say nothing before; the steps of
-    `learning` by `clock`. Returns the bytes in use at most in these."""
+    """Run all stages, one step or solution each, as some models cannot predict before; time the
+    steps of `learning` with `clock`. Returns the highest number of bytes in use in these."""
     top = None
     for stage in detector.stages:
         detector.enter(stage)
@@ -183,10 +182,10 @@ def _go_through(
                 stage.solve({name: value.cpu() for name, value in found.items()})
         elif stage is learning:
             forget(batch.label.device)
-            _fit(config, detector, clock, _same(batch, MANY))
+            _fit(config, detector, clock, _same(batch, ENDLESS))
             top = highest(batch.label.device)
         else:
-            _fit(config, detector, Clock(0), _same(batch, 1))
+            _fit(config, detector, StepTimer(0), _same(batch, 1))
     return top
 
 
@@ -197,7 +196,7 @@ def _forward(detector: Detector, batch: Batch, precision: Precision) -> None:
 
 
 def _multiplied_in(detector: Detector, precision: Precision) -> torch.dtype:
-    """What matrices are multiplied in: that of the weights, or another that autocast chooses."""
+    """The dtype of matrix products: that of the weights, or autocast's."""
     weight = next(detector.parameters(), torch.zeros(1))
     one = torch.ones(1, 1, device=weight.device, dtype=weight.dtype)
     with precision.forward_context():
@@ -205,8 +204,8 @@ def _multiplied_in(detector: Detector, precision: Precision) -> torch.dtype:
 
 
 def _loading(data: FurnaceData, seconds: float) -> float:
-    """Windows a second, without a model, of recordings that have all been touched before: one that
-    is simulated lazily takes long the first time."""
+    """Windows a second without a model. All recordings are read before, since those that are
+    simulated lazily are slow at first."""
     few = data.dataset("train").evenly(TOUCHED)
     for start in range(0, len(few), data.batch_size):
         few.__getitems__(range(start, min(start + data.batch_size, len(few))))
@@ -218,8 +217,8 @@ def _loading(data: FurnaceData, seconds: float) -> float:
 def _epoch(
     config: Config, detector: Detector, data: FurnaceData, device: torch.device, seconds: float
 ) -> Figures:
-    """Windows a second from the disk to the step, and the share of time that waits for them."""
-    clock = Clock(2 * seconds, least=8)
+    """Windows a second of an epoch, and the share of its time that waits for data."""
+    clock = StepTimer(2 * seconds, least=8)
     waits = Waits(device)
     _fit(config, detector, clock, data, waits)
     pauses, steps = clock.warm()
@@ -240,7 +239,7 @@ def _detector(config: Config, problem: Problem) -> Detector:
 
 
 def _learning(detector: Detector, name: str | None) -> Learn | None:
-    """The stage of that name, or the last one that learns by gradient, if there is one."""
+    """The stage of that name, or the last one that learns by gradient; None without one."""
     known = {stage.name: stage for stage in detector.stages if isinstance(stage, Learn)}
     if name is None:
         return list(known.values())[-1] if known else None
@@ -274,11 +273,11 @@ def _engine(
 def _fit(
     config: Config,
     detector: Detector,
-    clock: Clock,
+    clock: StepTimer,
     batches: FurnaceData | DataLoader[Batch],
     waits: Waits | None = None,
 ) -> None:
-    """Steps of the stage that was entered, as `fmbench fit` takes them."""
+    """Train the current stage with the steps of `fmbench fit`."""
     if not detector.automatic_optimization:  # the detector clips
         kept = {k: v for k, v in config.trainer.items() if not k.startswith("gradient_clip")}
         config = replace(config, trainer=kept)
@@ -291,7 +290,7 @@ def _fit(
 
 
 def _same(batch: Batch, times: int) -> DataLoader[Batch]:
-    """One batch again and again, without the work of loading it."""
+    """The same batch again and again, without loading."""
     batches = cast(Dataset[Batch], [batch] * times)
     return DataLoader(batches, batch_size=None, collate_fn=already_collated)
 

@@ -1,4 +1,4 @@
-"""What was measured: rows of figures, as a file, a table, and beside another file."""
+"""Figures of `fmbench speed`: as a file, as a table, and as ratios to another file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fmbench.tabular import markdown
 from fmbench.training.provenance import git_commit, versions
 
 Figures = dict[str, float | None]
-"""By name, in SI units: seconds, bytes, operations; absent or None where there is none."""
+"""By name, in SI units (seconds, bytes, operations); absent or None if not measured."""
 Cells = list[list[str]]
 
 
-class Figure(NamedTuple):
-    """How a figure is printed."""
+class Column(NamedTuple):
+    """Title, unit and digits of a figure in a table."""
 
     title: str
     scale: float
@@ -32,37 +32,37 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "parameters": Figure("parameters", 1, 0),
-    "forward": Figure("forward, windows/s", 1, 0),
-    "training": Figure("training, windows/s", 1, 0),
-    "latency_p50": Figure("latency p50, ms", 1e3, 1),
-    "latency_p99": Figure("latency p99, ms", 1e3, 1),
-    "memory": Figure("memory, MiB", 2**-20, 0),
-    "flops_forward": Figure("forward, GFLOP/window", 1e-9, 3),
-    "flops_training": Figure("training, GFLOP/window", 1e-9, 3),
-    "achieved_forward": Figure("forward, GFLOP/s", 1e-9, 0),
-    "achieved_training": Figure("training, GFLOP/s", 1e-9, 0),
-    "ceiling": Figure("matrix product, GFLOP/s", 1e-9, 0),
-    "loading": Figure("loading, windows/s", 1, 0),
-    "epoch": Figure("epoch, windows/s", 1, 0),
-    "waiting": Figure("epoch waits for data, %", 100, 1),
+    "parameters": Column("parameters", 1, 0),
+    "forward": Column("forward, windows/s", 1, 0),
+    "training": Column("training, windows/s", 1, 0),
+    "latency_p50": Column("latency p50, ms", 1e3, 1),
+    "latency_p99": Column("latency p99, ms", 1e3, 1),
+    "memory": Column("memory, MiB", 2**-20, 0),
+    "flops_forward": Column("forward, GFLOP/window", 1e-9, 3),
+    "flops_training": Column("training, GFLOP/window", 1e-9, 3),
+    "achieved_forward": Column("forward, GFLOP/s", 1e-9, 0),
+    "achieved_training": Column("training, GFLOP/s", 1e-9, 0),
+    "ceiling": Column("matrix product, GFLOP/s", 1e-9, 0),
+    "loading": Column("loading, windows/s", 1, 0),
+    "epoch": Column("epoch, windows/s", 1, 0),
+    "waiting": Column("epoch waits for data, %", 100, 1),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model for one Problem.
+class SpeedRow:
+    """The figures of one model for one Problem.
 
     Attributes:
-        label: what the table calls it.
+        label: the row's name in a table.
         model: registered name.
-        net: its options.
-        problem: what it was built for.
-        batch_size: windows of a batch.
-        stage: whose steps were timed; None if none learns by gradient.
-        compiled: whether its forward went through `torch.compile`.
-        data: what windows were loaded from; None if from nothing.
-        figures: by name of FIGURES.
+        net: the model's options.
+        problem: fields of the Problem that the model is built for.
+        batch_size: windows in a batch.
+        stage: the stage whose steps are timed; None if none learns by gradient.
+        compiled: whether `torch.compile` compiles the forward pass.
+        data: description of the data set; None for random windows.
+        figures: values by name of FIGURES.
     """
 
     label: str
@@ -77,15 +77,15 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Rows that were measured under the same conditions."""
+class SpeedReport:
+    """Rows measured under the same conditions."""
 
     conditions: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[SpeedRow]
 
 
 def conditions(device: torch.device, precision: str) -> dict[str, Any]:
-    """What must be the same for two figures to be comparable."""
+    """Processor, threads and precision: figures are comparable if these are equal."""
     if device.type == "cuda":
         processor = torch.cuda.get_device_name(device)
     else:
@@ -96,30 +96,30 @@ def conditions(device: torch.device, precision: str) -> dict[str, Any]:
     return {"processor": processor, "threads": torch.get_num_threads(), "precision": precision}
 
 
-def write_report(path: Path, report: Report) -> None:
-    """JSON: the report, and the code and packages that it is of."""
+def write_report(path: Path, report: SpeedReport) -> None:
+    """Write a report with git commit and package versions as JSON."""
     content = {**asdict(report), "git_commit": git_commit(), "versions": versions()}
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_report(path: Path) -> Report:
-    """What `write_report` wrote.
+def read_report(path: Path) -> SpeedReport:
+    """Read what `write_report` wrote.
 
     Raises:
-        ValueError: no such file, or another kind of file.
+        ValueError: the file is missing or of another kind.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `fmbench speed --out FILE` writes one")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = [Row(**row) for row in content["rows"]]
-        return Report(conditions=content["conditions"], rows=rows)
+        rows = [SpeedRow(**row) for row in content["rows"]]
+        return SpeedReport(conditions=content["conditions"], rows=rows)
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no file of `fmbench speed --out`") from None
 
 
-def in_words(report: Report) -> str:
-    """The conditions, and what the rows are of where they are all of the same."""
+def in_words(report: SpeedReport) -> str:
+    """The conditions, the data, and the batch and window sizes if equal for all rows."""
     batches = {row.batch_size for row in report.rows}
     sizes = {
         "{frames} frames of {image_size}, {current_samples} samples".format_map(row.problem)
@@ -131,20 +131,20 @@ def in_words(report: Report) -> str:
     return "; ".join([*parts, *sorted({row.data for row in report.rows if row.data})])
 
 
-def table(rows: Sequence[Row]) -> Cells:
-    """A line a row under a line of titles."""
-    titles = [figure.title for figure in FIGURES.values()]
+def figure_cells(rows: Sequence[SpeedRow]) -> Cells:
+    """Titles, then the figures of each row."""
+    titles = [column.title for column in FIGURES.values()]
     lines = [
         [row.label, *(_number(name, row.figures.get(name)) for name in FIGURES)] for row in rows
     ]
     return [["", *titles], *lines]
 
 
-def check_alike(here: Mapping[str, Any], old: Report) -> None:
-    """Ratios of what is measured under the conditions `here` to `old` mean something.
+def check_alike(here: Mapping[str, Any], old: SpeedReport) -> None:
+    """Check that figures measured under the conditions `here` are comparable to `old`.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they are not.
     """
     if here != old.conditions:
         raise ValueError(
@@ -153,16 +153,16 @@ def check_alike(here: Mapping[str, Any], old: Report) -> None:
         )
 
 
-def compared(new: Report, old: Report, *, anywhere: bool = False) -> Cells:
-    """New over old, figure by figure, for the rows of the same label, or where each has one row.
+def ratio_cells(new: SpeedReport, old: SpeedReport, *, anywhere: bool = False) -> Cells:
+    """Titles, then new / old of each figure, for rows with equal labels or for two single rows.
 
     Args:
         new: the numerators.
         old: the denominators.
-        anywhere: whether they may be of unlike conditions.
+        anywhere: accept different conditions.
 
     Raises:
-        ValueError: unlike conditions, or no row in common.
+        ValueError: different conditions, or no row in common.
     """
     if not anywhere:
         check_alike(new.conditions, old)
@@ -173,17 +173,17 @@ def compared(new: Report, old: Report, *, anywhere: bool = False) -> Cells:
     if not rows:
         raise ValueError(f"no row in common; the file has {', '.join(before)}")
 
-    def ratio(row: Row, name: str) -> str:
+    def ratio(row: SpeedRow, name: str) -> str:
         now, was = row.figures.get(name), before[row.label].figures.get(name)
         return f"{now / was:.2f}" if now is not None and was else ""
 
-    titles = [figure.title for figure in FIGURES.values()]
+    titles = [column.title for column in FIGURES.values()]
     lines = [[row.label, *(ratio(row, name) for name in FIGURES)] for row in rows]
     return [["new / old", *titles], *lines]
 
 
-def differences(new: Report, old: Report) -> list[str]:
-    """What else is not the same, a line each: conditions, and what single rows are of."""
+def differences(new: SpeedReport, old: SpeedReport) -> list[str]:
+    """Differences of the conditions and, for two single rows, of their fields, a line each."""
     lines = []
     if new.conditions != old.conditions:
         lines.append(f"new: {_words(new.conditions)}; old: {_words(old.conditions)}")
@@ -195,8 +195,8 @@ def differences(new: Report, old: Report) -> list[str]:
     return lines
 
 
-def _facts(row: Row) -> dict[str, str]:
-    """What a row is of, by dotted name, as JSON has it."""
+def _facts(row: SpeedRow) -> dict[str, str]:
+    """All fields of a row but its figures: JSON values by dotted name."""
     content = asdict(replace(row, figures={}))
     return {name: json.dumps(value) for name, value in flat(content).items()}
 
@@ -209,8 +209,8 @@ def aligned(cells: Cells) -> str:
 
 
 def _number(name: str, value: float | None) -> str:
-    figure = FIGURES[name]
-    return "" if value is None else f"{value * figure.scale:,.{figure.digits}f}"
+    column = FIGURES[name]
+    return "" if value is None else f"{value * column.scale:,.{column.digits}f}"
 
 
 def _words(conditions: Mapping[str, Any]) -> str:

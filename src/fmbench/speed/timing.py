@@ -1,4 +1,4 @@
-"""Seconds and bytes."""
+"""Durations of calls and training steps, and the highest use of memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 
 WARM = 2
-"""Steps at the beginning of a training that do not count: libraries load, memory is allotted."""
+"""First steps of a training, not counted: libraries load, memory is allocated."""
 
 
 def durations(
@@ -24,7 +24,7 @@ def durations(
     device: torch.device | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Seconds of each call, over `seconds` and at least so many calls, after one that warms up."""
+    """Seconds of each call, for `seconds` and at least `least` calls, after one that warms up."""
     call()
     settle(device)
     taken: list[float] = []
@@ -37,17 +37,16 @@ def durations(
     return taken
 
 
-class Clock(Callback):
-    """Times a training batch by batch, and ends it after `seconds`.
+class StepTimer(Callback):
+    """Times each step of a training and ends it after `seconds`.
 
     Args:
-        seconds: how long to train at least, where the epoch has so many batches.
-        least: steps to train at least, over the WARM first ones.
-        clock: what tells the time.
+        seconds: least duration of the training; a short epoch may end it before.
+        least: least number of steps after the first WARM ones.
+        clock: returns the current time in seconds.
 
     Attributes:
-        pauses: seconds before each step: its batch is waited for, and the Trainer does what it does
-            between steps.
+        pauses: seconds before each step: the wait for its batch, and the Trainer's own work.
         steps: seconds of each step: losses, gradients, clipping, optimizer.
     """
 
@@ -74,7 +73,7 @@ class Clock(Callback):
             trainer.should_stop = True
 
     def warm(self) -> tuple[list[float], list[float]]:
-        """Pauses and steps without the WARM first ones, where there are others."""
+        """Pauses and steps without the first WARM ones; all of them if there are no others."""
         first = WARM if len(self.steps) > WARM else 0
         return self.pauses[first:], self.steps[first:]
 
@@ -89,15 +88,15 @@ class Waits(Profiler):
     """Times how long a training waits for each of its batches.
 
     Args:
-        device: of the training.
+        device: device of the training.
 
     Attributes:
-        taken: seconds from asking the loader for a batch until it was on the device.
+        taken: seconds from the request for each batch until it is on the device.
     """
 
     ACTIONS = ("train_dataloader_next", "Strategy.batch_to_device")
-    """The ends of the names under which Lightning announces the two things waited for; within the
-    second it announces the module's own transfer, which is part of it.
+    """Ends of the names of the two profiled actions in Lightning. The second one contains the
+    module's own transfer, an action with another name.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -120,15 +119,15 @@ class Waits(Profiler):
 
 
 def settle(device: torch.device | None) -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished its queued work."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def highest(device: torch.device) -> int | None:
-    """Bytes that were in use at most since `forget`: of the process, or of tensors on a GPU.
+    """Highest number of bytes in use since `forget`: of the process, or of tensors on a GPU.
 
-    None where the system does not tell (it is Linux that does).
+    None for a CPU on systems other than Linux.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -138,7 +137,7 @@ def highest(device: torch.device) -> int | None:
 
 
 def forget(device: torch.device) -> None:
-    """Count the highest use of memory from here on."""
+    """Restart the count of the highest use of memory."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (switch := Path("/proc/self/clear_refs")).exists():

@@ -1,6 +1,6 @@
-"""Experiments: rows -> runs that are made once -> tables with intervals.
+"""Experiments: rows -> trained and tested runs, each made once -> tables with intervals.
 
-An experiment is a YAML file under `experiments/`; `fmbench table NAME` makes it.
+An experiment is a YAML file under `experiments/`; `fmbench table NAME` runs it.
 """
 
 from fmbench.tables.breakdown import (

@@ -1,4 +1,4 @@
-"""Two tables that the paper lacks: rates under each disturbance, and events found or missed."""
+"""Tables that the paper lacks: rates by disturbance, events, differences to one method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from fmbench.format.columns import parse_seconds, stretches
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
-from fmbench.tables.render import NAMES, ends
+from fmbench.tables.render import NAMES, interval_text
 from fmbench.tables.table import Line, Table
 from fmbench.tabular import NONE, markdown
 
@@ -26,14 +26,14 @@ LABEL_FREE = Tag(sum(tag for tag in Tag if tag not in (Tag.SUBCRITICAL, Tag.WEAK
 
 
 def under(windows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The windows under each disturbance (they may share some), and those under none at all."""
+    """The windows under each disturbance (with overlaps), and those under none."""
     tags = windows["tags"].to_numpy()
     found = {name: windows[tags & int(tag) > 0] for name, tag in DISTURBANCES.items()}
     return found | {FREE: windows[tags & int(LABEL_FREE) == 0]}
 
 
 def interference(line: Line) -> dict[str, dict[str, Interval]]:
-    """Every rate under each disturbance, mean over seeds, with its interval."""
+    """Every rate under each disturbance: mean over seeds with its interval."""
     parts = [under(windows) for windows in line.windows]
     return {
         name: intervals([part[name].reset_index(drop=True) for part in parts])
@@ -43,15 +43,15 @@ def interference(line: Line) -> dict[str, dict[str, Interval]]:
 
 
 def events(windows: pd.DataFrame) -> dict[str, float]:
-    """What an operator would live with, from decisions at the windows' own spacing.
+    """Detected events, delays and false alarms, from decisions at the spacing of the test windows.
 
-    An event is an abnormal stretch; it is found if any of its windows is called abnormal. An alarm
-    is a run of windows called abnormal; it is false if none of them is abnormal.
+    An event is an abnormal stretch; it is detected if any of its windows is classified as abnormal.
+    An alarm is a run of windows classified as abnormal; it is false if all of them are normal.
 
     Returns:
-        events; found; delay_median and delay_p90, seconds from onset to the first window called
-        abnormal, of the events found; false_per_hour, false alarms an hour of normal operation;
-        alarm_share, of all windows; spacing, seconds between two windows.
+        events; found, the detected ones; delay_median and delay_p90, seconds from the onset of a
+        detected event to its first window classified as abnormal; false_per_hour, false alarms an
+        hour of normal operation; alarm_share, of all windows; spacing, seconds between two windows.
     """
     total = found = false = 0
     normal_seconds = 0.0
@@ -88,12 +88,11 @@ def events(windows: pd.DataFrame) -> dict[str, float]:
 
 
 def interference_markdown(table: Table) -> str:
-    """A table a metric: rows are methods, columns disturbances."""
+    """One table a metric: a row a method, a column a disturbance."""
     lines = [f"# {table.experiment.title}: by interference", "", *table.head(), ""]
     tagged = [line for line in table.measured if "tags" in line.windows[0]]
     if not tagged:
-        said = "These recordings do not say what disturbs them, so there is nothing to tell apart."
-        return "\n".join([*lines, said, ""])
+        return "\n".join([*lines, "These recordings have no disturbance tags.", ""])
     shares = {name: len(part) for name, part in under(tagged[0].windows[0]).items()}
     counted = ", ".join(f"{name} {count:,}" for name, count in shares.items())
     lines += [f"Windows: {counted}. Value [interval].", ""]
@@ -151,7 +150,7 @@ HOLDS, TURNED, OPEN = "as in the paper", "**the other way round**", "not told ap
 
 
 def orders_markdown(table: Table) -> str:
-    """Every row minus `against`: measured, with interval and p, beside the paper's difference."""
+    """Every row minus `against`: difference with interval and p, and the paper's difference."""
     (other,) = [line for line in table.lines if line.row.name == table.experiment.against]
     lines = [f"# {table.experiment.title}: against {other.row.name}", "", *table.head(), ""]
     lines += [
@@ -179,21 +178,21 @@ def orders_markdown(table: Table) -> str:
 
 
 def _difference(found: Comparison | None, paper: float | None) -> list[str]:
-    """Measured and the paper's difference, and whether the order is the paper's."""
+    """Two cells: the measured and the paper's difference; whether the order is the paper's."""
     printed = "" if paper is None else f" *{paper:+.4f}*"
     if found is None:
         return [NONE + printed, ""]
     value, p = found.difference.value, found.p
     low, high = found.difference.low, found.difference.high
-    said = f"{value:+.4f} [{low:+.3f}, {high:+.3f}] p {p:.3f}{printed}"
+    text = f"{value:+.4f} [{low:+.3f}, {high:+.3f}] p {p:.3f}{printed}"
     if paper is None or paper == 0:
-        return [said, ""]
+        return [text, ""]
     order = OPEN if p >= ALPHA else HOLDS if value * paper > 0 else TURNED
-    return [said, order]
+    return [text, order]
 
 
 def _cell(found: Mapping[str, Interval], metric: str) -> str:
     interval = found.get(metric)
     if interval is None or np.isnan(interval.value):
         return NONE
-    return f"{interval.value:.3f}{ends(interval, 2)}"
+    return f"{interval.value:.3f}{interval_text(interval, 2)}"

@@ -19,7 +19,7 @@ from fmbench.tabular import NONE, SIMULATED, latex_text
 FrameCounts = Mapping[str, Mapping[str, int]]
 """Frames by part of the data (with a total) and class (with a total)."""
 CLASSES = ("normal", "abnormal", "total")
-COLOURS = {"normal": "#0072B2", "abnormal": "#CC79A7"}
+CLASS_COLOURS = {"normal": "#0072B2", "abnormal": "#CC79A7"}
 
 
 def write_counts(experiment: Experiment, root: Path, folder: Path) -> list[Path]:
@@ -109,7 +109,7 @@ def draw_counts(
     figure = Figure(figsize=(7, 1.6 + 0.7 * len(parts)), dpi=120, layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(parts))
-    for kind, colour in COLOURS.items():
+    for kind, colour in CLASS_COLOURS.items():
         frames = np.array([float(measured[part][kind]) for part in parts])
         bars = axes.barh(parts, frames, left=left, color=colour, height=0.6, label=kind)
         axes.bar_label(bars, [f"{count:,.0f}" for count in frames], label_type="center", color="w")

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: what methods mark in hard cases, and a trained model at other input lengths."""
+"""Fig. 5: masks that methods predict in hard cases. Fig. 6: rates at other input lengths."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ HARD = {
     "mist": (Tag.MIST_HEAVY, 0.25),
     "ambient light": (Tag.AMBIENT, 0.5),
 }
-"""The disturbances of Fig. 5, and which quantile of the true region's area is shown: in mist the
-paper shows a subtle anomaly."""
-APART = 25
-"""Frames between the two of a case: close, and not the same."""
-RATES = {"acc": "#0072B2", "f1": "#009E73", "fdr": "#D55E00", "mdr": "#CC79A7"}
-SIDE = 240
+"""The disturbances of Fig. 5, and the quantile of the true region's area to show: in mist the paper
+shows a small anomaly."""
+CASE_GAP = 25
+"""Frames between the two frames of a case."""
+RATE_COLOURS = {"acc": "#0072B2", "f1": "#009E73", "fdr": "#D55E00", "mdr": "#CC79A7"}
+CASE_SIDE = 240
 
 
 class Case(NamedTuple):
-    """Frames to look at."""
+    """Frames of one recording to show, under one disturbance."""
 
     name: str
     recording: str
@@ -49,23 +49,24 @@ class Case(NamedTuple):
 
 
 def cases_of(experiment: Experiment, windows: pd.DataFrame) -> list[Case]:
-    """What the experiment names, or else an abnormal test window under each disturbance and under
-    neither of the others, and a frame a second earlier.
+    """The experiment's cases; without any, for each disturbance an abnormal test window under it
+    alone, and the frame one second earlier.
 
-    Chosen by the truth alone, the same for every method.
+    The choice depends on labels, masks and tags only; it is the same for every method.
 
     Args:
-        experiment: with or without `cases`.
-        windows: of any row, as a result holds them.
+        experiment: the experiment, with or without `cases`.
+        windows: the test windows of any row's result.
 
     Raises:
-        ValueError: neither named nor to be told by tags.
+        ValueError: the experiment names no cases, and the windows have no tags, or no abnormal
+            window is under one disturbance alone.
     """
     if experiment.cases:
         return [Case(name, *place) for name, place in experiment.cases.items()]
     if "tags" not in windows:
         raise ValueError(
-            f"{experiment.name}: these recordings do not say what disturbs them. Name the frames in"
+            f"{experiment.name}: these recordings have no disturbance tags. Name the frames in"
             " the experiment file:\ncases: {flame: {recording: NAME, frames: [1200, 1225]}, …}"
         )
     tags, found = windows["tags"].to_numpy(), []
@@ -76,15 +77,15 @@ def cases_of(experiment: Experiment, windows: pd.DataFrame) -> list[Case]:
             area = (alone["pixel_fn"] + alone["pixel_tp"]).to_numpy()
             k = np.argsort(area, kind="stable")[int(quantile * (len(alone) - 1))]
             frame = int(alone["frame"].iloc[k])
-            first = max(0, frame - APART)  # behind the frame its recording may end
-            found.append(Case(name, str(alone["recording"].iloc[k]), (first, first + APART)))
+            first = max(0, frame - CASE_GAP)  # later frames may be past the end of the recording
+            found.append(Case(name, str(alone["recording"].iloc[k]), (first, first + CASE_GAP)))
     if not found:
         raise ValueError(f"{experiment.name}: no test window is abnormal under {', '.join(HARD)}")
     return found
 
 
 def seen(cases: Sequence[Case], data: Mapping[str, Any]) -> Extra:
-    """The file that keeps frames, true and predicted regions of the cases, one a run."""
+    """A file of each run with the frames, true and predicted masks of the cases."""
     name = hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:6]
 
     def make(checkpoint: Path, path: Path) -> None:
@@ -96,7 +97,7 @@ def seen(cases: Sequence[Case], data: Mapping[str, Any]) -> Extra:
         for mask in ("truth", "predicted"):
             drawn = [getattr(part, mask) for part in parts]
             if any(each is None for each in drawn):
-                raise ValueError(f"{checkpoint}: Fig. 5 shows masks, and here are none ({mask})")
+                raise ValueError(f"{checkpoint}: Fig. 5 shows masks, but there is no {mask} mask")
             kept[mask] = np.concatenate(drawn).astype(np.uint8)
         with in_one_step(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **kept)  # type: ignore[arg-type]
@@ -113,20 +114,20 @@ def cases_drawn(
     say: Callable[[str], None],
     train: bool = True,
 ) -> DrawTable:
-    """What draws the table's cases, once what each method marks there (of several trainings the
-    first) is known; what is not stored beside the results is predicted.
+    """Predict the masks of the cases that are not stored yet, with the first training of each row;
+    returns a function that draws them.
 
-    Args: see `fmbench.tables.run_all`.
+    Args: see `fmbench.tables.runner.run_all`.
 
     Raises:
-        ValueError: a row has no mask, or no frames can be chosen.
+        ValueError: a row predicts no mask, or no cases can be chosen.
     """
     lines = table.measured
     if not lines:
         return lambda table, path: path
     for line in lines:
         if "miou" not in line.intervals:
-            raise ValueError(f"{table.experiment.name}: {line.row.name} draws no mask to show")
+            raise ValueError(f"{table.experiment.name}: {line.row.name} predicts no mask to show")
     jobs = [line.jobs[0] for line in lines]
     cases = cases_of(table.experiment, lines[0].windows[0])
     extra = seen(cases, {"root": jobs[0].config.data["root"]})
@@ -150,20 +151,20 @@ def cases_drawn(
 def draw_cases(
     table: Table, path: Path, *, cases: Sequence[Case], files: Mapping[str, Path]
 ) -> Path:
-    """A row a method, a column a frame.
+    """Write a PNG with a row a method and a column a frame; returns `path`.
 
     Args:
-        table: that the methods stand in.
-        path: of the PNG.
-        cases: as they were chosen.
-        files: what `seen` wrote, by the name of the row; rows without are left out.
+        table: the methods.
+        path: the PNG.
+        cases: the frames to show.
+        files: files of `seen` by the name of the row; missing ones are left out.
 
     Raises:
-        ValueError: a file is damaged, or there is none.
+        ValueError: a file is damaged, or all are missing.
     """
     methods = {name: _read(file) for name, file in files.items() if file.is_file()}
     if not methods:
-        raise ValueError(f"{table.experiment.name}: nothing is stored of what the methods mark")
+        raise ValueError(f"{table.experiment.name}: no predicted masks are stored")
     columns = [(case, frame) for case in cases for frame in case.frames]
     first = next(iter(methods.values()))
     rows = {"recorded": {"frames": first["frames"], "truth": first["truth"]}} | methods
@@ -176,7 +177,7 @@ def draw_cases(
         for k, (cell, (case, frame)) in enumerate(zip(cells, columns, strict=True)):
             predicted = kept.get("predicted")
             marked = None if predicted is None else predicted[k]
-            cell.imshow(painted(kept["frames"][k], marked, kept["truth"][k], SIDE))
+            cell.imshow(painted(kept["frames"][k], marked, kept["truth"][k], CASE_SIDE))
             cell.set(xticks=[], yticks=[])
             if marked is None:
                 cell.set_title(f"{case.name}, frame {frame}", fontsize=8)
@@ -199,8 +200,8 @@ def draw_cases(
 
 
 def draw_lengths(table: Table, path: Path) -> Path:
-    """Rates over the length of the clip, and over that of the current; the training's length is
-    marked."""
+    """Write a PNG with rates over the lengths of clip and current, the training's marked; returns
+    `path`."""
     figure = Figure(figsize=(9.5, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     lines = table.measured
@@ -213,8 +214,8 @@ def draw_lengths(table: Table, path: Path) -> Path:
 
 
 def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str) -> None:
-    """The rows whose test differs by these options alone, and the row as trained."""
-    at: dict[float, tuple[int, Line, bool]] = {}  # two rows may be the same result
+    """Draw the rows whose test differs from the training in these options only."""
+    at: dict[float, tuple[int, Line, bool]] = {}  # two rows may share a result
     for line in lines:
         facts = line.results[0].facts
         test = facts.get("test", {})
@@ -223,7 +224,7 @@ def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str
             at[_seconds(data, options[0])] = (data[options[0]], line, not test)
     points = [(seconds, *at[seconds]) for seconds in sorted(at)]
     x = [point[0] for point in points]
-    for metric, colour in RATES.items():
+    for metric, colour in RATE_COLOURS.items():
         measured = [point[2].intervals[metric] for point in points]
         axes.plot(
             x,
@@ -257,7 +258,7 @@ def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str
 
 
 def _seconds(data: Mapping[str, Any], length: str) -> float:
-    """What a clip of `frames`, or a window of `current_samples`, spans."""
+    """Seconds that a clip of `frames` or a window of `current_samples` spans."""
     if length == "frames":
         return float((data["frames"] - 1) * data["stride"] / FRAME_RATE)
     return float(data["current_samples"] / CURRENT_RATE)
@@ -272,5 +273,5 @@ def _read(path: Path) -> dict[str, NDArray[np.uint8]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in ("frames", "truth", "predicted")}
-    except Exception as error:  # what a damaged archive raises is anybody's guess
-        raise ValueError(f"{path} is damaged ({error}); delete it to have it made again") from None
+    except Exception as error:  # NumPy and zipfile raise many types for a damaged archive
+        raise ValueError(f"{path} is damaged ({error}); delete it to make it again") from None

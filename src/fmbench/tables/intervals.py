@@ -1,11 +1,11 @@
 """Rates with their uncertainty: windows of one event resemble each other and are not independent.
 
-What is independent are recordings, or, where a set has few, stretches of a recording around two
-events each: neighbours still share the normal windows between them, and a block of one event alone
-gives intervals that are too short. Blocks are left out one by one (jackknife) for intervals, and
-exchanged between two detectors (permutation) for comparisons, with all their windows. On simulated
-truth the jackknife covers more than the bootstrap's percentiles do, which fall short where rare
-events are hard.
+The independent units (blocks) are recordings or, in a set of few recordings, stretches of a
+recording around two events each: stretches of one event share the normal windows between them with
+their neighbours and give intervals that are too short. Intervals leave out blocks one by one
+(jackknife); comparisons exchange blocks between two detectors (permutation). In simulations the
+jackknife covers more than the bootstrap's percentiles, which are too narrow where rare events are
+hard.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def blocks(windows: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def named_blocks(windows: pd.DataFrame) -> str:
-    """What the blocks are: `40 recordings`, `11 stretches of two events`."""
+    """The number and kind of blocks: `40 recordings`, `11 stretches of two events`."""
     count, recordings = int(blocks(windows).max()) + 1, windows["recording"].nunique()
     if recordings >= FEW_RECORDINGS:
         return f"{count} recordings"
@@ -97,7 +97,7 @@ def intervals(seeds: Sequence[pd.DataFrame], *, level: float = LEVEL) -> dict[st
         ValueError: seeds that were tested on different windows.
     """
     _check_same(seeds)
-    least = 0.5 / len(seeds[0])  # where one block alone has all errors, leaving it out leaves none
+    least = 0.5 / len(seeds[0])  # avoids logit(0) when one block holds all errors
 
     def log_odds(rate: Array) -> Array:
         return np.asarray(logit(np.clip(rate, least, 1 - least)))
@@ -217,7 +217,7 @@ def _permuted(
     block = blocks(a[0])
     count = int(block.max()) + 1
     swap = (np.random.default_rng(0).random((exchanges, count)) < 0.5).astype(np.float64)
-    swap[0] = 0  # as it was
+    swap[0] = 0  # the observed assignment
 
     def by_block(windows: pd.DataFrame) -> list[Array]:
         belongs = np.eye(count)[block].T  # (C, N)

@@ -31,7 +31,7 @@ NAMES = {
 }
 LEARNING = "†"
 DrawTable = Callable[[Table, Path], Path]
-COLOURS = {"current": "#009E73", "visual": "#E69F00", "cross": "#0072B2"}
+MODALITY_COLOURS = {"current": "#009E73", "visual": "#E69F00", "cross": "#0072B2"}
 
 
 def write_table(table: Table, folder: Path, draw: DrawTable) -> list[Path]:
@@ -132,7 +132,7 @@ def draw_rows(table: Table, path: Path) -> Path:
     axes = figure.subplots()
     for k, line in enumerate(lines):
         value, low, high = line.intervals[metric]
-        colour = "#777777" if line.row.reference else COLOURS[line.row.modality]
+        colour = "#777777" if line.row.reference else MODALITY_COLOURS[line.row.modality]
         axes.plot([low, high], [k, k], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot(value, k, "o", color=colour, markersize=5.5)
         if metric in line.row.paper:
@@ -187,11 +187,11 @@ def _cell(line: Line, metric: str) -> str:
     if interval is None or math.isnan(interval.value):
         return NONE + printed
     spread = f" ± {line.spread[metric]:.3f}" if metric in line.spread else ""
-    return f"{interval.value:.4f}{spread}{ends(interval)}{printed}"
+    return f"{interval.value:.4f}{spread}{interval_text(interval)}{printed}"
 
 
-def ends(interval: Interval, digits: int = 3) -> str:
-    """` [0.612, 0.671]`, or nothing where a value has no interval."""
+def interval_text(interval: Interval, digits: int = 3) -> str:
+    """` [0.612, 0.671]`; empty for a value without an interval."""
     if math.isnan(interval.low):
         return ""
     return f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
@@ -202,7 +202,7 @@ def _latex_cell(line: Line, metric: str) -> str:
     if interval is None or math.isnan(interval.value):
         return "--"
     spread = rf" \pm {line.spread[metric]:.3f}" if metric in line.spread else ""
-    return rf"${interval.value:.4f}{spread}$ {{\scriptsize{ends(interval)}}}"
+    return rf"${interval.value:.4f}{spread}$ {{\scriptsize{interval_text(interval)}}}"
 
 
 def _count(number: int | None) -> str:

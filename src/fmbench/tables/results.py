@@ -1,7 +1,7 @@
-"""One trained and tested row: the key it is known by, and the file that keeps it.
+"""The result of a trained and tested row: its key and its file.
 
-A result holds its configuration, where it comes from, and what was predicted for every test window,
-so that tables, new metrics and intervals need neither the model nor the data.
+A result holds configuration, provenance and the prediction for every test window; tables, new
+metrics and intervals need neither the model nor the data.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fmbench.config.schema import NOT_PART_OF_A_TRAINING, Config
 from fmbench.data import FurnaceData
 from fmbench.files.atomic import write_text
+from fmbench.files.yaml_json import read_json
 from fmbench.metrics import Counts
 from fmbench.simulator import read_tags
 from fmbench.training.run import curve
@@ -30,15 +31,14 @@ PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        key: of configuration and data (`key_of`).
-        facts: metrics, config, parameters, data, versions and the like, as JSON has them.
-        windows: a line a test window: recording, frame, time, label, decision, log_odds,
-            since_onset (seconds since the abnormal stretch began, NaN in a normal one), where there
-            are masks PIXELS, and where a simulator made the data tags (bits of
-            `fmbench.simulator.Tag`).
+        key: hash of configuration and data (`key_of`).
+        facts: metrics, config, parameters, data, versions and so on, as JSON values.
+        windows: a row a test window: recording, frame, time, label, decision, log_odds and
+            since_onset (seconds since the abnormal stretch began, NaN in a normal one); PIXELS if
+            there are masks; tags (bits of `fmbench.simulator.Tag`) if the data are simulated.
     """
 
     key: str
@@ -48,13 +48,13 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training and a test of it, to be done, or found done.
+    """A training and its test.
 
     Attributes:
-        label: of the row, with the seed.
-        config: of the training, resolved.
-        fingerprint: of its data.
-        test: options of the data that differ in the test.
+        label: the row's name and the seed, for messages.
+        config: resolved configuration of the training.
+        fingerprint: hash of the data.
+        test: data options of the test that differ from the training's.
     """
 
     label: str
@@ -64,28 +64,28 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Of the result."""
+        """Key of the result."""
         return key_of(self.config, self.fingerprint, self.test)
 
     @property
     def stem(self) -> str:
-        """What the result is called."""
+        """File name of the result, without its ending."""
         return stem_of(self.config, self.key)
 
     @property
     def run(self) -> str:
-        """What the run is called; jobs that differ in the test alone share one."""
+        """Folder name of the run; jobs that differ in the test alone share it."""
         return stem_of(self.config, key_of(self.config, self.fingerprint))
 
     def tested(self, run: Path) -> Path:
-        """The folder of the test's files, of a run in `run`."""
+        """The folder of the test's files for a run in the folder `run`."""
         return run / "tests" / self.key[:10] if self.test else run
 
 
 def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """SHA-256 of a resolved configuration, its data's fingerprint, and what differs in the test.
+    """SHA-256 of a resolved configuration, its data's fingerprint and the test's options.
 
-    NOT_PART_OF_A_TRAINING make no other key.
+    NOT_PART_OF_A_TRAINING does not enter the key.
     """
     content = asdict(config)
     for name in NOT_PART_OF_A_TRAINING:
@@ -96,23 +96,23 @@ def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingPr
 
 
 def stem_of(config: Config, key: str) -> str:
-    """What run and result of a row are called: `fmformer-cross-0-1a2b3c4d5e`."""
+    """Name of a run or result: `fmformer-cross-0-1a2b3c4d5e`."""
     return f"{config.model}-{config.modality}-{config.seed}-{key[:10]}"
 
 
 def gather(job: Job, run: Path, data: FurnaceData) -> Result:
-    """The result of a run that has been fitted and tested.
+    """Collect the result of a fitted and tested run.
 
     Args:
-        job: what it was.
-        run: its folder.
-        data: that it was tested on.
+        job: the run's job.
+        run: the run's folder.
+        data: the test data.
 
     Raises:
         ValueError: a file of the run is missing or damaged, or was made with other data.
     """
     tested = job.tested(run)
-    measured, val = _read_json(tested / "test.json"), _read_json(run / "val.json")
+    measured, val = read_json(tested / "test.json"), read_json(run / "val.json")
     if measured["data_fingerprint"] != data.fingerprint():
         where = tested / "test.json"
         raise ValueError(f"{where} was measured on other data; test again or delete it")
@@ -134,7 +134,7 @@ def gather(job: Job, run: Path, data: FurnaceData) -> Result:
 
 
 def with_truth(windows: pd.DataFrame, data: FurnaceData) -> pd.DataFrame:
-    """Windows with `since_onset` and, of simulated recordings, `tags`."""
+    """Windows with the columns `since_onset` and, for simulated recordings, `tags`."""
     since = np.full(len(windows), np.nan)
     tags = np.zeros(len(windows), np.int64)
     tagged = True
@@ -155,15 +155,15 @@ def with_truth(windows: pd.DataFrame, data: FurnaceData) -> pd.DataFrame:
 
 
 def onsets(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(N,) labels of consecutive frames -> (N,) first frame of the abnormal stretch that each lies
-    in, -1 in a normal one."""
+    """(N,) labels of consecutive frames -> (N,) first frame of the abnormal stretch of each, -1 for
+    normal frames."""
     begins = labels & ~np.concatenate([[False], labels[:-1]])
     first = np.maximum.accumulate(np.where(begins, np.arange(len(labels)), -1))
     return np.where(labels, first, -1)
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write one JSON file, in one step: it is there whole, or as it was before."""
+    """Write a result as JSON with a checksum, atomically."""
     columns = {name: result.windows[name].map(_short).tolist() for name in result.windows.columns}
     names = list(dict.fromkeys(columns.pop("recording")))
     place = {name: k for k, name in enumerate(names)}
@@ -174,14 +174,14 @@ def write_result(result: Result, path: Path) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """A result as it was written.
+    """Read what `write_result` wrote.
 
     Raises:
-        ValueError: truncated, changed by hand, or no result at all.
+        ValueError: the file is truncated, changed, or not a result.
     """
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, dict) or "sha256" not in content:
-        raise ValueError(f"{path} is no result that `fmbench table` wrote")
+        raise ValueError(f"{path} is not a result of `fmbench table`")
     stated = content.pop("sha256")
     if _digest(content) != stated:
         raise ValueError(f"{path} is damaged: its content does not match its checksum")
@@ -197,14 +197,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> Any:
-    """What JSON has of a cell: six digits of a number, null for none."""
+    """A cell for JSON: floats with six significant digits, None for NaN."""
     if isinstance(value, float):
         return None if np.isnan(value) else float(f"{value:.6g}")
     return value
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path} is no JSON file, or a damaged one") from None

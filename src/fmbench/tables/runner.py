@@ -1,7 +1,7 @@
-"""Rows -> results: what is not there yet is trained and tested, some rows at a time.
+"""Jobs -> results: train and test those without a stored result, several at a time.
 
-A row is two commands of its own, `fmbench fit` and `fmbench test`. One that was broken off goes on
-from its last checkpoint.
+A job runs `fmbench fit` and `fmbench test` in processes of their own. An interrupted training
+resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NOT_YET = "not trained yet"
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """A further file that is wanted of each run.
+    """A further file to make from each run.
 
     Attributes:
-        ending: of its name, behind the result's.
-        make: from the best checkpoint to the file.
+        ending: end of the file name, after the result's stem.
+        make: writes the file; takes the best checkpoint and the file's path.
     """
 
     ending: str
@@ -46,22 +46,22 @@ def run_all(
     extra: Extra | None = None,
     patience: float = 60,
 ) -> dict[str, Result | Failed]:
-    """Results by key. Those in `results` are taken from there; the others are made.
+    """Read the results that are stored, make the others; returns outcomes by key.
 
     Args:
-        jobs: what is wanted; of equal keys one.
-        data: the data that a configuration names.
+        jobs: jobs; one of several with the same key is run.
+        data: opens the data of a configuration.
         results: folder of the result files.
         runs: folder of the runs.
-        at_once: how many rows train at the same time.
-        say: where progress goes, line by line.
-        train: whether to make what has no result yet.
-        extra: a file to be made beside each result.
-        patience: seconds between two lines while nothing ends.
+        at_once: number of jobs that run at the same time.
+        say: receives progress, line by line.
+        train: train and test jobs without a result; if false, they are reported as failed.
+        extra: a further file to make beside each result.
+        patience: seconds between two progress lines while no job ends.
 
     Raises:
         ValueError: a result file is damaged.
-        KeyboardInterrupt: Ctrl-C; every row under way has written its checkpoint.
+        KeyboardInterrupt: Ctrl-C, after every running job has written its checkpoint.
     """
     found: dict[str, Result | Failed] = {}
     todo: dict[str, Job] = {}
@@ -76,12 +76,12 @@ def run_all(
     if not train:
         return {key: Failed(reason=NOT_YET) for key in todo} | found
     crew = Crew(at_once, say, patience=patience)
-    reading = threading.Lock()  # one thread at a time opens recordings
+    reading = threading.Lock()  # recordings are opened by one thread at a time
 
     queue, put_off = _Queue(todo.values()), set[str]()
 
     def make(job: Job) -> Result | Failed | BusyError:
-        """Fit, test and keep a row; whatever is wrong with it is its own."""
+        """Fit and test a job and store its result; an error fails this job only."""
         run = runs / job.run
         try:
             with crew.alone(job.label, run, seconds=30 if job.key in put_off else 0) as lock:
@@ -92,7 +92,7 @@ def run_all(
             return Failed(reason=str(error))
 
     for job, outcome in crew.work(queue, make):
-        if isinstance(outcome, BusyError):  # other rows first; later it may be done
+        if isinstance(outcome, BusyError):  # another process runs it: try again later
             put_off.add(job.key)
             queue.append(job)
             continue
@@ -102,7 +102,7 @@ def run_all(
 
 
 class _Queue(deque[Job]):
-    """Jobs that leave it as they are taken; it may be filled again."""
+    """An iterator that removes each job it yields; jobs may be appended while it runs."""
 
     def __iter__(self) -> Iterator[Job]:
         return self
@@ -127,9 +127,9 @@ def _made(
     beside = results / f"{job.stem}{extra.ending}" if extra else None
     wanted = [each for each in (path, beside) if each and not each.is_file()]
     if wanted and not (run / "val.json").is_file():
-        asked = run / "asked.yaml"
-        write_text(asked, job.config.to_yaml())
-        words = ["fit", "--config", str(asked), "--run", str(run), "--resume", "auto"]
+        settings = run / "asked.yaml"
+        write_text(settings, job.config.to_yaml())
+        words = ["fit", "--config", str(settings), "--run", str(run), "--resume", "auto"]
         if failed := crew.command(job.label, words, run, lock):
             return failed
     if path in wanted:
@@ -157,7 +157,7 @@ def _known(path: Path, key: str) -> Result:
         result = read_result(path)
         if result.key != key:
             raise ValueError(
-                f"{path} was made with another configuration or other data than its name says"
+                f"{path} was made with another configuration or other data than its name states"
             )
     except ValueError as error:
         remedy = "restore it, or delete it to have the row trained again"

@@ -1,4 +1,4 @@
-"""An experiment's rows, measured: values, intervals, spread, and what they were measured on."""
+"""An experiment's rows with their results: rates, intervals, spread over seeds, data."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from fmbench.training.loop import LOWER_IS_BETTER
 
 SMOKE = "SMOKE: shows that everything runs; nothing has been learnt."
 RISE = 0.01
-"""A validation metric that still gains this much in the last quarter has not flattened."""
+"""Gain of the validation metric in the last quarter above which a curve is still rising."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row as measured.
+    """A row of an experiment and its results.
 
     Attributes:
-        row: what was asked.
-        jobs: the row's trainings, one a seed; none of a row that joins others.
-        results: one a seed; empty where the row failed.
-        windows: of each seed.
-        intervals: of each rate, the mean over seeds.
-        spread: standard deviation of each rate over seeds; empty of one seed.
-        failed: why there is no measurement.
+        row: the row's definition.
+        jobs: the row's trainings, one a seed; empty for a row that joins others.
+        results: one a seed, or one a seed and joined row; empty if the row failed.
+        windows: the test windows of each seed.
+        intervals: mean over seeds and interval of each rate.
+        spread: standard deviation of each rate over seeds; empty with one seed.
+        failed: the reason why the row has no result; empty if it has one.
     """
 
     row: Row
@@ -50,30 +50,30 @@ class Line:
 
     @property
     def parameters(self) -> int | None:
-        """How many were learnt; None of a row that only joins others."""
+        """Number of learnt parameters; None for a row that joins others."""
         return self.results[0].facts["parameters"] if self.results and not self.row.join else None
 
     @property
     def fit_seconds(self) -> float | None:
-        """Of one training, on the machine that it was made on; mean over seeds."""
+        """Duration of one training on its machine, mean over seeds; None for a joined row."""
         taken = [result.facts["fit_seconds"] for result in self.results]
         return float(np.mean(taken)) if taken and not self.row.join else None
 
     @property
     def still_learning(self) -> bool:
-        """Whether the validation curve of any seed was `rising` when its training ended."""
+        """Whether the validation curve of any seed is `rising` at its end."""
         return any(rising(r.facts["curve"], r.facts["config"]["select"]) for r in self.results)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Everything that a table in any format says.
+    """The content of a table, for every format.
 
     Attributes:
-        experiment: what was asked.
-        profile: by which the rows were trained.
-        seeds: how many trainings a row is.
-        lines: in the experiment's order.
+        experiment: the experiment's definition.
+        profile: name of the profile with which the rows were trained.
+        seeds: trainings of each row.
+        lines: rows with results, in the experiment's order.
     """
 
     experiment: Experiment
@@ -83,7 +83,7 @@ class Table:
 
     @property
     def measured(self) -> list[Line]:
-        """The lines that have a measurement."""
+        """The lines that have results."""
         return [line for line in self.lines if line.results]
 
     @property
@@ -92,27 +92,27 @@ class Table:
         return any(result.facts["synthetic"] for line in self.lines for result in line.results)
 
     def head(self) -> list[str]:
-        """What the numbers are, in a few sentences."""
+        """Sentences on data, profile, seeds, intervals and model selection."""
         if not self.measured:
             return ["No row has a result."]
         first = self.measured[0]
         facts = first.results[0].facts
-        said = [f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows."]
+        notes = [f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows."]
         if self.synthetic:
-            said += [SIMULATED, "The paper's values were measured on other data."]
+            notes += [SIMULATED, "The paper's values were measured on other data."]
         if self.profile == "smoke":
-            said.insert(0, SMOKE)
+            notes.insert(0, SMOKE)
         plural = "s, mean of them" if self.seeds > 1 else ""
-        said.append(
+        notes.append(
             f"Profile {self.profile}, {self.seeds} seed{plural}; {LEVEL:.0%} intervals by block"
             f" jackknife over {named_blocks(first.windows[0])}. Checkpoints and thresholds were"
             " chosen on validation and training recordings."
         )
-        return said
+        return notes
 
 
 class Opened:
-    """The data that a configuration names, as tests see it; the same root is opened once."""
+    """Opens the test data of a configuration, each root and part once."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[str, str], FurnaceData] = {}
@@ -137,22 +137,22 @@ def make(
     train: bool = True,
     changes: Mapping[str, Any] | None = None,
 ) -> Table:
-    """Measure every row, training what has no result yet.
+    """Tabulate every row; train and test those without a result.
 
     Args:
-        experiment: what is wanted.
+        experiment: the rows to tabulate.
         profile: a profile's name, or the path of a YAML file.
-        seeds: 0 to seeds - 1.
+        seeds: number of trainings of each row, with seeds 0 to seeds - 1.
         results: folder of the result files.
         runs: folder of the runs.
-        at_once: how many rows train at the same time.
-        say: where progress goes.
-        train: whether to make what has no result yet.
-        changes: settings over those of every row.
+        at_once: number of rows that train at the same time.
+        say: receives progress, line by line.
+        train: train and test rows that have no result; if false, they are reported as failed.
+        changes: settings that override those of every row.
 
     Raises:
-        ValueError: settings that are not allowed, a damaged result, or rows that must have equally
-            many parameters and do not.
+        ValueError: an invalid setting, a damaged result, or unequal numbers of parameters in the
+            rows of `equal_parameters`.
     """
     data = Opened()
     jobs: dict[str, list[Job]] = {row.name: [] for row in experiment.trained()}
@@ -186,21 +186,21 @@ def make(
 
 
 def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Eq. (12) without training: the class logits of two detectors added, window by window.
+    """Sum of the class logits of two detectors for each window: eq. (12) without training.
 
     Raises:
-        ValueError: they were tested on different windows.
+        ValueError: the detectors were tested on different windows.
     """
     place = ["recording", "frame"]
     if not first[[*place, "label"]].equals(second[[*place, "label"]]):
-        raise ValueError("tested on different windows")
+        raise ValueError("the two rows were tested on different windows; they cannot be joined")
     total = first["log_odds"] + second["log_odds"]
     kept = first.drop(columns=[name for name in PIXELS if name in first])
     return kept.assign(log_odds=total, decision=(total > 0).astype(int))
 
 
 def rising(curve: Sequence[float], metric: str) -> bool:
-    """Whether a validation curve gains more than RISE in its last quarter over all before."""
+    """Whether the best value of a curve's last quarter exceeds its best before by over RISE."""
     last = math.ceil(len(curve) / 4)
     if len(curve) < 3:
         return False
@@ -240,14 +240,14 @@ def _line(
 
 
 def _check_parameters(table: Table) -> None:
-    asked = set(table.experiment.equal_parameters)
+    equal = set(table.experiment.equal_parameters)
     counts = {
         line.row.label: line.parameters
         for line in table.lines
-        if line.row.label in asked and line.parameters is not None
+        if line.row.label in equal and line.parameters is not None
     }
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+        found = ", ".join(f"{label} {count:,}" for label, count in counts.items())
         raise ValueError(
-            f"{table.experiment.name}: these must have equally many parameters: {told}"
+            f"{table.experiment.name}: these must have equally many parameters: {found}"
         )
