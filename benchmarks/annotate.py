@@ -3,8 +3,8 @@
     python benchmarks/annotate.py --into benchmarks/annotate.md
 
 The boxes are the simulator's own key frames, tight around each event's region (4 to 8 s apart);
-of the frames in events every 10th counts. RADIUS and SIGMA were chosen on the recordings of the
-first table, the second table has others.
+every 10th frame in an event is measured. RADIUS and SIGMA were chosen on the recordings of the
+first table; the second table has other recordings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RADII, SIGMAS = (0.2, 0.3, 0.4, 0.5, 0.6), (3.0, 5.0, 8.0, 12.0)
 
 
 def events_of(camera: Camera) -> list[Event]:
-    """The annotator's view, as `data annotate` reads it."""
+    """The events as `data annotate` reads them from an annotator's file."""
     return [
         Event(
             event["onset"],
@@ -45,7 +45,7 @@ def events_of(camera: Camera) -> list[Event]:
 
 
 def frames_of(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, list[Event], np.ndarray]]:
-    """Numbers, pictures, events and true masks of the frames in events, in blocks."""
+    """Blocks of the frames in events: numbers, pictures, all events, true masks."""
     camera = Camera(simulate(SimConfig(seed=seed), 0, SECONDS, start=START))
     events = events_of(camera)
     frames = np.arange(0, len(camera), EVERY)
@@ -55,7 +55,7 @@ def frames_of(seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, list[Event], 
 
 
 def measured(seed: int, radius: float, sigma: float) -> tuple[Agreement, Agreement, int, int]:
-    """Agreement of boxes, of refined masks, and frames in which these are better, and worse."""
+    """Agreement of boxes and of refined masks; number of frames with better and worse masks."""
     coarse, refined, better, worse = Agreement(), Agreement(), 0, 0
     for numbers, pictures, events, truth in frames_of(seed):
         boxes, masks = masks_of(numbers, pictures, events, radius=radius, sigma=sigma)

@@ -1,4 +1,4 @@
-"""Windows a second of one core: FurnaceData beside a loader that works as the released one does.
+"""Windows a second of one core: FurnaceData beside a loader that works like the released one.
 
     python benchmarks/data_loading.py --into benchmarks/data_loading.md
 
@@ -59,7 +59,7 @@ RECEIVED = {"PyTorch's way": None, "fmbench": reduce_batch}
 
 
 class ReleasedWay(Dataset[tuple[np.ndarray, np.ndarray, int]]):
-    """Everything in memory, one window at a time."""
+    """The released loader: all data in memory, one window at a time."""
 
     def __init__(self, part: Path, stride: int) -> None:
         [name] = (path.stem for path in (part / "videos").glob("*.mat"))
@@ -89,7 +89,7 @@ class ReleasedWay(Dataset[tuple[np.ndarray, np.ndarray, int]]):
 
 
 def write_recording(root: Path, frames: int) -> Path:
-    """One recording of noise; the last quarter of it abnormal."""
+    """Write one recording of noise, its last quarter abnormal."""
     part = root / "pixel-level"
     for kind in ("videos", "currents", "timestamps"):
         (part / kind).mkdir(parents=True)
@@ -117,7 +117,7 @@ def write_recording(root: Path, frames: int) -> Path:
 
 
 def windows_a_second(loader: Iterable[object], seconds: float) -> float:
-    """Windows delivered in `seconds` of processor time, whole batches."""
+    """Windows loaded in a second of processor time, over at least `seconds`."""
     count, begin = 0, time.process_time()
     while True:
         for _ in loader:
@@ -143,7 +143,7 @@ def main() -> None:
     ]
     rates = [["stride", "loader", "windows/s/core", "beside the released way"]]
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FMBENCH_CACHE"] = folder  # what is kept of a measurement's files goes with them
+        os.environ["FMBENCH_CACHE"] = folder  # caches of the temporary files are deleted with them
         part = write_recording(Path(folder), options.frames)
         for stride in (1, 4):
             rates += compare(part, stride, options.seconds, options.repeats)
@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[list[str]]:
-    """Rows of medians of `repeats` measurements, taken in turn so that all meet the same noise."""
+    """Rows of medians of `repeats` measurements, taken in turn for equal load on the machine."""
 
     def ours(flip: bool) -> Iterable[object]:
         data = FurnaceData(
@@ -206,7 +206,7 @@ def compare(part: Path, stride: int, seconds: float, repeats: int) -> list[list[
 
 
 def receiving(part: Path, modality: str, batch: int, seconds: float, repeats: int) -> list[str]:
-    """A row: milliseconds from asking for a batch until it is there, ways in turn."""
+    """A row: milliseconds from the request for a batch until it is received, ways in turn."""
     data = FurnaceData(
         root=part,
         modality=modality,

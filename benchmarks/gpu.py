@@ -125,7 +125,7 @@ class Case:
 
 
 def go_through(detector: Detector) -> None:
-    """A step or a solution of each stage, on the CPU: some models answer nothing before."""
+    """Run a step or a solution of each stage on the CPU: some models cannot predict before."""
     for stage in detector.stages:
         if isinstance(stage, Solve):
             detector.eval()
@@ -152,7 +152,7 @@ def seconds(call: Callable[[], Any], device: torch.device, budget: float = 0.7) 
     torch.cuda.synchronize()
     end = time.perf_counter() + budget
     while len(taken) < 3 or (time.perf_counter() < end and len(taken) < 50):
-        # A few calls between two events, so that the queue is full, as it is in a training.
+        # A few calls between two events keep the queue full, as in a training.
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         first.record()
         for _ in range(4):
@@ -207,7 +207,7 @@ def compared(first: Detector, second: Detector, device: torch.device) -> dict[st
 
 
 def ceilings(device: torch.device) -> dict[str, float]:
-    """What the device reaches: matrix products by precision in FLOP/s, and bytes/s of a copy."""
+    """Highest rates of the device: matrix products by precision, FLOP/s, and a copy, bytes/s."""
     found = {}
     n = 8192 if device.type == "cuda" else 1024
     for name, dtype, tf32 in (
@@ -233,7 +233,7 @@ def explicit(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) ->
 
 
 class Session:
-    """What was measured so far, on the disk after each figure."""
+    """The figures measured so far, written to disk after each."""
 
     def __init__(self, given: argparse.Namespace, end: float) -> None:
         self.out, self.end = given.out, end
@@ -255,7 +255,7 @@ class Session:
     def note(
         self, row: str, name: str, measure: Callable[..., Any], *args: Any, **options: Any
     ) -> None:
-        """Measure, write, print; what fails is noted with its reason."""
+        """Measure, write and print a figure; for a failure, its reason."""
         known = self.found["rows"].setdefault(row, {})
         if name in known or time.time() > self.end:
             return
@@ -342,7 +342,7 @@ class Session:
         table = averages.table(sort_by=by, row_limit=45, max_name_column_width=90)
         with (self.out / "profile.txt").open("a") as file:
             file.write(f"{row['model']} ({row['modality']}), batch {size}, 3 steps\n{table}\n\n")
-        # A kernel's time stands in its own line, and in that of the operator that launched it.
+        # A kernel's time is counted in its own row and in that of the operator that launched it.
         kernels = [e for e in averages if e.device_type == DeviceType.CUDA]
         return float(sum(e.self_device_time_total for e in kernels)) / 3e6
 
@@ -364,7 +364,7 @@ def every_figure(given: argparse.Namespace, end: float, name: str, row: Mapping[
 def one_figure(
     given: argparse.Namespace, end: float, name: str, row: Mapping[str, Any], size: int, way: str
 ) -> None:
-    """A way to train that is compared with others."""
+    """Measure one way to train."""
     session, label = Session(given, end), f"training, bf16, {way}, batch {size}"
     if way == "profile":
         session.note(name, f"kernels of a step, s, batch {size}", session.profile, row, size)
@@ -373,7 +373,7 @@ def one_figure(
 
 
 def the_device(given: argparse.Namespace, end: float) -> None:
-    """What the device can do at most."""
+    """Measure the highest rates of the device."""
     session = Session(given, end)
     session.note("device", "ceilings", ceilings, session.device)
 

@@ -2,9 +2,9 @@
 
     python benchmarks/ingest.py --into benchmarks/ingest.md
 
-Some seconds of a simulated furnace are drawn in full and compressed (H.264, libx264 veryfast); the
-compressed packets are then repeated to the length asked for. Whether video belongs to current is
-of no account here. decord reads frames and does nothing with them.
+Some seconds of a simulated furnace are rendered in full and compressed (H.264, libx264 veryfast);
+the compressed packets are then repeated to the length in --minutes. Video and current need not
+match here. decord only reads frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fmbench.tabular import markdown
 
 HEIGHT, WIDTH = 1440, 2560
 DRAWN = 10
-"""Seconds that are drawn; the rest repeats them."""
+"""Seconds that are rendered; the rest repeats them."""
 
 ALONE = """
 import sys, time
@@ -49,7 +49,7 @@ sys.exit(status)
 
 
 def write(folder: Path, minutes: int) -> tuple[Path, Path, str]:
-    """The video, the log, and where in the picture the furnace is."""
+    """Write a video and a log; returns their paths and the furnace's box in the picture."""
     run = simulate(SimConfig(seed=0), 0, 60 * minutes)
     rows = zip(np.repeat(run.seconds, 2), run.currents.reshape(-1, 3), strict=True)
     text = "".join(f"{when},{a:.6g},{b:.6g},{c:.6g}\n" for when, (a, b, c) in rows)

@@ -2,7 +2,7 @@
 
     python benchmarks/official.py --into benchmarks/official.md
 
-One random set of weights, 10 frames of 64 x 64 and 240 samples of current, float32 unless said.
+One random set of weights, 10 frames of 64 x 64 and 240 samples of current, float32 unless stated.
 The variants take turns, round after round, and each is divided by the transcription
 (benchmarks/released.py) of its own round. Every task is measured in several processes, for where
 memory comes to lie changes a process's ratios by a third: the table has the median of their
@@ -57,7 +57,7 @@ class Ours(nn.Module):
 def variants(
     network: OfficialFmFormer, brain_float: bool, compiled: bool
 ) -> dict[str, tuple[nn.Module, bool]]:
-    """By name: a network of its own with the same weights, and whether it runs in bfloat16."""
+    """By name: a network with the same weights, and whether it runs in bfloat16."""
 
     def fresh() -> OfficialFmFormer:
         return copy.deepcopy(network)
@@ -78,7 +78,7 @@ def variants(
 def steps(
     network: OfficialFmFormer, batch_size: int, learn: bool, brain_float: bool, compiled: bool
 ) -> tuple[dict[str, Step], dict[str, float]]:
-    """What is timed, by variant, and how far its outputs are from the transcription's."""
+    """A step to time for each variant, and the distance of its outputs from the transcription's."""
     rng = torch.Generator().manual_seed(1)
     video = torch.randint(0, 256, (batch_size, 3, 10, 64, 64), generator=rng).float()
     current = 9000 + 1000 * torch.rand(batch_size, 240, 3, generator=rng)
@@ -125,7 +125,7 @@ def steps(
 
 
 def rates(found: dict[str, Step], rounds: int, batch_size: int) -> dict[str, tuple[float, float]]:
-    """Windows a second, and how many times the first variant's, medians of the rounds."""
+    """Windows a second, and their ratio to the first variant's: medians of the rounds."""
     for step in found.values():
         step()
     taken: dict[str, list[float]] = {name: [] for name in found}

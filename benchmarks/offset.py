@@ -2,9 +2,9 @@
 
     python benchmarks/offset.py --into benchmarks/offset.md
 
-On the simulated set `wide` (made where there is none): the cameras' clocks are put wrong by 7.5 s,
-recordings of 15 minutes are taken together by hours. "Mismatched" are videos with the currents of
-other recordings: what the estimate says of signals that have nothing in common.
+On the simulated set `wide` (written if missing): the cameras' clocks are 7.5 s off, recordings of
+15 minutes are grouped by hours. "Mismatched" are videos with the currents of other recordings: the
+estimate for unrelated signals.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOURS = (1, 3, 10)
 
 
 def described(recording: Recording) -> tuple[Described, Described]:
-    """A frame each half second, and the currents."""
+    """The series to align: two frames a second, and the currents."""
     seconds = recording.seconds
     within = np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
     times = seconds + within / FRAME_RATE
@@ -53,9 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("data/sim"))
     parser.add_argument("--into", type=Path)
-    asked = parser.parse_args()
-    ensure(asked.root, own_root=False)
-    recordings = open_root(asked.root).recordings[-RECORDINGS:]
+    given = parser.parse_args()
+    ensure(given.root, own_root=False)
+    recordings = open_root(given.root).recordings[-RECORDINGS:]
     pairs = []
     for k, recording in enumerate(recordings):
         video, currents = described(recording)
@@ -104,8 +104,8 @@ def main() -> None:
         ]
     )
     print(text)
-    if asked.into:
-        asked.into.write_text(text)
+    if given.into:
+        given.into.write_text(text)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ print(json.dumps([samples, windows, *seconds, (peak - bare) / 1e6]))
 
 
 def write_root(root: Path, recordings: int, frames: int) -> None:
-    """A class-level part; the last HELD_OUT recordings are to test on."""
+    """Write a class-level part; the last HELD_OUT recordings are the test part."""
     part = root / "class-level"
     for kind in ("videos", "currents", "timestamps"):
         (part / kind).mkdir(parents=True)
@@ -74,8 +74,8 @@ def write_root(root: Path, recordings: int, frames: int) -> None:
 
 
 def opened(root: Path, modality: str) -> list[float]:
-    """Samples, windows, seconds to open, to index, to the first batch of a shuffled epoch, and by
-    how many MB the process grew at most."""
+    """Samples, windows, seconds to open, to index and to load the first batch of a shuffled epoch,
+    and the largest growth of the process in MB."""
     words = [sys.executable, "-c", OPEN, str(root), modality]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found: list[float] = json.loads(done.stdout.splitlines()[-1])

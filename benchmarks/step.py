@@ -2,8 +2,8 @@
 
     python benchmarks/step.py --into benchmarks/step.md
 
-Every matrix product, convolution and attention of one step is written down with its shapes and
-strides, then each kind is run alone, over and over, on tensors of that shape: the best time is the
+The shapes and strides of every matrix product, convolution and attention of one step are recorded;
+then each kind is run alone, repeatedly, on tensors of that shape: the best time is the
 machine's ceiling for it. The attention counts as the products that it is made of: two forward,
 five backward. The step is timed in turns with the ceilings, so that both see the same machine.
 """
@@ -34,7 +34,7 @@ PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backwar
 
 @dataclass(frozen=True)
 class Shaped:
-    """A tensor's place in memory, without its values."""
+    """A tensor's shape, strides and dtype, without its values."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -57,7 +57,7 @@ def made(value: Any) -> Any:
 
 
 class Products(TorchDispatchMode):
-    """Counts the products that run under it, by operator and shapes."""
+    """Counts the products that run in its context, by operator and shapes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Products(TorchDispatchMode):
 
 
 def best(run: Callable[[], Any], seconds: float) -> float:
-    """The least time of one run."""
+    """Seconds of the fastest run."""
     run()
     least, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:

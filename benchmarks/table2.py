@@ -1,4 +1,4 @@
-"""The hours of `make table2` (profile cpu), where they go, and what threads have to do with them.
+"""The hours of `make table2` (profile cpu), by row, and their dependence on threads.
 
     python benchmarks/table2.py --into benchmarks/table2.md
 
@@ -34,8 +34,7 @@ PASSIVE, SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"
 
 
 class Setting(NamedTuple):
-    """How a row is run: how many of it at the same time, with how many threads each, and how
-    threads wait."""
+    """How a row is run: processes at the same time, threads of each, and how threads wait."""
 
     title: str
     at_once: int
@@ -56,7 +55,7 @@ BESIDE = [
 
 
 def measure(row: Row, setting: Setting, seconds: float) -> tuple[float | None, float]:
-    """Windows a second of training and without gradients, of all processes together."""
+    """Windows a second of training and without gradients, summed over processes."""
     profile = shipped("configs") / "cpu.yaml"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     with tempfile.TemporaryDirectory() as folder:

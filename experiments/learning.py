@@ -1,4 +1,4 @@
-"""Draw and tabulate how runs learnt: `python experiments/learning.py RUN... --out docs`.
+"""Draw and tabulate learning curves of runs: `python experiments/learning.py RUN... --out docs`.
 
 Reads each run's config.yaml, log/version_*/metrics.csv, val.json and test.json; writes learning.png
 and learning-table.md.
@@ -21,7 +21,7 @@ RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU", "
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """What a run's files say: config, curve by windows seen, results on val and test."""
+    """A run's config, learning curve by training windows, and results on val and test."""
     logs = sorted(folder.glob("log/version_*/metrics.csv"))
     log = pd.concat([pd.read_csv(path) for path in logs]).dropna(subset=["val/acc"])
     result = {part: json.loads((folder / f"{part}.json").read_text()) for part in ("val", "test")}
@@ -36,7 +36,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Validation accuracy and mIoU against training windows."""
+    """Draw validation accuracy and mIoU against training windows."""
     figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     for run in runs:

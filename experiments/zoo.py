@@ -1,9 +1,9 @@
 """Tabulate the baselines: `python experiments/zoo.py [--into baselines/README.md]`.
 
-A row a model and modality, from the catalogue: what the module's docstring says of paper,
-reconstruction and differences, and what the model costs for one window of the paper's size, 10
-frames of 64x64 and 240 samples. Two operations (FLOPs) to a multiplication and addition, matrix
-products, convolutions and attention only; what scikit-learn computes is not counted.
+A row a model and modality of the catalogue: paper, reconstruction and differences from the module's
+docstring, and the cost of one window of the paper's size, 10 frames of 64x64 and 240 samples. A
+multiplication and addition are two operations (FLOPs); only matrix products, convolutions and
+attention in PyTorch are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BEGIN, END = "<!-- experiments/zoo.py -->", "<!-- end -->"
 
 
 def rows(models: Mapping[str, ModelClass]) -> list[tuple[str, Problem]]:
-    """Every model with every problem that it solves, at the paper's size."""
+    """Every model with each of its modalities, at the paper's size."""
     return [
         (name, Problem(modality=modality, dense=modality in model.dense))
         for name, model in models.items()
@@ -42,7 +42,7 @@ def rows(models: Mapping[str, ModelClass]) -> list[tuple[str, Problem]]:
 
 
 def cells(name: str, problem: Problem) -> list[str]:
-    """A row but for its GFLOPs, which take a forward pass."""
+    """A row without its GFLOPs, which need a forward pass."""
     model = create_model(name, problem)
     doc = inspect.getdoc(inspect.getmodule(type(model))) or ""
     rebuilt = "\nReconstruction: " in doc
@@ -58,9 +58,9 @@ def cells(name: str, problem: Problem) -> list[str]:
 
 
 def paper(doc: str) -> str:
-    """First author and year of the citation, which follows the first line of a module's docstring.
+    """First author and year of the citation below the first line of a module's docstring.
 
-    A link where an arXiv number or a DOI follows the paper's own title.
+    They are a link if an arXiv number or a DOI follows the paper's title.
     """
     citation = re.split(r"\n(?:Reconstruction|Differs): ", doc.split("\n\n", 1)[1])[0]
     citation = " ".join(citation.split())
@@ -76,7 +76,7 @@ def paper(doc: str) -> str:
 
 
 def first_sentence(doc: str, label: str) -> str:
-    """The first sentence behind "label:" at the start of a line."""
+    """The first sentence after "label:" at the start of a line."""
     found = re.search(
         rf"^{label}: (.+?\.)(?<!Sec\.)(?<!al\.)(?<!e\.g\.)(?=\s|\Z)", doc, re.M | re.S
     )
@@ -106,9 +106,9 @@ def windows(problem: Problem, count: int) -> Batch:
 
 @torch.no_grad()
 def make_ready(model: nn.Module, problem: Problem) -> None:
-    """Bring a model that trains in stages to where it answers: one batch of each before the last.
+    """Run one batch of each stage before the last, so that the model can predict.
 
-    Losses alone, without a step: what is computed does not depend on the weights.
+    Losses without a step suffice: the operations do not depend on the weights.
     """
     batch = windows(problem, 8)
     for module in model.modules():
@@ -129,9 +129,9 @@ def make_ready(model: nn.Module, problem: Problem) -> None:
 
 
 def gigaflops(name: str, problem: Problem, **net: Any) -> float:
-    """Of a forward pass of one window in evaluation.
+    """GFLOPs of a forward pass of one window in evaluation mode.
 
-    The counter knows no fused attention of processors, so attention is taken in its parts.
+    The counter does not know the fused attention of CPUs; attention is computed in its parts.
     """
     torch.manual_seed(0)
     model = create_model(name, problem, **net)
