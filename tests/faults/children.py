@@ -1,4 +1,4 @@
-"""`fmbench` in processes of its own, forked from one that has imported it: a second, not ten."""
+"""`fmbench` in processes forked from one that has imported it: start in 1 s, not 10."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTEXT.set_forkserver_preload(["fmbench.cli.train", "fmbench.models", "fmbench_
 
 
 def start(*words: str | Path, log: Path) -> ForkServerProcess:
-    """A process that runs a command and exits with its status; what it says goes to `log`."""
+    """Start a process that runs a command and exits with its status; its output goes to `log`."""
     process = CONTEXT.Process(target=_run, args=([str(word) for word in words], log))
     process.start()
     return process

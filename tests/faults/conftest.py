@@ -1,7 +1,7 @@
-"""Faults are injected, and what came of them is a line of docs/reliability.md.
+"""Each injected fault and its outcome make a line of docs/reliability.md.
 
-A test asks for the fixture `fault`, names the fault and the promise, and records its trials; tests
-that name the same fault share a line. A trial in which the promise was not kept fails the test.
+A test uses the fixture `fault`, names the fault and the promise, and records its trials; tests
+with the same fault name share a line. A trial that breaks the promise fails the test.
 `pytest tests/faults --full --report docs/reliability.md` (`make faults`) writes the table.
 """
 
@@ -22,14 +22,14 @@ from recordings import write_root
 
 @dataclass
 class Fault:
-    """What was done to fmbench, what it promises then, and whether it did so.
+    """An injected fault, the promised outcome, and its trials.
 
     Attributes:
-        name: the fault, a line of the table.
-        promise: what must come of it.
-        kept: of each trial, whether the promise was kept.
-        broken: what happened instead, where it was not.
-        figures: values measured, or whether something was so, by "name, unit".
+        name: the fault; names a line of the table.
+        promise: the required outcome.
+        kept: for each trial, whether the outcome was as promised.
+        broken: what happened in the trials that broke the promise.
+        figures: measured values, or truth values, by name.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Fault:
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def trial(self, ok: bool, note: str = "") -> None:
-        """Record a trial; `note` says what happened where the promise was not kept."""
+        """Record a trial; `note` describes what happened if it broke the promise."""
         self.kept.append(bool(ok))
         if not ok:
             self.broken.append(note)
 
     def measured(self, name: str, value: float) -> None:
-        """Record a value; of all that have this name, the table shows the range, or how many are
-        true."""
+        """Record a value; the table shows the range of all values of this name, or the count of
+        true ones."""
         self.figures.setdefault(name, []).append(value)
 
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fault]]:
-    """`fault(name, promise=...)` -> a Fault, whose trials become a line of the table."""
+    """`fault(name, promise=...)` creates a Fault; its trials make a line of the table."""
     told: list[Fault] = []
 
     def tell(name: str, *, promise: str) -> Fault:
@@ -69,7 +69,7 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fault]]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small recordings; a module may damage its own."""
+    """Two small recordings per module, which may damage them."""
     folder = tmp_path_factory.mktemp("recordings")
     write_root(folder, recordings=2, seconds=60, size=(32, 32))
     return folder
@@ -77,7 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trials(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
-    """`trials(short, full)`: how many there are to be, by --full."""
+    """`trials(short, full)`: the number of trials, `full` with --full."""
     return lambda short, full: full if pytestconfig.getoption("full") else short
 
 
@@ -85,7 +85,7 @@ TOLD = pytest.StashKey[list[tuple[tuple[str, int], dict[str, Any]]]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The short form leaves out what is marked as of the full form."""
+    """Deselect tests marked `full` in the short form."""
     if config.getoption("full"):
         return
     left_out = [item for item in items if item.get_closest_marker("full")]
@@ -99,7 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Collector:
-    """Hears every test's reports, also those that xdist's processes send."""
+    """Collects the reports of all tests, including those of xdist's processes."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -113,7 +113,7 @@ class Collector:
         file, line, _ = report.location
         for key, told in report.user_properties:
             if key == "fault":
-                if report.nodeid in self.failed:  # otherwise than by a trial
+                if report.nodeid in self.failed:  # by an assertion, not by a trial
                     told = {**told, "kept": [*told["kept"], False]}
                 self.config.stash[TOLD].append(((file, line or 0), told))  # type: ignore[arg-type]
 
@@ -124,11 +124,11 @@ class Collector:
             write_text(Path(path), page(told, full=self.config.getoption("full")))
 
 
-HEAD = """# What happens to a run, and what becomes of it
+HEAD = """# Fault tests
 
-Made by `make faults`, which injects every fault below into real trainings and measures what comes
-of it; nothing here is written by hand. {form}. Recordings: small ones made for the tests,
-**synthetic data**. {where}.
+`make faults` writes this page: it injects every fault below into real trainings or data and counts
+the trials that keep the promise. Bit-equal means: equal to an uninterrupted run. {form}.
+The recordings are small and made for the tests: **synthetic data**. {where}.
 
 | fault | promise | kept | measured |
 | --- | --- | --- | --- |
@@ -136,7 +136,7 @@ of it; nothing here is written by hand. {form}. Recordings: small ones made for 
 
 
 def page(told: Sequence[Mapping[str, Any]], *, full: bool) -> str:
-    """The table: a line a fault, with the trials of all tests that named it."""
+    """The table: one line per fault, with the trials of all tests that name it."""
     lines: dict[str, Fault] = {}
     for one in told:
         line = lines.setdefault(one["name"], Fault(one["name"], one["promise"]))

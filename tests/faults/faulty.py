@@ -1,6 +1,6 @@
-"""A model that does as the variable FAULT says, "RANK ACT", at the third batch of one process.
+"""A model that fails at the third batch of one process: variable FAULT, "RANK ACT".
 
-Acts: `raise`; a signal's name, sent to itself; `tracker`, which kills W&B's own process.
+Acts: `raise`; the name of a signal that it sends to itself; `tracker`, which kills W&B's process.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Faulty(nn.Module):
 
 
 def children(parent: int) -> list[int]:
-    """Processes that a process has started."""
+    """Child processes of `parent`, by id."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if int(fields[1]) == parent:
             found.append(int(stat.parent.name))
@@ -66,7 +66,7 @@ MODELS = {"faulty": Faulty}
 
 
 def environment(place: Path, fault: str, **more: str) -> dict[str, str]:
-    """That of a process that knows the model, installed in `place`."""
+    """Environment of a process that finds the model, installed in `place`, by its entry point."""
     info = place / "faulty-1.0.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
@@ -89,7 +89,7 @@ TRAINING = {
 
 
 def words(run: Path, root: Path, **more: object) -> list[str]:
-    """`fit` of the model, as a user writes it; `trainer__devices=2` is `--trainer.devices 2`."""
+    """The command line that fits the model; `trainer__devices=2` is `--trainer.devices 2`."""
     options = TRAINING | {"run": run, "data.root": root}
     options |= {name.replace("__", "."): value for name, value in more.items()}
     return ["fit", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]

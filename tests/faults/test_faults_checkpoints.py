@@ -1,4 +1,4 @@
-"""Files that are damaged, foreign or hostile: refused in a few lines, and none runs code."""
+"""Damaged, foreign or hostile files give an error of a few lines; none runs code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(path: Path) -> str | None:
-    """What is wrong with how a file is refused, or nothing; None where it was read."""
+    """The error message if it breaks the promise, else ""; None if the file was read."""
     try:
         checkpoint.read(path)
     except ValueError as error:
@@ -50,19 +50,19 @@ def test_a_damaged_checkpoint_is_refused_or_does_no_harm(
     fault: Callable[..., Fault],
     trials: Callable[[int, int], int],
 ) -> None:
-    """A flip may fall into the filling between records, which says nothing."""
+    """A flip in the padding between records changes no value."""
     draw, path = random.Random(0), tmp_path / "last.ckpt"
     content = (whole / "checkpoints" / "last.ckpt").read_bytes()
     path.write_bytes(content)
     true = checkpoint.read(path)
-    cut = fault("checkpoint cut short", promise="refused in at most 4 lines: path, cause, remedy")
+    cut = fault("truncated checkpoint", promise="an error of at most 4 lines: path, cause, remedy")
     lengths = [draw.randrange(len(content)) for _ in range(trials(10, 300))]
-    for length in (5000, *lengths):  # torch's reader has an OSError for 4,097 to some 70,000
+    for length in (5000, *lengths):  # torch raises OSError for 4,097 to about 70,000
         path.write_bytes(content[:length])
         cut.trial(refusal(path) == "", str(refusal(path)))
     flip = fault(
-        "a bit of a checkpoint flipped",
-        promise="refused likewise, or read as what was written: no flip in a tensor passes",
+        "flipped bit in a checkpoint",
+        promise="the same error, or equal values are read: no flip in a tensor passes",
     )
     for _ in range(trials(30, 1000)):
         at, bit = draw.randrange(len(content)), draw.randrange(8)
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_refused_or_does_no_harm(
 
 
 def foreign(folder: Path) -> list[Path]:
-    """Files that are no checkpoint."""
+    """Files that are not checkpoints."""
     contents: dict[str, Any] = {"empty": b"", "text": b"weights", "zip": b"PK\x05\x06" + bytes(18)}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -93,7 +93,9 @@ def foreign(folder: Path) -> list[Path]:
 def test_a_foreign_file_is_refused(
     tmp_path: Path, fault: Callable[..., Fault], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = fault("a file that is no checkpoint", promise="status 2, at most 4 lines, no traceback")
+    line = fault(
+        "a file that is not a checkpoint", promise="status 2, at most 4 lines, no traceback"
+    )
     for path in foreign(tmp_path):
         capsys.readouterr()
         status = main(["test", "--checkpoint", str(path)])
@@ -110,8 +112,8 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
     trials: Callable[[int, int], int],
 ) -> None:
     line = fault(
-        "last.ckpt damaged, resumed",
-        promise="--resume auto goes on from the one before it, to the same bits",
+        "damaged last.ckpt, resumed",
+        promise="--resume auto resumes from the previous checkpoint; the run is bit-equal",
     )
     asked = config(root, "itransformer", "current")
     broken = tmp_path / "broken"
@@ -133,8 +135,8 @@ def test_other_data_or_options_are_refused_and_the_difference_is_shown(
     root: Path, whole: Path, tmp_path: Path, fault: Callable[..., Fault]
 ) -> None:
     line = fault(
-        "resumed with other data or options",
-        promise="refused, each difference named; --force goes on",
+        "resumed with different data or options",
+        promise="an error that names each difference; --force resumes",
     )
     run, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(whole, run)
@@ -162,11 +164,11 @@ def test_other_data_or_options_are_refused_and_the_difference_is_shown(
     moved = tmp_path / "moved"
     shutil.copytree(root, moved)
     same = fmbench.config.schema.Config(**{**asked, "data": {**asked["data"], "root": str(moved)}})
-    fit(same, run=run, resume="auto")  # the same recordings, elsewhere
+    fit(same, run=run, resume="auto")  # the same recordings in another folder
 
 
 class Runs:
-    """Unpickled, it makes a file: what a hostile file would do in earnest."""
+    """Creates a file when unpickled, in place of a real attack."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -176,14 +178,14 @@ class Runs:
 
 
 class Builds(Runs):
-    """The same by a class that is built and whose state is set."""
+    """The same through `eval`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return eval, (f"open({str(self.canary)!r}, 'w')",)
 
 
 def hostile(folder: Path, root: Path, canary: Path) -> dict[str, list[str]]:
-    """Command lines by the payload that they meet."""
+    """Command lines by the payload that they read."""
     good = {"fmbench": {"model": "fmformer", "net": {}}, "state_dict": {}}
     shell = f"touch {canary}"
     contents: dict[str, Any] = {
@@ -275,7 +277,7 @@ def test_a_hostile_file_runs_no_code(
 ) -> None:
     line = fault(
         "hostile checkpoint, YAML, .mat, .npz or name",
-        promise="no code runs, nothing is written outside, refused with status 2",
+        promise="no code runs, nothing is written outside, status 2",
     )
     canary = tmp_path / "canary"
     (tmp_path / "files").mkdir()
@@ -287,5 +289,5 @@ def test_a_hostile_file_runs_no_code(
         canary.unlink(missing_ok=True)
         few = len(said.splitlines()) <= 7 and "Traceback" not in said
         line.trial(status == 2 and few and not ran, f"{name}: status {status}, ran: {ran}, {said}")
-    assert os.system(f"touch {canary}") == 0  # the payload would have shown
+    assert os.system(f"touch {canary}") == 0  # the payload works when it runs
     assert canary.exists()

@@ -1,4 +1,4 @@
-"""Damaged recordings: `fmbench data check` finds every kind, and nothing in clean sets."""
+"""`fmbench data check` finds every kind of damage, and nothing in clean data sets."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_damage_is_found_with_its_file(
 ) -> None:
     row = fault(
         f"damaged data, {len(DAMAGES)} kinds",
-        promise="`fmbench data check` finds every one, and names the file",
+        promise="`fmbench data check` finds each and names its file",
     )
     write_root(tmp_path, size=SIZE, seconds=30)
     damage, where, said = DAMAGES[kind]
@@ -159,14 +159,14 @@ def test_damage_is_found_with_its_file(
 def test_clean_recordings_raise_no_alarm(
     tmp_path: Path, fault: Callable[..., Any], options: dict[str, Any]
 ) -> None:
-    row = fault("clean sets", promise="`fmbench data check` finds nothing")
+    row = fault("clean data sets", promise="`fmbench data check` finds nothing")
     write_root(tmp_path, size=SIZE, seconds=30, **options)
     found = check_root(tmp_path, SHORT)
     row.trial(not found, f"{found}")
 
 
 def test_simulated_sets_raise_no_alarm(tmp_path: Path, fault: Callable[..., Any]) -> None:
-    row = fault("clean sets", promise="`fmbench data check` finds nothing")
+    row = fault("clean data sets", promise="`fmbench data check` finds nothing")
     write_dataset(tmp_path / "root", preset="tiny")
     found = [each for each in check_root(tmp_path / "root", SHORT) if not each.warning]
     row.trial(not found, f"{found}")
@@ -179,10 +179,10 @@ def test_a_flipped_bit_anywhere_is_answered(
     trials: Callable[[int, int], int],
     chunked: bool,
 ) -> None:
-    """In a picture that is not compressed no reader can see it: the format has no checksum."""
+    """Flips in uncompressed frames are undetectable: the format has no checksum."""
     row = fault(
-        "a flipped bit anywhere in a .mat file",
-        promise="an answer, never a traceback; found where it is in compressed frames",
+        "flipped bit anywhere in a .mat file",
+        promise="a result, never a traceback; flips in compressed frames are found",
     )
     write_root(tmp_path, recordings=1, seconds=12, size=(8, 8), chunked=chunked)
     whole = video(tmp_path).read_bytes()
@@ -195,7 +195,7 @@ def test_a_flipped_bit_anywhere_is_answered(
     draw = random.Random(0)
     for k in range(trials(60, 1000)):
         damaged = bytearray(whole)
-        at = draw.randrange(len(whole) if k % 2 else 4096)  # half of them where the structure is
+        at = draw.randrange(len(whole) if k % 2 else 4096)  # half of them in the file's structure
         damaged[at] ^= 1 << draw.randrange(8)
         video(tmp_path).write_bytes(damaged)
         try:

@@ -1,4 +1,4 @@
-"""One of several processes fails or is stopped: all end, and the one at fault is named."""
+"""If one of several processes fails or stops, all end and the error names its rank."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fmbench.training.run import fit
 from test_faults_resume import differences, result
 
 LIMIT = 10
-"""Seconds in which all must have ended."""
+"""Seconds within which all processes must end."""
 
 
 class Ended(NamedTuple):
@@ -45,7 +45,7 @@ def train(
     run: str = "run",
     **more: object,
 ) -> Ended:
-    """A training of several processes; seconds from the line `at` until the last one has ended."""
+    """Train with several processes; seconds from the line `at` until the last process ends."""
     more |= {"trainer__devices": processes, "trainer__max_epochs": epochs}
     if processes > 1:
         more["trainer__strategy"] = "ddp"
@@ -61,7 +61,7 @@ def train(
         alarm = threading.Timer(240, os.killpg, (started.pid, signal.SIGKILL))
         alarm.start()
         lines, began = [], None
-        for line in started.stdout:  # it ends when every process has closed it
+        for line in started.stdout:  # ends when every process has closed it
             lines.append(line)
             if at in line and began is None:
                 began = time.monotonic()
@@ -102,14 +102,14 @@ def test_where_one_fails_all_end_and_it_is_named(
     rank: int,
     act: str,
 ) -> None:
-    what = {"raise": "raises", "SIGKILL": "is killed", "SIGSTOP": "is stopped for good"}[act]
+    what = {"raise": "raises", "SIGKILL": "is killed", "SIGSTOP": "is stopped (SIGSTOP)"}[act]
     row = fault(
         f"DDP, 2 and 3 processes: one {what}",
-        promise=f"all end within {LIMIT} s, the rank is named",
+        promise=f"all end within {LIMIT} s; the error names the rank",
     )
     ended = train(root, tmp_path, f"{rank} {act}", processes)
     told = ended.told[-800:]
-    row.measured("s until all had ended", ended.seconds)
+    row.measured("seconds until all ended", ended.seconds)
     row.trial(ended.status != 0 and ended.seconds <= LIMIT, f"{ended.seconds:.1f} s: {told}")
     named = [line for line in ended.told.splitlines() if f"rank {rank} of {processes}" in line]
     row.trial(bool(named), told)
@@ -124,14 +124,16 @@ def test_where_one_fails_all_end_and_it_is_named(
 def test_where_all_are_stopped_for_a_while_all_go_on(
     root: Path, tmp_path: Path, fault: Callable[..., Any]
 ) -> None:
-    """As Ctrl-Z does, or a scheduler that suspends a job."""
+    """Ctrl-Z, or a scheduler that suspends a job."""
 
     def suspend(group: int) -> None:
         os.killpg(group, signal.SIGSTOP)
         time.sleep(8)
         os.killpg(group, signal.SIGCONT)
 
-    row = fault("DDP, 2 processes: all are stopped for 8 s", promise="the run goes on and finishes")
+    row = fault(
+        "DDP, 2 processes: all are suspended for 8 s", promise="the run continues and finishes"
+    )
     ended = train(root, tmp_path, "", 2, epochs=20, at="] epoch 1 of", then=suspend)
     row.trial(ended.status == 0 and "epoch 20 of 20" in ended.told, ended.told[-800:])
 
@@ -142,9 +144,9 @@ def test_what_is_stopped_goes_on_to_the_same_bits(
 ) -> None:
     row = fault(
         "DDP, 2 processes: SIGTERM at a random moment; resumed",
-        promise="weights, optimizer, metrics and log as of an unbroken training, to the bit",
+        promise="weights, optimizer, metrics and log are bit-equal",
     )
-    asked = {"epochs": 8, "model": "itransformer", "net__dropout": 0.3}  # it draws numbers
+    asked = {"epochs": 8, "model": "itransformer", "net__dropout": 0.3}  # it has random draws
     asked |= {"data__epoch_windows": 256, "trainer__log_every_n_steps": 1}
     train(root, tmp_path, "", 2, run="whole", **asked)
     whole, draw = result(tmp_path / "whole"), random.Random(0)
@@ -152,7 +154,7 @@ def test_what_is_stopped_goes_on_to_the_same_bits(
 
         def stop(group: int) -> None:
             time.sleep(draw.uniform(0, 0.3))
-            os.kill(group, signal.SIGTERM)  # the first process; the other one follows
+            os.kill(group, signal.SIGTERM)  # to the first process, which stops the other
 
         run = f"broken-{trial}"
         ended = train(root, tmp_path, "", 2, run=run, at="] epoch 2 of", then=stop, **asked)
@@ -189,7 +191,7 @@ def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_counts_are_the_same_for_one_two_and_three_processes(
     trained: Path, tmp_path: Path, split: str, fault: Callable[..., Any]
 ) -> None:
-    row = fault("DDP: 1, 2 and 3 processes measure", promise="identical counts and decisions")
+    row = fault("DDP: test with 1, 2 and 3 processes", promise="identical counts and decisions")
     results, tables = [], []
     for processes in (1, 2, 3):
         out = tmp_path / str(processes)
@@ -200,7 +202,7 @@ def test_counts_are_the_same_for_one_two_and_three_processes(
             [sys.executable, "-m", "fmbench", *words, *engine], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("acc ") == 1  # only one of them speaks
+        assert done.stdout.count("acc ") == 1  # one process prints
         results.append(json.loads((out / f"{split}.json").read_text())["metrics"])
         tables.append(pd.read_csv(out / f"{split}-predictions.csv"))
     assert sum(results[0][count] for count in ("tn", "fp", "fn", "tp")) == 49

@@ -1,4 +1,4 @@
-"""Generated files: every reader gives a result or says in a few words what is wrong, at once."""
+"""For generated files, every reader quickly gives a result or a short error."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fmbench.prepare.check import check_root
 from fmbench.prepare.ingest.plc import read_plc, to_half_seconds
 from recordings import write_root
 
-PROMISE = "a result, or an error of a few lines that names the file; at once, never a traceback"
+PROMISE = "a result, or an error of a few lines that names the file; within 20 s, no traceback"
 SECONDS = 20
-"""What one small file may take, on a busy machine too."""
+"""Time limit for one small file, on a busy machine too."""
 LONGEST = 2500
-"""Characters of a message."""
+"""Limit of a message, in characters."""
 
 NUMBERS = st.one_of(
     st.integers(-3, 900),
@@ -133,7 +133,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reads(
     tmp_path: Path, fault: Callable[..., Any], trials: Callable[[int, int], int]
 ) -> Callable[..., None]:
-    """Try a reader on contents of a file: on given ones, then on generated ones."""
+    """Run a reader on given, then on generated contents of a file."""
 
     def run(
         what: str,
@@ -147,7 +147,7 @@ def reads(
 
         @settings(
             max_examples=trials(40, 1500),
-            derandomize=bool(trials(1, 0)),  # the full form draws others each time
+            derandomize=bool(trials(1, 0)),  # the full form draws new examples each time
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             database=None,
@@ -184,8 +184,8 @@ def test_a_plcs_log(reads: Callable[..., None], tmp_path: Path) -> None:
         return to_half_seconds(read_plc(path, time=None, phases=[]))
 
     found = [
-        b"time;A\n0;1\n9000000000;2",  # half seconds of 285 years
-        b"time;A\n-4e-190;1",  # so close to a whole second that a difference is rounded
+        b"time;A\n0;1\n9000000000;2",  # half seconds over 285 years
+        b"time;A\n-4e-190;1",  # so close to a whole second that the difference rounds to 0
         b"time;A\n2030-05-01 06:00:00;1\n2030-05-01T06:00:01+01:00;1",  # two zones
     ]
     reads("a PLC's log", TABLES | TEXTS, read, tmp_path / "plc.csv", found)
@@ -269,7 +269,7 @@ def test_command_lines(
     trials: Callable[[int, int], int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    row = fault("generated command lines of `fit`", promise="status 0 or 2 and a few lines")
+    row = fault("generated command lines of `fit`", promise="status 0, or 2 with a few lines")
 
     @settings(
         max_examples=trials(30, 500),

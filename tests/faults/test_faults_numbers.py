@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not finite: the training stops before the step, and says where."""
+"""A non-finite loss or gradient stops the training before the step; the error says where."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from test_faults_resume import STEPS, config, differences, result
 ROWS = [
     ("itransformer", "current"),
     pytest.param("vit", "visual", marks=pytest.mark.slow),
-    pytest.param("ssfggan", "cross", marks=pytest.mark.slow),  # several optimizers in alternation
+    pytest.param("ssfggan", "cross", marks=pytest.mark.slow),  # several alternating optimizers
 ]
 
 
@@ -47,8 +47,8 @@ def test_a_training_stops_before_a_step_that_is_not_finite(
 ) -> None:
     line = fault(
         "NaN or Inf in the loss or in a gradient",
-        promise="stops at that step and names recordings and frames; the last weights saved are "
-        "finite; without the fault it goes on to the same bits",
+        promise="stops at that step and names recordings and frames; the last saved weights are "
+        "finite; the run resumed without the fault is bit-equal",
     )
     root, recordings = written
     asked, at = config(root, name, modality), STEPS + 2

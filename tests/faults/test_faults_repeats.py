@@ -1,4 +1,4 @@
-"""What must make no difference: a second time, worker processes, batches of a measurement."""
+"""Repetition, worker processes and the batch size of a test change no result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fmbench.training.checkpoint import read
 from fmbench.training.run import fit, measure
 from fmbench.types import Batch, Prediction
 
-ROW = "one seed twice; 0, 2 and 4 workers"
+ROW = "same seed twice; 0, 2 and 4 workers"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def train(root: Path, folder: Path, *, workers: int) -> Path:
 def test_weights_and_predictions_are_the_same(
     root: Path, once: Path, tmp_path: Path, fault: Callable[..., Any], workers: int
 ) -> None:
-    row = fault(ROW, promise="the same weights, bit for bit, and the same predictions")
+    row = fault(ROW, promise="bit-equal weights, equal predictions")
     again = train(root, tmp_path, workers=workers)
     first, second = read(once)["state_dict"], read(again)["state_dict"]
     row.trial(all(torch.equal(first[name], second[name]) for name in first), "weights differ")
@@ -61,7 +61,7 @@ def test_weights_and_predictions_are_the_same(
 def test_batches_of_a_measurement_make_no_difference(
     once: Path, tmp_path: Path, fault: Callable[..., Any], size: int
 ) -> None:
-    row = fault("other batches in a measurement", promise="the same counts and decisions")
+    row = fault("other batch size in a test", promise="the same counts and decisions")
     tables, counts = [], []
     for batch_size in (8, size):
         out = tmp_path / str(batch_size)
@@ -75,7 +75,7 @@ def test_batches_of_a_measurement_make_no_difference(
 def test_another_order_of_windows_gives_the_same_rates(
     fault: Callable[..., Any], trials: Callable[[int, int], int]
 ) -> None:
-    row = fault("other order of a measurement", promise="identical rates")
+    row = fault("other order of windows in a test", promise="identical rates")
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(97, 2, generator=draw)
     label = torch.randint(0, 2, (97,), generator=draw)

@@ -1,4 +1,4 @@
-"""A training that goes on ends where it would have ended, to the bit, wherever it was stopped."""
+"""A resumed training ends bit-equal to an uninterrupted one, wherever it was stopped."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ ROWS = [
 ]
 FAST = [("itransformer", "current")]
 SLOW = [("fmformer", "cross"), ("ssfggan", "cross"), ("dcnn_svm", "cross"), ("bilm", "cross")]
-"""Of the short form: a loss, optimizers in turns, stages of which one solves, stages that learn.
-tests/training/test_rows.py breaks every row off as well, and compares less."""
-EPOCHS, STEPS = 3, 4  # as many epochs as a method has stages, at most; steps of an epoch
+"""Rows of the short form: one loss, alternating optimizers, stages with a solver, learning stages.
+tests/training/test_rows.py also interrupts every row, and compares less."""
+EPOCHS, STEPS = 3, 4  # epochs: the largest number of stages of a method; steps per epoch
 
 every_row = pytest.mark.parametrize(
     ("name", "modality"),
@@ -83,7 +83,7 @@ def config(root: Path, name: str, modality: str, workers: int = 0, **changes: An
 
 
 def result(run: Path) -> dict[str, Any]:
-    """What a training came to: every tensor of its checkpoints, its metrics, its log."""
+    """The outcome of a training: every tensor of its checkpoints, its metrics, its log."""
     found: dict[str, Any] = {"val": json.loads((run / "val.json").read_text())["metrics"]}
     for name in ("best", "last"):
         content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
@@ -97,7 +97,7 @@ def result(run: Path) -> dict[str, Any]:
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two results are not the same to the bit."""
+    """Paths at which two results are not bit-equal."""
     if isinstance(one, torch.Tensor):
         return [] if torch.equal(one, other) else [where]
     if isinstance(one, dict):
@@ -114,7 +114,7 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
 
 @contextmanager
 def interrupted(call: str, number: int, how: Callable[[], None]) -> Iterator[None]:
-    """Do `how` at the start of the `number`-th call of a step of Detector's."""
+    """Call `how` at the start of the `number`-th call of a step of Detector."""
     step, calls = getattr(Detector, call), 0
 
     def counted(self: Detector, *args: Any) -> Any:
@@ -134,7 +134,7 @@ def crash() -> None:
 
 
 def steps_of(name: str, modality: str) -> tuple[int, bool]:
-    """How many training steps a row takes at least, and whether its last stage takes any."""
+    """Minimum number of training steps of a row, and whether its last stage takes any."""
     model, _ = build(name, modality)
     stages = stages_of(model)
     learning = any(isinstance(stage, Learn) for stage in stages)
@@ -151,8 +151,8 @@ def test_a_row_that_is_broken_off_ends_where_an_unbroken_one_does(
     trials: Callable[[int, int], int],
 ) -> None:
     line = fault(
-        "stopped amid an epoch or in a validation, or crashed; resumed (18 rows, 0 and 2 workers)",
-        promise="weights, optimizer, metrics and log as of an unbroken training, to the bit",
+        "stopped within an epoch or validation, or crashed; resumed (18 rows, 0 and 2 workers)",
+        promise="weights, optimizer, metrics and log are bit-equal",
     )
     (steps, learns_last), draw = steps_of(name, modality), random.Random(f"{name}-{modality}")
     for workers in (0, 2)[: trials(1, 2)]:

@@ -1,4 +1,4 @@
-"""Signals, kills and full disks, on `fmbench fit` in a process of its own."""
+"""Signals, kills and full disks during `fmbench fit` in a child process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EPOCHS = 20
 
 @pytest.fixture(scope="module")
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happens to; its config.yaml is what the others are started with."""
+    """An uninterrupted run; the other runs start from its config.yaml."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     asked = config(root, "itransformer", "current")
     fit(replace(asked, trainer={**asked.trainer, "max_epochs": EPOCHS}), run=run)
@@ -46,12 +46,12 @@ def words(whole: Path, run: Path) -> list[str | Path]:
 
 
 def differs(whole: Path, run: Path, log: Path) -> str:
-    """Let a run go on to its end; what differs from `whole`, or how it failed."""
+    """Resume a run to its end; its differences from `whole`, or how it failed."""
     return ", ".join(differences(result(whole), result(resumed(run, log, whole)))[:3])
 
 
 def begun(run: Path, log: Path, whole: Path) -> ForkServerProcess:
-    """A training that has completed an epoch."""
+    """Start a training and wait for its first checkpoint."""
     child = start(*words(whole, run), log=log)
     deadline = time.monotonic() + PATIENCE
     while not (run / "checkpoints" / "last.ckpt").is_file():
@@ -71,7 +71,7 @@ def test_a_signal_ends_a_training_after_the_step_and_saves_it(
 ) -> None:
     line = fault(
         f"{number.name} at a random moment of a training",
-        promise=f"no step is lost; status {128 + number}; goes on to the same bits",
+        promise=f"no step is lost; status {128 + number}; the resumed run is bit-equal",
     )
     draw = random.Random(int(number))
     for trial in range(trials(1, 10)):
@@ -82,7 +82,7 @@ def test_a_signal_ends_a_training_after_the_step_and_saves_it(
         os.kill(child.pid, number)
         sent = time.monotonic()
         child.join(PATIENCE)
-        line.measured("seconds to the end", time.monotonic() - sent)
+        line.measured("seconds until exit", time.monotonic() - sent)
         saved = checkpoint.read(run / "checkpoints" / "last.ckpt")["global_step"]
         taken = pd.read_csv(run / "log" / "version_0" / "metrics.csv")["train/loss_step"].count()
         said = log.read_text()
@@ -103,11 +103,11 @@ def test_whenever_a_training_is_killed_its_newest_checkpoint_is_whole(
     fault: Callable[..., Fault],
     trials: Callable[[int, int], int],
 ) -> None:
-    """Half of the kills come while a file is being written."""
+    """Half of the kills are aimed at a file write."""
     line = fault(
         f"SIGKILL at a random moment, saves included; run on {place} $TMPDIR",
-        promise="every checkpoint loads, no step that was saved is lost, the next start leaves no "
-        "half file, the end is the same to the bit",
+        promise="every checkpoint loads, no saved step is lost, the next start leaves no partial "
+        "file, the final run is bit-equal",
     )
     draw = random.Random(place)
     with memory_disk() if place.startswith("another") else nullcontext(tmp_path) as folder:
@@ -124,16 +124,14 @@ def test_whenever_a_training_is_killed_its_newest_checkpoint_is_whole(
             child.join()
             halves = [path for path in run.rglob(".*") if f".{child.pid}." not in path.name]
             if "; run: " not in log.read_text():
-                halves = []  # killed while it still read data, before it tidies
+                halves = []  # killed while reading data, before it removes partial files
             steps = []
             for path in sorted(run.glob("checkpoints/[!.]*.ckpt")):
                 steps.append(checkpoint.read(path)["global_step"])
             line.trial(
                 max(steps, default=-1) >= before and not halves, f"{steps} {before} {halves}"
             )
-            line.measured(
-                "killed while a checkpoint was written", any(run.rglob(f".{child.pid}.*"))
-            )
+            line.measured("killed during a checkpoint write", any(run.rglob(f".{child.pid}.*")))
             before = max(steps, default=-1)
             if child.exitcode == 0:
                 shutil.rmtree(run)
@@ -150,9 +148,9 @@ def test_a_full_disk_ends_a_training_and_what_was_there_stays(
     trials: Callable[[int, int], int],
 ) -> None:
     line = fault(
-        "disk full while a checkpoint or a log is written",
-        promise="status 2 and a line that names place, bytes needed (of a checkpoint) and free; "
-        "checkpoints and log load; with room again it goes on to the same bits",
+        "full disk while a checkpoint or log is written",
+        promise="status 2 and a line with path, bytes needed (for a checkpoint) and free; "
+        "checkpoints and log load; the run resumed with space is bit-equal",
     )
     draw = random.Random(0)
     for trial in range(trials(1, 10)):
@@ -177,8 +175,8 @@ def test_a_full_disk_leaves_the_results_that_were_there(
     whole: Path, fault: Callable[..., Fault], capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fault(
-        "disk full while results are written",
-        promise="status 2, a line with bytes needed and free; the results that were there stay",
+        "full disk while results are written",
+        promise="status 2 and a line with bytes needed and free; existing results stay",
     )
     with memory_disk("64k") as disk:
         (disk / "test-predictions.csv").write_text("before")
@@ -201,7 +199,7 @@ def resumed(run: Path, log: Path, whole: Path) -> Path:
 
 
 def result_without_log(run: Path) -> dict[str, Any]:
-    """What a process that could not write, or was killed, cannot be asked for is left out."""
+    """The outcome without the log, which a killed process or a full disk may leave incomplete."""
     return {key: value for key, value in result(run).items() if not key.startswith("log")}
 
 
@@ -216,7 +214,7 @@ def fill(path: Path) -> None:
 
 @contextmanager
 def memory_disk(size: str = "200m") -> Iterator[Path]:
-    """An empty file system of its own, of so many bytes."""
+    """Mount an empty file system of the given size."""
     folder = Path(tempfile.mkdtemp())
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder])
     if made.returncode:

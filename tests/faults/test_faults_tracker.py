@@ -1,4 +1,4 @@
-"""W&B is out of reach, or fails midway: the run does not."""
+"""If W&B is unreachable or fails during training, the run continues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from faulty import environment, words
 from recordings import write_root
 
 KEY = "a" * 40
-PROMISE = "the run finishes, says so in a line, and keeps its metrics"
+PROMISE = "the run finishes, reports the failure in one line, and stores its metrics"
 REACHED = "W&B is out of reach"
 
 
@@ -50,7 +50,7 @@ def broken_server() -> Iterator[str]:
 
 
 def train(root: Path, tmp_path: Path, fault: str, **settings: str) -> tuple[str, str]:
-    """What a training with W&B came to, "" if as promised, and what it printed."""
+    """Train with W&B: what broke the promise, or "", and the output."""
     env = environment(tmp_path, fault, HOME=str(tmp_path))
     env = {name: value for name, value in env.items() if not name.startswith("WANDB_")}
     env |= {f"WANDB_{name}": value for name, value in settings.items()}
@@ -103,7 +103,7 @@ def test_wandb_with_a_server_that_fails(
 
 
 def test_wandb_killed_midway(root: Path, tmp_path: Path, fault: Callable[..., Any]) -> None:
-    row = fault("W&B: its process is killed midway", promise=PROMISE)
+    row = fault("W&B: its process is killed during training", promise=PROMISE)
     wrong, told = train(root, tmp_path, "0 tracker", MODE="offline")
     row.trial(not wrong, wrong)
     row.trial(told.count("W&B has failed") == 1, told)

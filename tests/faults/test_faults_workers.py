@@ -1,4 +1,4 @@
-"""Worker processes, however they start: the same batches, no hang, no growth."""
+"""Every start method of workers gives the same batches, without hangs or growing memory."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ tell(seen[300], seen[-1])
 
 
 def run(script: str, *words: object, cache: Path) -> str:
-    """What a script prints; fails where it takes more than five minutes."""
+    """The output of a script; fails after five minutes."""
     file = cache / "script.py"  # a spawned worker imports the script that started it
     file.write_text(script)
     done = subprocess.run(
@@ -130,7 +130,7 @@ def test_workers_give_the_same_batches(
 ) -> None:
     row = fault(
         "fork, spawn, forkserver; 2 and 4 workers; plain and compressed .mat",
-        promise="no hang, and byte for byte the batches of no workers",
+        promise="no hang, and batches byte-equal to those without workers",
     )
     root = tmp_path / "root"
     write_root(root, size=(16, 24), seconds=60, chunked=chunked)
@@ -145,11 +145,11 @@ def test_memory_and_open_files_stay_flat(
 ) -> None:
     row = fault(
         f"{what}: 3,000 batches",
-        promise="memory grows by less than 10 MiB, open files by none",
+        promise="memory grows by less than 10 MiB, open files do not grow",
     )
     write_root(tmp_path / "root", size=(16, 24), seconds=60)
     script, batches = {"loading": LOADING, "training": TRAINING}[what], trials(1000, 3000)
     told = run(script, tmp_path / "root", batches, cache=tmp_path)
     grown, files = map(float, told.splitlines()[-1].split())
-    row.measured("MiB grown", grown)
+    row.measured("growth in MiB", grown)
     row.trial(grown < 10 and files == 0, f"{grown:.1f} MiB, {files:.0f} files")
