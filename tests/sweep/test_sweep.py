@@ -23,7 +23,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from fmbench.cli import main
 from fmbench.config.resolve import resolve
 from fmbench.sweep import known_sweeps, read_sweep, run_sweep, write_summary
-from fmbench.sweep.file import ends
+from fmbench.sweep.file import extremes
 from recordings import write_root
 from test_cli import Command, fmbench, refused
 from test_tables import INTERRUPTIBLE
@@ -86,7 +86,7 @@ def test_the_command_that_wandbs_agent_builds_is_one_that_fit_takes(name: str) -
     """What `wandb agent` does with the file, by its own functions (0.31: `_command_run`)."""
     content = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text())
     sweep = read_sweep(name)
-    for k in range(max(len(ends(each)) for each in sweep.space.values())):
+    for k in range(max(len(extremes(each)) for each in sweep.space.values())):
         chosen = {}
         for parameter, entry in content["parameters"].items():
             values = entry.get("values") or [entry.get("value", entry.get("min")), entry.get("max")]
@@ -126,13 +126,19 @@ def test_our_files_are_valid_by_wandbs_own_schema(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"colour": 1}, "mine.yaml: there is no key 'colour'"),
-        ({"method": "guess"}, "method is 'guess'; known: grid, random, bayes"),
-        ({"metric": {"name": "test/acc"}}, "metric.name must be one of validation"),
-        ({"metric": None}, "metric.name must be one of validation"),
-        ({"metric": {"name": "val/acc", "goal": "max"}}, "metric.goal is 'max'"),
-        ({"run_cap": 0}, "run_cap is 0; it must be a whole number, at least 1"),
-        ({"parameters": {}}, "parameters is missing"),
-        ({"early_terminate": {"type": "hyperband"}}, "early_terminate needs W&B's server"),
+        ({"method": "guess"}, "method: there is no 'guess'\nKnown: grid, random, bayes"),
+        ({"metric": {"name": "test/acc"}}, "metric.name: 'test/acc' is none of validation"),
+        ({"metric": None}, "metric is missing: name, one of validation such as val/acc"),
+        (
+            {"metric": {"name": "val/acc", "goal": "max"}},
+            "metric.goal: there is no 'max'\nKnown: maximize, minimize",
+        ),
+        ({"run_cap": 0}, "run_cap is 0; it must be at least 1"),
+        ({"parameters": {}}, "parameters is {}; it must be at least 1 long: value, values"),
+        (
+            {"early_terminate": {"type": "hyperband"}},
+            "early_terminate is {'type': 'hyperband'}; it must be left out: it needs W&B's server",
+        ),
         ({"command": ["rm", "-rf", "/", "${args}"]}, "here only a fit can be run"),
         ({"command": ["fmbench", "fit"]}, "here only a fit can be run"),
         ({"command": "fmbench fit"}, "it must be a list"),

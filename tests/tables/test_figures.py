@@ -16,7 +16,7 @@ from fmbench.cli import main
 from fmbench.prepare.counts import table_one
 from fmbench.simulator import Tag
 from fmbench.tables import dataset_counts, figures, read_experiment
-from fmbench.tables.experiment import Experiment
+from fmbench.tables.experiment import CaseFrames, Experiment
 from fmbench.tables.results import read_result
 from recordings import write_root
 from test_cli import Command, fmbench
@@ -111,7 +111,7 @@ def test_where_no_tags_tell_the_frames_are_named() -> None:
         figures.cases_of(experiment, bare)
     with pytest.raises(ValueError, match="no test window is abnormal under flame, mist"):
         figures.cases_of(experiment, windows_of().assign(tags=0))
-    named = {"flame": ("furnace-1", (3, 9))}
+    named = {"flame": CaseFrames(recording="furnace-1", frames=(3, 9))}
     experiment = Experiment(
         name="mine", title="t", metrics=("acc",), rows=(), draw="cases", cases=named
     )

@@ -23,15 +23,18 @@ def write_summary(sweep: Sweep, table: pd.DataFrame, said: str, out: Path) -> li
         out: where the files go.
     """
     best_first = table.sort_values(
-        sweep.metric, ascending=sweep.goal == "minimize", kind="stable", na_position="last"
+        sweep.metric.name,
+        ascending=sweep.metric.goal == "minimize",
+        kind="stable",
+        na_position="last",
     )
-    rows = [["trial", *sweep.space, sweep.metric]]
+    rows = [["trial", *sweep.space, sweep.metric.name]]
     for _, row in best_first.iterrows():
         cells = [
             f"{row[each]:.4g}" if isinstance(row[each], float) else str(row[each])
             for each in rows[0][:-1]
         ]
-        value = f"failed: {row['failed']}" if row["failed"] else f"{row[sweep.metric]:.4f}"
+        value = f"failed: {row['failed']}" if row["failed"] else f"{row[sweep.metric.name]:.4f}"
         rows.append([*cells, value])
     written = [out / f"{sweep.name}.{ending}" for ending in ("md", "csv", "png")]
     write_text(written[0], f"# Sweep {sweep.name}\n\n{said}\n\n{markdown(rows)}\n")
@@ -53,11 +56,11 @@ def write_summary(sweep: Sweep, table: pd.DataFrame, said: str, out: Path) -> li
             axes.margins(x=0.2)
         elif isinstance(kind, FloatDistribution) and kind.log:
             axes.set_xscale("log")
-        axes.plot(place, done[sweep.metric].tolist(), "o", color="#0072B2", markersize=5)
+        axes.plot(place, done[sweep.metric.name].tolist(), "o", color="#0072B2", markersize=5)
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel(f"{sweep.metric}, best epoch")
+    figure.axes[0].set_ylabel(f"{sweep.metric.name}, best epoch")
     figure.suptitle(f"Sweep {sweep.name}", fontsize=10.5, x=0.005, ha="left")
     figure.supxlabel(said, fontsize=7.5, fontstyle="italic", x=0.995, ha="right", wrap=True)
     with in_one_step(written[2]) as beside:

@@ -1,6 +1,6 @@
 """The trials of a sweep, suggested by Optuna and trained here.
 
-They are kept in an SQLite file that Optuna's own tools open; a sweep that was broken off goes on.
+They are stored in an SQLite file that Optuna's own tools open; an interrupted sweep resumes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from fmbench.config.resolve import resolve
 from fmbench.files.lock import locked
 from fmbench.jobs import Crew, Failed
-from fmbench.sweep.file import Sweep, ends
+from fmbench.sweep.file import Sweep, extremes
 from fmbench.training.run import curve
 
 
@@ -35,11 +35,11 @@ class Trial(NamedTuple):
     @property
     def label(self) -> str:
         """`trial 3: optim.lr=0.001`."""
-        told = ", ".join(
+        params = ", ".join(
             f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in self.params.items()
         )
-        return f"trial {self.number}: {told}"
+        return f"trial {self.number}: {params}"
 
 
 def run_sweep(
@@ -51,22 +51,22 @@ def run_sweep(
     more: Sequence[str] = (),
     count: int | None = None,
 ) -> pd.DataFrame:
-    """Train what has not been trained; then one row a trial: number, parameters, the metric's best
-    value on validation recordings (NaN where it failed), failed (the reason).
+    """Train the trials that are not trained yet; returns one row a trial: number, parameters, the
+    metric's best value on validation recordings (NaN if it failed), failed (the reason).
 
     Args:
-        sweep: what to try.
-        out: its folder: `trials.db`, and a run's folder for each trial.
-        at_once: how many trials train at the same time.
-        say: where progress goes.
-        more: further flags of `fit`, over those of the sweep's command.
-        count: how many trials in all, over `run_cap`.
+        sweep: the sweep file.
+        out: folder of the sweep: `trials.db`, and a run's folder for each trial.
+        at_once: number of trials that train at the same time.
+        say: receives lines of progress.
+        more: further flags of `fit`; they override those of the sweep's command.
+        count: number of trials in all; overrides `run_cap`.
 
     Raises:
-        ValueError: flags that `fit` does not take, no end, a folder of another sweep, or one in
-            which somebody works.
-        OSError: the trials cannot be written down.
-        KeyboardInterrupt: Ctrl-C; every trial under way has written its checkpoint.
+        ValueError: flags that `fit` does not take, no number of trials, a folder of another sweep,
+            or a folder in which another process runs the sweep.
+        OSError: the trials cannot be stored.
+        KeyboardInterrupt: Ctrl-C; every running trial has written its checkpoint.
     """
     flags = [*sweep.fixed, *more]
     _check(sweep, flags)
@@ -80,7 +80,7 @@ def run_sweep(
         crew = Crew(at_once, say)
 
         def train(trial: Trial) -> float | Failed:
-            """Whatever is wrong with a trial is its own."""
+            """An error of a trial does not stop the others."""
             run = out / f"{trial.number:03d}"
             try:
                 with crew.alone(trial.label, run) as lock:
@@ -95,18 +95,18 @@ def run_sweep(
                     study.set_user_attr(f"failed {trial.number}", outcome.reason)
                     study.tell(trial.number, state=TrialState.FAIL)
                 else:
-                    crew.say(f"{trial.label}: {sweep.metric} {outcome:.4f}")
+                    crew.say(f"{trial.label}: {sweep.metric.name} {outcome:.4f}")
                     study.tell(trial.number, outcome)
         except StorageInternalError as error:
             raise OSError(
-                f"{out / 'trials.db'} cannot be written ({_brief(error)}); what is"
-                " trained is kept, go on with the same command"
+                f"{out / 'trials.db'} cannot be written ({_brief(error)}); trained trials are"
+                " kept, go on with the same command"
             ) from None
     rows = [
         {
             "trial": trial.number,
             **trial.params,
-            sweep.metric: trial.value if trial.value is not None else math.nan,
+            sweep.metric.name: trial.value if trial.value is not None else math.nan,
             "failed": study.user_attrs.get(f"failed {trial.number}", ""),
         }
         for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
@@ -124,14 +124,14 @@ def _trained(
         failed = crew.command(trial.label, words, run, lock)
         if failed:
             return failed
-    seen = curve(run, sweep.metric)
+    seen = curve(run, sweep.metric.name)
     if not seen:
-        return Failed(reason=f"no metric {sweep.metric} was logged")
-    return max(seen) if sweep.goal == "maximize" else min(seen)
+        return Failed(reason=f"no metric {sweep.metric.name} was logged")
+    return max(seen) if sweep.metric.goal == "maximize" else min(seen)
 
 
 def _trials(sweep: Sweep, study: optuna.Study, limit: int | None) -> Iterator[Trial]:
-    """Those that were broken off, then new ones, as the outcomes so far suggest."""
+    """Interrupted trials, then new ones, suggested from the outcomes so far."""
     unfinished = study.get_trials(states=(TrialState.RUNNING,))
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     left = math.inf if limit is None else limit - len(complete) - len(unfinished)
@@ -146,7 +146,7 @@ def _trials(sweep: Sweep, study: optuna.Study, limit: int | None) -> Iterator[Tr
                 study.enqueue_trial(combination, user_attrs={"grid": combination})
         left = min(left, len(study.get_trials(states=(TrialState.WAITING,))))
     while left > 0:
-        # A sampler a trial: what it draws does not depend on where a sweep was broken off.
+        # A new sampler for each trial: its draws do not depend on where a sweep was interrupted.
         seed = int(np.random.SeedSequence(len(study.trials)).generate_state(1)[0])
         study.sampler = (
             optuna.samplers.GPSampler(seed=seed)  # W&B's is a Gaussian process, too
@@ -159,20 +159,20 @@ def _trials(sweep: Sweep, study: optuna.Study, limit: int | None) -> Iterator[Tr
 
 
 def _study(sweep: Sweep, flags: Sequence[str], path: Path) -> optuna.Study:
-    """The trials so far.
+    """The stored trials.
 
     Raises:
-        ValueError: of another sweep, or no database of trials.
+        ValueError: they are of another sweep, or `path` is no database of trials.
     """
     spaces = {name: optuna.distributions.distribution_to_json(d) for name, d in sweep.space.items()}
-    asked = [sweep.method, sweep.metric, sweep.goal, list(flags), spaces]
+    asked = [sweep.method, sweep.metric.name, sweep.metric.goal, list(flags), spaces]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{path}",
             study_name=sweep.name,
-            direction=sweep.goal,
+            direction=sweep.metric.goal,
             load_if_exists=True,
         )
         known = study.user_attrs.get("digest")
@@ -191,20 +191,20 @@ def _study(sweep: Sweep, flags: Sequence[str], path: Path) -> optuna.Study:
 
 
 def _brief(error: Exception) -> str:
-    """What the database said, without the statement that it could not carry out."""
+    """The database's message, without the SQL statement that failed."""
     return str(error.__cause__ or error).splitlines()[0]
 
 
 def _check(sweep: Sweep, flags: Sequence[str]) -> None:
-    """Every parameter's ends are values that `fit` takes.
+    """Resolve `fit`'s options at the extremes of every parameter.
 
     Raises:
-        ValueError: one is not.
+        ValueError: `fit` does not take one of them.
     """
-    firsts = {name: ends(each)[0] for name, each in sweep.space.items()}
+    firsts = {name: extremes(each)[0] for name, each in sweep.space.items()}
     resolve([*flags, *_flags(firsts)])
     for name, each in sweep.space.items():
-        for value in ends(each)[1:]:
+        for value in extremes(each)[1:]:
             resolve([*flags, *_flags({**firsts, name: value})])
 
 

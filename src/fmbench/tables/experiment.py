@@ -6,15 +6,17 @@ and the rows, each with the paper's printed values beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, Field
 
 from fmbench.config.profiles import find_config, shipped
 from fmbench.config.resolve import config_of
 from fmbench.config.schema import Config
 from fmbench.errors import nearest
+from fmbench.files.validated import Content, Listed, Text, known, one_of, validated
 from fmbench.files.yaml_json import read_yaml
 from fmbench.registry import find_model
 from fmbench.types import Modality
@@ -24,23 +26,21 @@ LENGTHS = ("frames", "stride", "current_samples")
 Draw = Literal["rows", "lengths", "cases"]
 FOLDER = "experiments"
 REFERENCES = "references"
-KEYS = (
-    "title",
-    "metrics",
-    "config",
-    "rows",
-    "equal_parameters",
-    "note",
-    "references",
-    "draw",
-    "cases",
-    "against",
-    "counts",
-)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+def _settings(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    for fixed in ("model", "modality", "seed"):
+        if fixed in value:
+            raise ValueError(f"config may not set {fixed}; it has its own place")
+    return value
+
+
+MetricName = Annotated[str, one_of(METRICS)]
+Settings = Annotated[Mapping[str, Any], AfterValidator(_settings)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Row(Content):
     """A line of a table.
 
     Attributes:
@@ -55,14 +55,14 @@ class Row:
         reference: whether it is one of the honest rows that learn next to nothing.
     """
 
-    label: str
-    modality: str
-    model: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    test: Mapping[str, int] = field(default_factory=dict)
-    join: tuple[str, ...] = ()
-    paper: Mapping[str, float] = field(default_factory=dict)
-    shown: str | None = None
+    label: Annotated[Text, Field(min_length=1)]
+    modality: Annotated[str, one_of([*Modality])]
+    model: Text | None = None
+    config: Settings = Field(default_factory=dict)
+    test: Mapping[Annotated[str, one_of(LENGTHS)], Whole] = {}
+    join: Listed[Text] = ()
+    paper: Mapping[MetricName, float] = {}
+    shown: Text | None = None
     reference: bool = False
 
     @property
@@ -76,17 +76,24 @@ class Row:
         return f"{self.label} ({self.input})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """What one table shows.
+class CaseFrames(Content):
+    """Frames of a recording."""
+
+    recording: Text
+    frames: Listed[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+
+class ExperimentFile(Content):
+    """A file under `experiments/`.
 
     Attributes:
-        name: the file's stem.
         title: heading of the table.
         metrics: columns, of METRICS.
+        config: settings of `fit` for every row.
         rows: lines, in order; those of `references.yaml` last.
         equal_parameters: labels of rows that must have equally many parameters.
         note: a line below the table.
+        references: whether the rows of `references.yaml` follow.
         draw: the picture: each row with its interval (rows), rates over the lengths that rows are
             tested with (lengths), or what each row marks in a few frames (cases).
         cases: of `draw: cases`, the recording and the frames by name of the disturbance; empty to
@@ -96,16 +103,23 @@ class Experiment:
             trained.
     """
 
+    title: Annotated[Text, Field(min_length=1)]
+    metrics: Listed[MetricName] = ()
+    config: Settings = Field(default_factory=dict)
+    rows: Listed[Row] = ()
+    equal_parameters: Listed[Text] = ()
+    note: Text = ""
+    references: bool = True
+    draw: Annotated[Draw, one_of(get_args(Draw))] = "rows"
+    cases: Mapping[str, CaseFrames] = {}
+    against: Text = ""
+    counts: Mapping[str, Mapping[str, Whole]] = {}
+
+
+class Experiment(ExperimentFile):
+    """What one table shows; `name` is the file's stem."""
+
     name: str
-    title: str
-    metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
-    equal_parameters: tuple[str, ...] = ()
-    note: str = ""
-    draw: Draw = "rows"
-    cases: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
-    against: str = ""
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def trained(self) -> list[Row]:
         """The rows that a model stands behind."""
@@ -131,43 +145,28 @@ def read_experiment(name: str) -> Experiment:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else shipped(FOLDER) / f"{name}.yaml"
     if not path.is_file():
-        known = known_experiments()
+        names = known_experiments()
         raise ValueError(
-            f"no experiment {name!r}{nearest(name, known)}\nExperiments: {', '.join(known)};"
+            f"no experiment {name!r}{nearest(name, names)}\nExperiments: {', '.join(names)};"
             " or the path of a YAML file"
         )
-    where = path.name
-    content = _mapping(read_yaml(path), where)
-    _only(content, KEYS, where)
-    for needed in ("title", *(() if "counts" in content else ("rows",))):
-        if not content.get(needed):
-            raise ValueError(f"{where}: {needed} is missing")
-    if "counts" in content:
-        return _count(content, path.stem, where)
-    shared = _mapping(content.get("config", {}), f"{where}: config")
-    rows = [_row(entry, k, where, shared) for k, entry in enumerate(_list(content, "rows", where))]
-    if content.get("references", True):
-        file = shipped(FOLDER) / f"{REFERENCES}.yaml"
-        listed = _list(_mapping(read_yaml(file), file.name), "rows", file.name)
-        rows += [
-            replace(_row(entry, k, file.name, shared), reference=True)
-            for k, entry in enumerate(listed)
-        ]
-    metrics = tuple(map(str, _list(content, "metrics", where) or METRICS))
-    for metric in metrics:
-        _one_of(metric, METRICS, f"{where}: metrics")
-    experiment = Experiment(
-        name=path.stem,
-        title=str(content["title"]),
-        metrics=metrics,
-        rows=tuple(rows),
-        equal_parameters=tuple(map(str, _list(content, "equal_parameters", where))),
-        note=str(content.get("note", "")),
-        draw=cast(Draw, _one_of(content.get("draw", "rows"), get_args(Draw), f"{where}: draw")),
-        cases=_cases(content.get("cases", {}), where),
-        against=str(content.get("against", "")),
-    )
-    _check_labels(experiment, where)
+    file = validated(ExperimentFile, read_yaml(path), path.name)
+    rows = [*file.rows]
+    if file.references and not file.counts:
+        shared = shipped(FOLDER) / f"{REFERENCES}.yaml"
+        rows += validated(ExperimentFile, read_yaml(shared), shared.name).rows
+    merged = [row.model_copy(update={"config": _merged(file.config, row.config)}) for row in rows]
+    changes = {"name": path.stem, "metrics": file.metrics or METRICS, "rows": merged}
+    experiment = Experiment(**dict(file) | changes)
+    try:
+        if file.counts:
+            for key in sorted(file.model_fields_set):
+                known(key, ("title", "note", "counts"), "beside counts there is no key ")
+        elif not file.rows:
+            raise ValueError("rows is missing")
+        _check_rows(experiment)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
     return experiment
 
 
@@ -189,127 +188,39 @@ def config_for(
     return config_of(layers)
 
 
-def _row(entry: Any, position: int, where: str, shared: Mapping[str, Any]) -> Row:
-    here = f"{where}: row {position + 1}"
-    content = _mapping(entry, here)
-    if content.get("label"):
-        here = f"{where}: row {content['label']!r}"
-    _only(content, [each.name for each in fields(Row) if each.name != "reference"], here)
-    for needed in ("label", "modality"):
-        if not content.get(needed):
-            raise ValueError(f"{here}: {needed} is missing")
-    if bool(content.get("model")) == bool(content.get("join")):
-        raise ValueError(f"{here}: give it either a model or two rows to join")
-    modality = _one_of(str(content["modality"]), [*Modality], f"{here}: modality")
-    if content.get("model"):
-        try:
-            find_model(str(content["model"]), modality)
-        except ValueError as error:
-            raise ValueError(f"{here}: {error}") from None
-    paper = _mapping(content.get("paper", {}), f"{here}: paper")
-    for metric, value in paper.items():
-        _one_of(metric, METRICS, f"{here}: paper")
-        if not isinstance(value, int | float):
-            raise ValueError(f"{here}: paper.{metric} is {value!r}; it must be a number")
-    config = _merged(shared, _mapping(content.get("config", {}), f"{here}: config"))
-    for fixed in ("model", "modality", "seed"):
-        if fixed in config:
-            raise ValueError(f"{here}: config may not set {fixed}; it has its own place")
-    test = _mapping(content.get("test", {}), f"{here}: test")
-    for name, value in test.items():
-        _one_of(name, LENGTHS, f"{here}: test")
-        _whole(value, f"{here}: test.{name}")
-    return Row(
-        **{
-            **content,
-            "label": str(content["label"]),
-            "config": config,
-            "test": test,
-            "paper": paper,
-            "join": tuple(map(str, _list(content, "join", here))),
-        }
-    )
+def _check_rows(experiment: Experiment) -> None:
+    """Every row is trained or joined, and every label or name that is referred to means one row.
 
-
-def _cases(value: Any, where: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    found = {}
-    for name, entry in _mapping(value, f"{where}: cases").items():
-        here = f"{where}: cases.{name}"
-        content = _mapping(entry, here)
-        _only(content, ("recording", "frames"), here)
-        frames = _list(content, "frames", here)
-        if not content.get("recording") or not frames:
-            raise ValueError(f"{here}: give it a recording and a list of frames")
-        numbers = tuple(_whole(frame, f"{here}: frames", least=0) for frame in frames)
-        found[name] = (str(content["recording"]), numbers)
-    return found
-
-
-def _count(content: Mapping[str, Any], name: str, where: str) -> Experiment:
-    """Table I: what the paper counts."""
-    _only(content, ("title", "note", "counts"), where)
-    counts = {
-        part: {
-            kind: _whole(value, f"{where}: counts.{part}.{kind}")
-            for kind, value in _mapping(of_part, f"{where}: counts.{part}").items()
-        }
-        for part, of_part in _mapping(content["counts"], f"{where}: counts").items()
-    }
-    title, note = str(content["title"]), str(content.get("note", ""))
-    return Experiment(name=name, title=title, metrics=(), rows=(), note=note, counts=counts)
-
-
-def _check_labels(experiment: Experiment, where: str) -> None:
+    Raises:
+        ValueError: names the row, or the key.
+    """
     names = [row.name for row in experiment.rows]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{where}: two rows are {name}; label or modality must differ")
-    if experiment.against:
-        _one_of(experiment.against, names, f"{where}: against")
     trained = [row.label for row in experiment.trained()]
-    for label in {*experiment.equal_parameters, *(x for row in experiment.rows for x in row.join)}:
-        if trained.count(label) > 1:
-            raise ValueError(f"{where}: {label!r} is meant, and two rows are labelled so")
     for row in experiment.rows:
-        for label in row.join:
-            _one_of(label, trained, f"{where}: row {row.label!r}: join")
+        here = f"row {row.label!r}"
+        if names.count(row.name) > 1:
+            raise ValueError(f"two rows are {row.name}; label or modality must differ")
+        if bool(row.model) == bool(row.join):
+            raise ValueError(f"{here}: give it either a model or two rows to join")
         if row.join and len(row.join) != 2:
-            raise ValueError(f"{where}: row {row.label!r} joins {len(row.join)} rows; it takes two")
+            raise ValueError(f"{here} joins {len(row.join)} rows; it takes two")
+        if row.model:
+            try:
+                find_model(row.model, row.modality)
+            except ValueError as error:
+                raise ValueError(f"{here}: {error}") from None
+        for label in row.join:
+            _one_row(label, trained, f"{here}: join: ")
     for label in experiment.equal_parameters:
-        _one_of(label, trained, f"{where}: equal_parameters")
+        _one_row(label, trained, "equal_parameters: ")
+    if experiment.against:
+        known(experiment.against, names, "against: there is no ")
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}; it must be a mapping")
-    return {str(key): item for key, item in value.items()}
-
-
-def _whole(value: Any, where: str, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{where} is {value!r}; it must be a whole number, at least {least}")
-    return value
-
-
-def _list(content: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    value = content.get(key) or []
-    if not isinstance(value, list):
-        raise ValueError(f"{where}: {key} is {value!r}; it must be a list")
-    return value
-
-
-def _only(content: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    for key in content:
-        _one_of(key, allowed, where, "there is no key ")
-
-
-def _one_of(value: str, allowed: Sequence[str], where: str, what: str = "there is no ") -> str:
-    if value not in allowed:
-        known = [str(each) for each in allowed]
-        raise ValueError(
-            f"{where}: {what}{value!r}{nearest(value, known)}. Known: {', '.join(known)}"
-        )
-    return value
+def _one_row(label: str, trained: list[str], where: str) -> None:
+    known(label, trained, f"{where}there is no ")
+    if trained.count(label) > 1:
+        raise ValueError(f"{where}{label!r} is meant, and two rows are labelled so")
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

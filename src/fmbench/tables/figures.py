@@ -63,7 +63,7 @@ def cases_of(experiment: Experiment, windows: pd.DataFrame) -> list[Case]:
             window is under one disturbance alone.
     """
     if experiment.cases:
-        return [Case(name, *place) for name, place in experiment.cases.items()]
+        return [Case(name, at.recording, at.frames) for name, at in experiment.cases.items()]
     if "tags" not in windows:
         raise ValueError(
             f"{experiment.name}: these recordings have no disturbance tags. Name the frames in"

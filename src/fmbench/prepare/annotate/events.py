@@ -18,22 +18,23 @@ recording's frame; bottom and right are where it ends, so that [0, 0, 64, 64] is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from fmbench.data.recording import Recording
 from fmbench.errors import nearest
+from fmbench.files.validated import Content, validated
 from fmbench.files.yaml_json import read_yaml
-from fmbench.prepare.annotate.coco import LARGE, read_coco
+from fmbench.prepare.annotate.coco import Sides, read_coco
 
 MARKS = ("onset", "apex", "offset")
-KEYS = (*MARKS, "boxes")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,84 @@ class Event:
     boxes: NDArray[np.float64]
 
 
+def _within_recording(frame: int, info: ValidationInfo) -> int:
+    """The recording is the context."""
+    last = info.context.num_frames - 1
+    if not 0 <= frame <= last:
+        raise ValueError(f"frame {frame} is outside the recording, which has frames 0 to {last}")
+    return frame
+
+
+def _within_frame(box: Sides, info: ValidationInfo) -> Sides:
+    """The recording is the context."""
+    top, left, bottom, right = box
+    written = f"[{', '.join(f'{side:g}' for side in box)}]"
+    if top >= bottom or left >= right:
+        raise ValueError(
+            f"the box is empty: {written}; bottom and right must exceed top and left "
+            "([top, left, bottom, right])"
+        )
+    height, width = info.context.size
+    if min(top, left) < 0 or bottom > height or right > width:
+        raise ValueError(
+            f"the box leaves the frame: {written}; the frame is {height} pixels high and "
+            f"{width} wide, cut the box there"
+        )
+    return box
+
+
+Frame = Annotated[int, AfterValidator(_within_recording)]
+
+
+class Entry(Content):
+    """An event as a file describes it."""
+
+    onset: Frame
+    apex: Frame
+    offset: Frame
+    boxes: dict[Frame, Annotated[Sides, AfterValidator(_within_frame)]] = Field(
+        description="key frames to four numbers each, as in {1200: [top, left, bottom, right]}"
+    )
+
+    @model_validator(mode="after")
+    def _is_an_event(self) -> Self:
+        onset, apex, offset = self.onset, self.apex, self.offset
+        if not onset <= apex <= offset:
+            raise ValueError(
+                f"onset {onset}, apex {apex}, offset {offset} are out of order; expected "
+                "onset <= apex <= offset"
+            )
+        for frame in self.boxes:
+            if not onset <= frame <= offset:
+                raise ValueError(
+                    f"the box at frame {frame} lies outside the event, which lasts from {onset} to "
+                    f"{offset}; move onset or offset, or drop the box"
+                )
+        for mark, frame in (("onset", onset), ("offset", offset)):
+            if frame not in self.boxes:
+                raise ValueError(
+                    f"there is no box at its {mark}, frame {frame}; boxes are propagated between "
+                    "key frames, never beyond them"
+                )
+        return self
+
+    def event(self) -> Event:
+        """The event, its key frames in order."""
+        frames = sorted(self.boxes)
+        boxes = np.array([self.boxes[frame] for frame in frames], np.float64)
+        return Event(self.onset, self.apex, self.offset, np.array(frames, np.int64), boxes)
+
+
+class EventFile(Content):
+    """An event file."""
+
+    recordings: dict[Annotated[str, BeforeValidator(str)], list[Any]] = Field(
+        min_length=1,
+        description="the name of each recording to a list of events, each with onset, apex, offset,"
+        " boxes",
+    )
+
+
 def read_events(path: Path, recordings: Sequence[Recording]) -> dict[str, list[Event]]:
     """The events of each recording that the file names.
 
@@ -67,20 +146,19 @@ def read_events(path: Path, recordings: Sequence[Recording]) -> dict[str, list[E
     if not path.is_file():
         raise ValueError(f"{path}: no such file; --events takes YAML, or COCO-style JSON")
     if path.suffix == ".json":
-        content: Mapping[str, Sequence[Any]] = read_coco(path)
+        content = read_coco(path)
     else:
-        content = _recordings(path, read_yaml(path, _Loader))
+        content = validated(EventFile, read_yaml(path, _Loader), str(path)).recordings
     known = {recording.name: recording for recording in recordings}
     found = {}
-    for key, events in content.items():
-        name = str(key)
+    for name, events in content.items():
         if name not in known:
             raise ValueError(
                 f"{path}: no recording is called {name!r}{nearest(name, known)}\n"
                 f"Recordings: {', '.join(known)}"
             )
         found[name] = [
-            _event(f"{path}: {name}, event {number}", entry, known[name])
+            validated(Entry, entry, f"{path}: {name}, event {number}", context=known[name]).event()
             for number, entry in enumerate(events, 1)
         ]
     return found
@@ -99,106 +177,3 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=node.value[twice][0].start_mark,
             )
         return content
-
-
-def _recordings(path: Path, content: Any) -> Mapping[str, Sequence[Any]]:
-    if not isinstance(content, Mapping) or "recordings" not in content:
-        raise ValueError(f"{path}: expected a mapping with the key 'recordings'")
-    _refuse_unknown(str(path), content, ("recordings",))
-    recordings = content["recordings"]
-    if not isinstance(recordings, Mapping) or not recordings:
-        raise ValueError(f"{path}: 'recordings' must map the name of each recording to its events")
-    for name, events in recordings.items():
-        if not isinstance(events, list):
-            raise ValueError(
-                f"{path}: {name} must hold a list of events, each with {', '.join(KEYS)}"
-            )
-    return recordings
-
-
-def _refuse_unknown(where: str, entry: Mapping[Any, Any], known: Iterable[str]) -> None:
-    known = list(known)
-    for key in entry:
-        if key not in known:
-            raise ValueError(
-                f"{where}: unknown key {key!r}{nearest(str(key), known)}\nKeys: {', '.join(known)}"
-            )
-
-
-def _event(where: str, entry: Any, recording: Recording) -> Event:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"{where} is {entry!r}; it must be a mapping of {', '.join(KEYS)}")
-    _refuse_unknown(where, entry, KEYS)
-    for key in KEYS:
-        if key not in entry:
-            raise ValueError(f"{where} has no {key!r}; an event has {', '.join(KEYS)}")
-    onset, apex, offset = (_frame(f"{where}, {mark}", entry[mark], recording) for mark in MARKS)
-    if not onset <= apex <= offset:
-        raise ValueError(
-            f"{where}: onset {onset}, apex {apex}, offset {offset} are out of order; expected "
-            "onset <= apex <= offset"
-        )
-    if not isinstance(entry["boxes"], Mapping):
-        raise ValueError(
-            f"{where}: 'boxes' must map key frames to boxes, as in "
-            "{1200: [top, left, bottom, right]}"
-        )
-    boxes = {}
-    for frame, box in entry["boxes"].items():
-        at = f"{where}, box at frame {frame}"
-        _frame(at, frame, recording)
-        if not onset <= frame <= offset:
-            raise ValueError(
-                f"{at} lies outside the event, which lasts from {onset} to {offset}; move onset or "
-                "offset, or drop the box"
-            )
-        boxes[frame] = _box(at, box, recording.size)
-    for mark, frame in (("onset", onset), ("offset", offset)):
-        if frame not in boxes:
-            raise ValueError(
-                f"{where} has no box at its {mark}, frame {frame}; boxes are propagated between "
-                "key frames, never beyond them"
-            )
-    keyframes = sorted(boxes)
-    return Event(
-        onset,
-        apex,
-        offset,
-        np.array(keyframes, np.int64),
-        np.array([boxes[frame] for frame in keyframes], np.float64),
-    )
-
-
-def _frame(where: str, value: Any, recording: Recording) -> int:
-    if type(value) is not int:
-        raise ValueError(
-            f"{where}: {value!r} is no frame; frames are whole numbers, positions in the recording"
-        )
-    if not 0 <= value < recording.num_frames:
-        raise ValueError(
-            f"{where}: frame {value} is outside the recording, which has frames 0 to "
-            f"{recording.num_frames - 1}"
-        )
-    return value
-
-
-def _box(where: str, box: Any, size: tuple[int, int]) -> list[float]:
-    if (
-        not isinstance(box, Sequence)
-        or len(box) != 4
-        or not all(type(side) in (int, float) and abs(side) < LARGE for side in box)
-    ):
-        raise ValueError(f"{where} is {box!r}; expected four numbers [top, left, bottom, right]")
-    top, left, bottom, right = (float(side) for side in box)
-    if top >= bottom or left >= right:
-        raise ValueError(
-            f"{where} is empty: {list(box)}; bottom and right must exceed top and left "
-            "([top, left, bottom, right])"
-        )
-    height, width = size
-    if min(top, left) < 0 or bottom > height or right > width:
-        raise ValueError(
-            f"{where} leaves the frame: {list(box)}; the frame is {height} pixels high and "
-            f"{width} wide, cut the box there"
-        )
-    return [top, left, bottom, right]
