@@ -19,17 +19,17 @@ from fmbench.format.lists import SPLITS, list_file, write_list
 By = Literal["time", "recording"]
 SHARES = (0.7, 0.15, 0.15)
 MANY = 10
-"""From so many recordings on, whole ones are held out by default."""
+"""With at least so many recordings, whole ones are held out by default."""
 
 
 class Selection(NamedTuple):
-    """What was chosen of a part.
+    """The frames chosen in a part.
 
     Attributes:
         lists: split, then recording name, to (n,) sorted frames.
-        dropped: events that were left out whole, so that abnormal frames are no more than asked.
-        longest_normal: frames that a normal stretch between two events may have at most; None where
-            none was shortened.
+        dropped: number of events left out whole, so that `ratio` holds.
+        longest_normal: largest number of frames of a normal stretch between two events; None if no
+            stretch is shortened.
     """
 
     lists: Mapping[str, Mapping[str, Ints]]
@@ -50,13 +50,13 @@ def select(
 
     Args:
         root: labelled recordings.
-        by: time parts each recording into a train, a validation and a test block; recording holds
-            out whole ones. None: recording from MANY on.
+        by: time splits each recording into a train, a validation and a test block; recording holds
+            out whole recordings. None: recording if there are at least MANY, else time.
         shares: of train, val and test.
-        guard_seconds: at least so much lies between two blocks of a recording.
-        ratio: normal frames for each abnormal one, in each split: normal stretches lose what is
-            farthest from their events, or whole events are dropped. None keeps all.
-        seed: of the order in which recordings, or events to be dropped, are drawn.
+        guard_seconds: least time between two blocks of a recording.
+        ratio: normal frames for each abnormal one, in each split: normal stretches lose the frames
+            farthest from their events, or whole events are dropped. None keeps all frames.
+        seed: of the order in which recordings, or events to drop, are drawn.
 
     Raises:
         ValueError: recordings without labels, too short or too few for the blocks, or a split
@@ -76,14 +76,13 @@ def select(
         blocks = _in_time(root, labels, shares, guard_seconds)
     lists: dict[str, dict[str, Ints]] = {}
     dropped, longest = 0, None
-    for split, of_split in blocks.items():
-        kept = of_split
+    for split, frames in blocks.items():
+        lists[split] = frames
         if ratio is not None:
-            kept, gone, limit = _balanced(of_split, labels, ratio, rng)
+            lists[split], gone, limit = _balanced(frames, labels, ratio, rng)
             dropped += gone
             longest = limit if longest is None else min(longest, limit or longest)
-        _check_both(split, kept, labels, root)
-        lists[split] = kept
+        _check_both(split, lists[split], labels, root)
     return Selection(lists, dropped, longest)
 
 
@@ -91,7 +90,7 @@ def write_lists(folder: Path, selection: Selection, *, replace: bool = False) ->
     """Write `train.json`, `val.json`, `test.json` of a part; returns their paths.
 
     Raises:
-        ValueError: they are there already.
+        ValueError: they exist already.
     """
     there = [split for split in SPLITS if list_file(folder, split).exists()]
     if there and not replace:
@@ -110,7 +109,7 @@ def write_lists(folder: Path, selection: Selection, *, replace: bool = False) ->
 def _whole(
     root: Root, shares: Sequence[float], rng: np.random.Generator
 ) -> dict[str, dict[str, Ints]]:
-    """Whole recordings in each split, in random order, about by the share of frames."""
+    """Whole recordings in each split, drawn in random order; frames are about as the shares."""
     wanted = [split for split, share in zip(SPLITS, shares, strict=True) if share]
     if len(root.recordings) < len(wanted):
         raise ValueError(
@@ -120,17 +119,16 @@ def _whole(
     order = [root.recordings[k] for k in rng.permutation(len(root.recordings))]
     total = sum(each.num_frames for each in order)
     blocks: dict[str, dict[str, Ints]] = {split: {} for split in wanted}
+
+    def missing(split: str) -> float:
+        """The part of a split's share that it does not have yet."""
+        frames = sum(len(each) for each in blocks[split].values())
+        return shares[SPLITS.index(split)] - frames / total
+
     for place, recording in enumerate(order):
         left = len(order) - place
         empty = [split for split in wanted if not blocks[split]]
-        behind = empty if left <= len(empty) else wanted
-        # To whom most is missing of its share.
-        missing = {
-            split: shares[SPLITS.index(split)]
-            - sum(len(frames) for frames in blocks[split].values()) / total
-            for split in behind
-        }
-        split = max(missing, key=lambda each: missing[each])
+        split = max(empty if left <= len(empty) else wanted, key=missing)
         blocks[split][recording.name] = np.arange(recording.num_frames)
     return blocks
 
@@ -138,7 +136,7 @@ def _whole(
 def _in_time(
     root: Root, labels: Mapping[str, NDArray[np.bool_]], shares: Sequence[float], guard: float
 ) -> dict[str, dict[str, Ints]]:
-    """Blocks of each recording in the order train, val, test; no event is in two."""
+    """Blocks of each recording in the order train, val, test; no event is in two blocks."""
     wanted = [(split, share) for split, share in zip(SPLITS, shares, strict=True) if share]
     blocks: dict[str, dict[str, Ints]] = {split: {} for split, _ in wanted}
     for recording in root.recordings:
@@ -164,12 +162,12 @@ def _in_time(
 
 
 def _cannot_cut(labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N + 1,) where a cut before frame i would part an event."""
+    """(N + 1,) whether a cut before frame i would split an event."""
     return np.concatenate([[False], labels[:-1] & labels[1:], [False]])
 
 
 def _outside(inside: NDArray[np.bool_], frame: int, recording: Recording) -> int:
-    """The first place from `frame` on where a cut parts no event."""
+    """The first frame, from `frame` on, before which a cut splits no event."""
     free = np.flatnonzero(~inside[frame:-1])
     if not len(free):
         raise ValueError(
@@ -185,8 +183,8 @@ def _balanced(
     ratio: float,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Ints], int, int | None]:
-    """Frames with about `ratio` normal ones for each abnormal; events dropped, longest normal
-    stretch."""
+    """Returns frames with about `ratio` normal ones for each abnormal one, the number of events
+    dropped, and the longest normal stretch."""
     abnormal = sum(int(labels[name][frames].sum()) for name, frames in blocks.items())
     normal = sum(len(frames) for frames in blocks.values()) - abnormal
     if normal > ratio * abnormal:
@@ -196,29 +194,23 @@ def _balanced(
         for name, frames in blocks.items()
         for start, stop in stretches(labels[name][frames])
     ]
-    gone: dict[str, list[tuple[int, int]]] = {name: [] for name in blocks}
+    keep = {name: np.ones(len(frames), bool) for name, frames in blocks.items()}
     over, dropped = abnormal - normal / ratio, 0
     for k in rng.permutation(len(events)):
         name, start, stop = events[k]
         nearer = stop - start <= 2 * over  # to the ratio, without it
         if nearer and dropped < len(events) - 1:
-            gone[name].append((start, stop))
+            keep[name][start:stop] = False
             over -= stop - start
             dropped += 1
-    kept = {}
-    for name, frames in blocks.items():
-        keep = np.ones(len(frames), bool)
-        for start, stop in gone[name]:
-            keep[start:stop] = False
-        kept[name] = frames[keep]
-    return kept, dropped, None
+    return {name: frames[keep[name]] for name, frames in blocks.items()}, dropped, None
 
 
 def _shortened(
     blocks: Mapping[str, Ints], labels: Mapping[str, NDArray[np.bool_]], wanted: float
 ) -> tuple[dict[str, Ints], int, int | None]:
-    """Normal stretches of at most so many frames that `wanted` are left in all; of each, what is
-    nearest to its events stays."""
+    """Shortens normal stretches until `wanted` normal frames are left in all; the frames nearest to
+    an event stay."""
     far = {name: _distance(labels[name][frames]) for name, frames in blocks.items()}
     distances = np.sort(np.concatenate([each[each > 0] for each in far.values()]))
     limit = int(distances[min(len(distances) - 1, max(0, round(wanted) - 1))]) if wanted else 0
@@ -227,7 +219,7 @@ def _shortened(
 
 
 def _distance(labels: NDArray[np.bool_]) -> Ints:
-    """(n,) frames to the nearest abnormal frame, 0 for these; beyond all where there is none."""
+    """(n,) distance to the nearest abnormal frame, in frames; 2**31 - 1 where there is none."""
     place = np.flatnonzero(labels)
     if not len(place):
         return np.full(len(labels), np.iinfo(np.int32).max, np.int64)
@@ -240,11 +232,8 @@ def _distance(labels: NDArray[np.bool_]) -> Ints:
 def _check_both(
     split: str, frames: Mapping[str, Ints], labels: Mapping[str, NDArray[np.bool_]], root: Root
 ) -> None:
-    seen = [labels[name][each] for name, each in frames.items()]
-    for kind, found in (
-        ("abnormal", any(each.any() for each in seen)),
-        ("normal", any(not each.all() for each in seen)),
-    ):
+    seen = np.concatenate([labels[name][each] for name, each in frames.items()])
+    for kind, found in (("abnormal", seen.any()), ("normal", not seen.all())):
         if not found:
             raise ValueError(
                 f"{root.folder}: the {split} part has no {kind} frame; use other shares, another"
