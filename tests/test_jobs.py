@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fmbench.jobs import BusyError, Crew, Failed
+from fmbench.jobs import BusyError, Failed, JobRunner
 from recordings import write_root
 
 
@@ -19,28 +19,28 @@ def test_tasks_are_taken_when_there_is_a_hand_for_them() -> None:
             assert len(outcomes) >= k - 1  # two hands: all but one have ended
             yield k
 
-    for task, outcome in Crew(2, print).work(tasks(), lambda k: k * k):  # type: ignore[arg-type]
+    for task, outcome in JobRunner(2, print).work(tasks(), lambda k: k * k):  # type: ignore[arg-type]
         assert outcome == task * task
         outcomes.append(outcome)
     assert sorted(outcomes) == [0, 1, 4, 9, 16, 25]
 
 
 def test_a_folder_in_which_somebody_works_is_busy(tmp_path: Path) -> None:
-    one, other = Crew(1, print), Crew(1, print)
+    one, other = JobRunner(1, print), JobRunner(1, print)
     with one.alone("a", tmp_path):
         with pytest.raises(BusyError), other.alone("b", tmp_path, seconds=0.3):
             pass
-        assert list(other.under_way()) == []
+        assert list(other.status()) == []
     with other.alone("b", tmp_path, seconds=0):
         pass
 
 
 def test_a_command_that_fails_says_why_in_a_line(tmp_path: Path) -> None:
-    crew = Crew(1, print)
-    with crew.alone("a", tmp_path) as lock:
-        failed = crew.command("a", ["fit", "--model", "vitt"], tmp_path, lock)
+    runner = JobRunner(1, print)
+    with runner.alone("a", tmp_path) as lock:
+        failed = runner.command("a", ["fit", "--model", "vitt"], tmp_path, lock)
         assert failed == Failed(reason="no model is called 'vitt'; did you mean 'vit'?")
-        assert crew.command("a", ["models"], tmp_path, lock) is None
+        assert runner.command("a", ["models"], tmp_path, lock) is None
     assert "fmformer" in (tmp_path / "log.txt").read_text()
 
 
@@ -51,22 +51,22 @@ def test_whoever_takes_the_outcomes_and_fails_stops_what_is_under_way(tmp_path: 
     words = f"fit --modality current --net.dim 12 --net.depth 1 --data.root {tmp_path / 'data'}"
     words += " --data.current_samples 12 --data.epoch_windows 16 --data.guard_seconds 5"
     words += f" --trainer.max_epochs 100000 --trainer.accelerator cpu --run {run}"
-    crew = Crew(2, said.append)
+    runner = JobRunner(2, said.append)
 
     def do(task: str) -> object:
         if task == "short":
             while not (run / "checkpoints" / "last.ckpt").is_file():
                 time.sleep(0.2)
             return task
-        with crew.alone(task, run) as lock:
-            return crew.command(task, words.split(), run, lock)
+        with runner.alone(task, run) as lock:
+            return runner.command(task, words.split(), run, lock)
 
     def taken() -> None:
-        for _ in crew.work(["long", "short"], do):
+        for _ in runner.work(["long", "short"], do):
             raise ValueError("disk full")
 
     with pytest.raises(ValueError, match="disk full"):
         taken()
-    assert said == ["stopping: what is under way writes its checkpoint"]
-    assert not list(crew.under_way())
+    assert said == ["stopping: the running commands write their checkpoints"]
+    assert not list(runner.status())
     assert (run / "checkpoints" / "last.ckpt").is_file()

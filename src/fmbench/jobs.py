@@ -1,7 +1,7 @@
-"""Commands of ours that run side by side, each in a process and a folder of its own.
+"""Run fmbench commands in parallel, each in its own process and folder.
 
-One that fails, or takes all memory, takes no other with it. Ctrl-C is handed on once, and everyone
-may write a last checkpoint.
+A command that fails or runs out of memory does not affect the others. Ctrl-C is forwarded once to
+every command, which then writes its last checkpoint.
 """
 
 from __future__ import annotations
@@ -25,79 +25,99 @@ from fmbench.files.lock import locked
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 STOP_SECONDS = 60
-"""How long a command may take to write its last checkpoint when it is stopped."""
+"""Time for a stopped command to write its last checkpoint, before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Why something was not made, in a line."""
+    """The outcome of a task that failed.
+
+    Attributes:
+        reason: one line.
+    """
 
     reason: str
 
 
 class BusyError(Exception):
-    """Somebody else works in a run's folder."""
+    """Another process works in the folder of the run."""
 
 
-class Crew:
-    """Works on tasks, some at a time.
+class JobRunner:
+    """Works on tasks in parallel threads, and runs commands for them.
 
     Args:
-        at_once: how many; the cores are shared among them.
-        say: where progress goes, line by line.
-        patience: seconds between two lines while nothing ends.
+        at_once: number of tasks in parallel; their commands share the cores.
+        print_line: receives progress line by line.
+        patience: seconds between two reports while no task ends.
     """
 
-    def __init__(self, at_once: int, say: Callable[[str], None], *, patience: float = 60) -> None:
+    def __init__(
+        self, at_once: int, print_line: Callable[[str], None], *, patience: float = 60
+    ) -> None:
         self.at_once, self.patience = at_once, patience
         self.threads = max(1, (os.cpu_count() or 1) // at_once)
-        self.began = time.monotonic()
+        self.started = time.monotonic()
         self.stopped = False
-        self._say = say
-        self._working: dict[subprocess.Popen[bytes], tuple[str, Path]] = {}
+        self._print_line = print_line
+        self._running: dict[subprocess.Popen[bytes], tuple[str, Path]] = {}
         self._waiting: list[str] = []
 
     def work(
         self, tasks: Iterable[Task], do: Callable[[Task], Outcome]
     ) -> Iterator[tuple[Task, Outcome]]:
-        """Each task with what `do` made of it, as they end. A task is taken from `tasks` when there
-        is a hand for it, so that it may depend on the outcomes so far; `tasks` may grow meanwhile.
+        """Yield each task with its outcome, in the order in which the tasks end.
+
+        A task is taken from `tasks` only when a thread is free, so that it may depend on the
+        outcomes so far; `tasks` may grow meanwhile.
+
+        Args:
+            tasks: to do.
+            do: returns the outcome of a task; called in a thread.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; every command under way has written its checkpoint.
+            KeyboardInterrupt: Ctrl-C; every running command has written its checkpoint.
         """
-        more = iter(tasks)
+        queue = iter(tasks)
         with ThreadPoolExecutor(self.at_once) as pool:
-            under_way: dict[Future[Outcome], Task] = {}
+            running: dict[Future[Outcome], Task] = {}
             try:
                 while True:
-                    for task in islice(more, self.at_once - len(under_way)):
-                        under_way[pool.submit(do, task)] = task
-                    if not under_way:
+                    for task in islice(queue, self.at_once - len(running)):
+                        running[pool.submit(do, task)] = task
+                    if not running:
                         return
-                    done, _ = wait(under_way, timeout=self.patience, return_when=FIRST_COMPLETED)
+                    done, _ = wait(running, timeout=self.patience, return_when=FIRST_COMPLETED)
                     for future in done:
-                        yield under_way.pop(future), future.result()
+                        yield running.pop(future), future.result()
                     if not done:
-                        for line in self.under_way():
-                            self.say(line)
-            except BaseException:  # Ctrl-C, or whoever takes the outcomes cannot go on
-                if self._working:
-                    self._say("stopping: what is under way writes its checkpoint")
+                        for line in self.status():
+                            self.log(line)
+            except BaseException:  # Ctrl-C, or an error of the caller that takes the outcomes
+                if self._running:
+                    self._print_line("stopping: the running commands write their checkpoints")
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
                 raise
 
-    def say(self, line: str) -> None:
-        """A line of progress, with the minutes since the beginning."""
-        self._say(f"[{(time.monotonic() - self.began) / 60:5.1f} min] {line}")
+    def log(self, line: str) -> None:
+        """Print a line of progress with the minutes since the start."""
+        self._print_line(f"[{(time.monotonic() - self.started) / 60:5.1f} min] {line}")
 
     @contextmanager
     def alone(self, label: str, run: Path, *, seconds: float = math.inf) -> Iterator[int]:
-        """Nobody else works in this run's folder, on this machine or on a shared disk; the lock.
+        """Lock the folder of a run on this machine and on a shared disk.
+
+        Args:
+            label: of the task, for the status while it waits.
+            run: the folder, made if missing.
+            seconds: longest time to wait for the lock.
+
+        Yields:
+            The file descriptor that holds the lock.
 
         Raises:
-            BusyError: somebody has been working there for `seconds`.
+            BusyError: another process still holds the lock, or this runner was stopped.
         """
         run.mkdir(parents=True, exist_ok=True)
         (run / "lock").touch()
@@ -115,7 +135,17 @@ class Crew:
             yield handle
 
     def command(self, label: str, words: list[str], run: Path, lock: int) -> Failed | None:
-        """`fmbench <words>`, its output in `log.txt` of the run; None when it has ended well."""
+        """Run `fmbench <words>`, appending its output to `log.txt` in the folder of the run.
+
+        Args:
+            label: of the task, for the status.
+            words: command and options.
+            run: folder of the run.
+            lock: file descriptor that `alone` yields.
+
+        Returns:
+            None if the command succeeded.
+        """
         if self.stopped:
             return Failed(reason="stopped")
         log, errors = run / "log.txt", run / "errors.txt"
@@ -127,36 +157,36 @@ class Crew:
                 stderr=err,
                 stdin=subprocess.DEVNULL,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is ours to hand on, once
-                pass_fds=[lock],  # should we be killed, the run stays locked until it ends
+                start_new_session=True,  # `stop` forwards Ctrl-C once
+                pass_fds=[lock],  # the run stays locked if this process is killed first
             )
-            self._working[process] = (label, log)
+            self._running[process] = (label, log)
             try:
                 status = process.wait()
             finally:
-                self._working.pop(process, None)
+                self._running.pop(process, None)
         if status == 0:
             return None
         text = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()]
-        told = next((line for line in text if line.startswith("fmbench: error:")), None)
-        reason = told.removeprefix("fmbench: error:").strip() if told else (text or [""])[-1]
+        error = next((line for line in text if line.startswith("fmbench: error:")), None)
+        reason = error.removeprefix("fmbench: error:").strip() if error else (text or [""])[-1]
         return Failed(reason=reason or f"`fmbench {words[0]}` ended with status {status}")
 
-    def under_way(self) -> Iterator[str]:
-        """What the commands under way have said last."""
-        yield from (f"{label}: waiting for its run's folder" for label in sorted(self._waiting))
-        for label, log in list(self._working.values()):
+    def status(self) -> Iterator[str]:
+        """One line per unfinished task: the last output of its command, or what it waits for."""
+        yield from (f"{label}: waiting for the lock of its run" for label in sorted(self._waiting))
+        for label, log in list(self._running.values()):
             lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
             yield f"{label}: {lines[-1].strip() if lines else 'starting'}"
 
     def stop(self) -> None:
-        """Ask every command to write its checkpoint and end; insist after STOP_SECONDS."""
+        """Interrupt every command, so that it writes its checkpoint; kill it after STOP_SECONDS."""
         self.stopped = True
-        for process in list(self._working):
+        for process in list(self._running):
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + STOP_SECONDS
-        for process in list(self._working):
+        for process in list(self._running):
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -13,7 +13,8 @@ import torch
 from fmbench.config.schema import Config
 from fmbench.metrics import DetectionMetrics
 from fmbench.training.checkpoint import read
-from fmbench.training.run import fit, measure
+from fmbench.training.measure import measure
+from fmbench.training.run import fit
 from fmbench.types import Batch, Prediction
 
 ROW = "same seed twice; 0, 2 and 4 workers"

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from fmbench.config.schema import Config
-from fmbench.training.run import fit, measure
+from fmbench.training.measure import measure
+from fmbench.training.run import fit
 from recordings import write_root
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "learning.py"

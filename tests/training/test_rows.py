@@ -17,8 +17,9 @@ import torch
 from fmbench.config.schema import Config
 from fmbench.stages import Learn, stages_of
 from fmbench.training.lit import Detector
+from fmbench.training.measure import measure
 from fmbench.training.predict import predict
-from fmbench.training.run import fit, measure
+from fmbench.training.run import fit
 from fmbench.types import Batch
 from recordings import write_root
 from test_contract import SMALL, build, every_row

@@ -22,8 +22,9 @@ from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.models.official import OfficialFmFormer, to_state_dict
 from fmbench.training.checkpoint import export_weights, import_official
+from fmbench.training.measure import measure
 from fmbench.training.predict import elapsed, predict
-from fmbench.training.run import fit, measure
+from fmbench.training.run import fit
 from fmbench.types import Batch, Modality, Problem
 from recordings import write_root
 
@@ -179,7 +180,7 @@ def test_resuming_at_an_epochs_end_ends_where_an_unbroken_run_does(
 
 
 def test_a_run_is_not_written_over(root: Path, trained: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds a run already; go on with --resume auto"):
+    with pytest.raises(ValueError, match=r"holds a run already; resume it with --resume auto"):
         fit(config(root), run=trained.parent.parent)
 
 
@@ -215,7 +216,7 @@ def test_without_a_validation_part_the_last_weights_are_kept(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     best = fit(config(root, "current", data={"val_fraction": 0.0}), run=tmp_path)
-    assert "chosen by nothing" in capsys.readouterr().out
+    assert "best.ckpt holds the last weights" in capsys.readouterr().out
     states = [torch.load(best.parent / f"{n}.ckpt", weights_only=True) for n in ("best", "last")]
     for name, value in states[0]["state_dict"].items():
         assert torch.equal(value, states[1]["state_dict"][name])

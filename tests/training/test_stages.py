@@ -20,9 +20,9 @@ from fmbench.data import FurnaceData
 from fmbench.objective import Optim
 from fmbench.registry import catalogue
 from fmbench.stages import Learn, Solve, Stage, Turn, share_epochs, stages_of
+from fmbench.training.console import PlainProgress
 from fmbench.training.lit import Detector, parameter_groups
 from fmbench.training.loop import train
-from fmbench.training.progress import PlainProgress
 from fmbench.training.run import fit
 from fmbench.types import Modality, Problem
 from recordings import write_root
@@ -319,7 +319,9 @@ def test_a_checkpoint_of_an_unknown_stage_is_not_resumed(root: Path, tmp_path: P
 def test_a_solution_says_how_far_it_is_and_keeps_to_the_trainers_options(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fmbench.training.loop.progress", lambda: [PlainProgress(seconds=0)])
+    monkeypatch.setattr(
+        "fmbench.training.loop.progress_callbacks", lambda: [PlainProgress(seconds=0)]
+    )
     part = config(root, limit_train_batches=2, enable_progress_bar=False)
     best = fit(part, run=tmp_path / "run")
     assert fmbench.load(best).model.solved_on == 2 * 8

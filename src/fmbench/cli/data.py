@@ -82,7 +82,7 @@ def ensure(root: Path, *, own_root: bool) -> None:
         return
     if own_root:
         raise ValueError(f"--data.root {root}: no such folder")
-    from fmbench.training.progress import say
+    from fmbench.training.console import say
 
     say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
     write(root, preset="wide", seed=0, lazy=True)

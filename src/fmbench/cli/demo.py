@@ -12,7 +12,7 @@ from fmbench.cli.train import train
 from fmbench.config.parser import Parser
 from fmbench.config.resolve import resolve
 from fmbench.tabular import SIMULATED
-from fmbench.training import run
+from fmbench.training.measure import measure
 from fmbench.training.predict import predict
 
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU"}
@@ -34,7 +34,7 @@ def demo(argv: list[str]) -> int:
     asked = ["--model", "fmformer", "--modality", "cross", "--config", values["config"]]
     best = train(resolve([*asked, "--data.root", str(root), "--run", str(fitted)]))
     print("3 of 4: testing on recordings that it has not seen", flush=True)
-    rates = run.measure(best)
+    rates = measure(best)
     print("4 of 4: drawing one of them", flush=True)
     recording = _most_mixed(fitted / "test-predictions.csv")
     written = predict(best, recording, out=fitted / "predictions", every=25)

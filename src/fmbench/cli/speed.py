@@ -23,7 +23,7 @@ from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.files.atomic import write_text
 from fmbench.registry import find_model
-from fmbench.training.progress import say
+from fmbench.training.console import say
 from fmbench.types import Modality, Problem
 
 

@@ -10,9 +10,10 @@ from fmbench.config.parser import Parser
 from fmbench.config.resolve import Request, add_data, add_trainer, resolve
 from fmbench.metrics import Counts
 from fmbench.training import run
+from fmbench.training.console import say
 from fmbench.training.guard import Stopped
+from fmbench.training.measure import measure
 from fmbench.training.predict import predict as predict_recording
-from fmbench.training.progress import say
 
 
 def fit(argv: list[str]) -> int:
@@ -48,7 +49,7 @@ def test(argv: list[str]) -> int:
     add_data(parser, "data (where not given: as in training)")
     add_trainer(parser)
     values, given = parser.values(argv)
-    metrics = run.measure(
+    metrics = measure(
         _checkpoint(values),
         data=_given(values, given, "data"),
         split=values["split"],

@@ -21,9 +21,9 @@ from optuna.trial import TrialState
 
 from fmbench.config.resolve import resolve
 from fmbench.files.lock import locked
-from fmbench.jobs import Crew, Failed
+from fmbench.jobs import Failed, JobRunner
 from fmbench.sweep.file import Sweep, extremes
-from fmbench.training.run import curve
+from fmbench.training.logs import curve
 
 
 class Trial(NamedTuple):
@@ -77,25 +77,25 @@ def run_sweep(
         )
     with _alone(out):
         study = _study(sweep, flags, out / "trials.db")
-        crew = Crew(at_once, say)
+        runner = JobRunner(at_once, say)
 
         def train(trial: Trial) -> float | Failed:
             """An error of a trial does not stop the others."""
             run = out / f"{trial.number:03d}"
             try:
-                with crew.alone(trial.label, run) as lock:
-                    return _trained(sweep, trial, run, flags, crew, lock)
+                with runner.alone(trial.label, run) as lock:
+                    return _trained(sweep, trial, run, flags, runner, lock)
             except (ValueError, OSError) as error:
                 return Failed(reason=str(error))
 
         try:
-            for trial, outcome in crew.work(_trials(sweep, study, limit), train):
+            for trial, outcome in runner.work(_trials(sweep, study, limit), train):
                 if isinstance(outcome, Failed):
-                    crew.say(f"{trial.label}: FAILED: {outcome.reason}")
+                    runner.log(f"{trial.label}: FAILED: {outcome.reason}")
                     study.set_user_attr(f"failed {trial.number}", outcome.reason)
                     study.tell(trial.number, state=TrialState.FAIL)
                 else:
-                    crew.say(f"{trial.label}: {sweep.metric.name} {outcome:.4f}")
+                    runner.log(f"{trial.label}: {sweep.metric.name} {outcome:.4f}")
                     study.tell(trial.number, outcome)
         except StorageInternalError as error:
             raise OSError(
@@ -115,13 +115,13 @@ def run_sweep(
 
 
 def _trained(
-    sweep: Sweep, trial: Trial, run: Path, flags: Sequence[str], crew: Crew, lock: int
+    sweep: Sweep, trial: Trial, run: Path, flags: Sequence[str], runner: JobRunner, lock: int
 ) -> float | Failed:
     """The best value of the metric over the epochs of a trial."""
     if not (run / "val.json").is_file():
         words = ["fit", *flags, *_flags(trial.params), "--logger=csv"]
         words += [f"--run={run}", "--resume=auto"]
-        failed = crew.command(trial.label, words, run, lock)
+        failed = runner.command(trial.label, words, run, lock)
         if failed:
             return failed
     seen = curve(run, sweep.metric.name)

@@ -24,7 +24,7 @@ from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
 from fmbench.metrics import Counts
 from fmbench.simulator import read_tags
-from fmbench.training.run import curve
+from fmbench.training.logs import curve
 
 PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.files.atomic import write_text
-from fmbench.jobs import BusyError, Crew, Failed
+from fmbench.jobs import BusyError, Failed, JobRunner
 from fmbench.tables.results import Job, Result, gather, read_result, write_result
 
 NOT_YET = "not trained yet"
@@ -75,7 +75,7 @@ def run_all(
         say(f"{len(found)} of {len({*found, *todo})} results are there ({results})")
     if not train:
         return {key: Failed(reason=NOT_YET) for key in todo} | found
-    crew = Crew(at_once, say, patience=patience)
+    runner = JobRunner(at_once, say, patience=patience)
     reading = threading.Lock()  # recordings are opened by one thread at a time
 
     queue, put_off = _Queue(todo.values()), set[str]()
@@ -84,20 +84,20 @@ def run_all(
         """Fit and test a job and store its result; an error fails this job only."""
         run = runs / job.run
         try:
-            with crew.alone(job.label, run, seconds=30 if job.key in put_off else 0) as lock:
-                return _made(job, crew, lock, reading, data, results, run, extra)
+            with runner.alone(job.label, run, seconds=30 if job.key in put_off else 0) as lock:
+                return _made(job, runner, lock, reading, data, results, run, extra)
         except BusyError as busy:
             return busy
         except (ValueError, OSError) as error:
             return Failed(reason=str(error))
 
-    for job, outcome in crew.work(queue, make):
+    for job, outcome in runner.work(queue, make):
         if isinstance(outcome, BusyError):  # another process runs it: try again later
             put_off.add(job.key)
             queue.append(job)
             continue
         found[job.key] = outcome
-        crew.say(f"{job.label}: {_words(outcome)}")
+        runner.log(f"{job.label}: {_words(outcome)}")
     return found
 
 
@@ -115,7 +115,7 @@ class _Queue(deque[Job]):
 
 def _made(
     job: Job,
-    crew: Crew,
+    runner: JobRunner,
     lock: int,
     reading: threading.Lock,
     data: Callable[[Config], FurnaceData],
@@ -130,7 +130,7 @@ def _made(
         settings = run / "asked.yaml"
         write_text(settings, job.config.to_yaml())
         words = ["fit", "--config", str(settings), "--run", str(run), "--resume", "auto"]
-        if failed := crew.command(job.label, words, run, lock):
+        if failed := runner.command(job.label, words, run, lock):
             return failed
     if path in wanted:
         tested = job.tested(run)
@@ -142,7 +142,7 @@ def _made(
                 if name in job.config.trainer
             ]
             words += [f"--data.{name}={value}" for name, value in job.test.items()]
-            if failed := crew.command(job.label, words, run, lock):
+            if failed := runner.command(job.label, words, run, lock):
                 return failed
         with reading:
             write_result(gather(job, run, data(job.config)), path)

@@ -1,1 +1,1 @@
-"""From a `Config` to a trained and measured detector."""
+"""Train and measure a detector, given a `Config`."""

@@ -1,7 +1,8 @@
-"""Checkpoints: what stands in one, and how a detector comes back out of it.
+"""Write, read, import and export checkpoints.
 
-A checkpoint is Lightning's, with a `fmbench` entry of plain values: model, net, problem, config,
-data. Everything is read with `weights_only`: no file can run code.
+A checkpoint is Lightning's with two more entries: `fmbench`, plain values that describe the model
+and its training (`stamp`), and `processes`, one state per process (`Detector.on_save_checkpoint`).
+Every file is read with `weights_only`, so that none can run code.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from torch import nn
 from fmbench.files.atomic import in_one_step
 from fmbench.models import official
 from fmbench.registry import create_model
+from fmbench.stages import Stage
 from fmbench.training.lit import Detector
 from fmbench.types import Problem
 
 
-class Checkpoints(TorchCheckpointIO):
-    """How Lightning writes and reads checkpoints: whole or not at all, and nothing but tensors.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint plug-in: writes a file completely or not at all, reads with `read`.
 
-    Where `last.ckpt` is replaced, the one before it stays as `previous.ckpt`.
+    A `last.ckpt` that is replaced is renamed to `previous.ckpt`.
     """
 
     def save_checkpoint(
@@ -39,7 +41,7 @@ class Checkpoints(TorchCheckpointIO):
         """Write `path` in one step.
 
         Raises:
-            OSError: it cannot be written; what was there is left.
+            OSError: the file cannot be written; its former content is left.
         """
         path, memory = Path(path), io.BytesIO()
         torch.save(checkpoint, memory)
@@ -49,8 +51,13 @@ class Checkpoints(TorchCheckpointIO):
             beside.write_bytes(content)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
-        """Read `path` as `read` does, whatever Lightning asks for."""
+        """Read `path` with `read`; Lightning's own arguments are ignored."""
         return read(path)
+
+
+def stage_folders(run: Path, stages: Sequence[Stage]) -> list[Path]:
+    """The folders of the stages' checkpoints: `stages/<name>`, for the last stage `checkpoints`."""
+    return [run / "stages" / stage.name for stage in stages[:-1]] + [run / "checkpoints"]
 
 
 def stamp(
@@ -60,10 +67,10 @@ def stamp(
 
     Args:
         model: registered name.
-        net: its hyperparameters, as given.
-        problem: what it was built for.
-        data: options of the data module in training, reused by test and predict.
-        trained_on: one line that says what the data was, and whether it was simulated.
+        net: the hyperparameters that were set.
+        problem: the problem that the model was built for.
+        data: options of the training's `FurnaceData`, the defaults of `test` and `predict`.
+        trained_on: one line that describes the data, and states if it was simulated.
     """
     plain = asdict(problem) | {
         "modality": str(problem.modality),
@@ -80,10 +87,10 @@ def stamp(
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint as plain values and tensors.
+    """Read a checkpoint as plain values and CPU tensors.
 
     Raises:
-        ValueError: no such file, not a checkpoint, or not one of ours.
+        ValueError: no such file, a damaged one, or not a checkpoint of fmbench.
     """
     content = _tensors(Path(path))
     if isinstance(content, dict) and {"fmbench", "state_dict"} <= content.keys():
@@ -97,30 +104,36 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> Detector:
-    """A checkpoint -> the detector, in eval mode, its normalisation included.
+    """Load a detector from a checkpoint, in eval mode, its input statistics included.
 
-    `load(path)(batch)` gives a Prediction; `.problem` says what it was built for.
+    `load(path)(batch)` returns a Prediction; `.problem` holds the input sizes of the model.
 
     Raises:
-        ValueError: no such file, not one of our checkpoints, or weights of another model.
+        ValueError: no such file, not a checkpoint of fmbench, or weights of another model.
     """
     content = read(path)
-    about = content["fmbench"]
+    facts = content["fmbench"]
     try:
-        problem = Problem(**about["problem"])
-        model = create_model(about["model"], problem, **about["net"])
+        problem = Problem(**facts["problem"])
+        model = create_model(facts["model"], problem, **facts["net"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: the description of its model is damaged ({error})") from None
-    detector = Detector(model, problem=problem, stamp=about)
+    detector = Detector(model, problem=problem, stamp=facts)
     load_weights(detector, content["state_dict"], path)
     return detector.eval()
 
 
 def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Strictly, with a message that names what differs instead of a list of keys.
+    """Load a state dict strictly.
+
+    Args:
+        module: receives the weights.
+        state: tensors by name.
+        path: of the checkpoint, for the message.
 
     Raises:
-        ValueError: keys or sizes that do not fit.
+        ValueError: missing or unknown names, or other shapes; the message gives how many and the
+            first name.
     """
     own = module.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -134,10 +147,18 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], path: str
 
 
 def import_official(source: str | Path, target: str | Path) -> Problem:
-    """A released state dict (.pth) -> one of our checkpoints; returns what it was trained for.
+    """Convert a released state dict (.pth) to a checkpoint.
+
+    Args:
+        source: the released file.
+        target: the checkpoint to write.
+
+    Returns:
+        The problem that the network was trained for, inferred from its tensors' shapes.
 
     Raises:
-        ValueError: not a released network's state dict; says what differs.
+        ValueError: not the state dict of a released network; the message names the difference.
+        OSError: the checkpoint cannot be written.
     """
     state = _tensors(Path(source))
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
@@ -147,7 +168,7 @@ def import_official(source: str | Path, target: str | Path) -> Problem:
         network = official.from_state_dict(state, problem)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    # README and configurations of the released code: 10 frames 18 apart, or 8 frames 19 apart.
+    # README and configurations of the released code: 10 frames at stride 18, or 8 at stride 19.
     data = {
         "axes": "official",
         "history": "stretch",
@@ -156,57 +177,66 @@ def import_official(source: str | Path, target: str | Path) -> Problem:
         "current_samples": problem.current_samples,
     }
     trained_on = "the fused magnesium benchmark (weights released by its authors)"
-    about = stamp("fmformer-official", net, problem, data, trained_on)
-    detector = Detector(network, problem=problem, stamp=about)
+    facts = stamp("fmformer-official", net, problem, data, trained_on)
+    detector = Detector(network, problem=problem, stamp=facts)
     content = {
         "pytorch-lightning_version": L.__version__,
         "state_dict": detector.state_dict(),
-        "fmbench": about,
+        "fmbench": facts,
     }
-    Checkpoints().save_checkpoint(content, target)
+    AtomicCheckpointIO().save_checkpoint(content, target)
     return problem
 
 
 def export_weights(source: str | Path, target: str | Path) -> int:
-    """A checkpoint's model -> a safetensors file, which can hold nothing but tensors.
+    """Export the weights of a checkpoint to a safetensors file, which can hold only tensors.
 
-    Names are the model's own, so that `create_model(...).load_state_dict` takes them; the file's
-    metadata says under "fmbench", as JSON, what model it is, built for what, trained on what.
+    The names are those of the model's state dict. The metadata entry "fmbench" describes model,
+    problem and training data as JSON.
+
+    Args:
+        source: the checkpoint.
+        target: the file to write.
 
     Returns:
-        How many tensors it holds.
+        The number of tensors in the file.
 
     Raises:
-        ValueError: not one of our checkpoints.
+        ValueError: not a checkpoint of fmbench.
         OSError: the file cannot be written.
     """
     detector = load(source)
     shared = ("model", "net", "problem", "data", "trained_on", "data_fingerprint", "git_commit")
-    about = {key: detector.stamp[key] for key in shared if key in detector.stamp}
-    about["data"] = {key: value for key, value in about["data"].items() if key != "root"}
+    facts = {key: detector.stamp[key] for key in shared if key in detector.stamp}
+    facts["data"] = {key: value for key, value in facts["data"].items() if key != "root"}
     state = {name: value.clone() for name, value in detector.model.state_dict().items()}
-    content = safetensors.torch.save(state, {"fmbench": json.dumps(about)})
+    content = safetensors.torch.save(state, {"fmbench": json.dumps(facts)})
     with in_one_step(Path(target), size=len(content)) as beside:
         beside.write_bytes(content)
     return len(state)
 
 
 def _tensors(path: Path) -> Any:
-    """Whatever tensors and plain values a file holds; nothing in it is executed."""
+    """Read a file of tensors and plain values without executing anything in it.
+
+    Raises:
+        ValueError: no such file, or one that cannot be read so.
+        OSError: the disk cannot be read.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    content = io.BytesIO(path.read_bytes())  # what the disk cannot do is told as such
+    content = io.BytesIO(path.read_bytes())  # outside `try`: a disk error stays an OSError
     try:
-        if zipfile.is_zipfile(content):  # torch before 1.6 wrote none, and no checksum
+        if zipfile.is_zipfile(content):  # files of torch before 1.6 are not, and have no checksum
             with zipfile.ZipFile(content) as file:
                 if (record := file.testzip()) is not None:
                     raise zipfile.BadZipFile(f"the checksum of {record} does not match")
         content.seek(0)
         return torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever bytes can make of zipfile, pickle and torch
+    except Exception as error:  # damaged bytes raise many types in zipfile, pickle and torch
         why = f" ({error})" if isinstance(error, zipfile.BadZipFile) else ""
         raise ValueError(
             f"{path}: damaged, or it holds more than tensors and plain values{why}; not loaded\n"
-            "A run goes on from the checkpoint before it with --resume auto. From elsewhere: copy "
-            "it again, or ask for its tensors alone"
+            "Of your own run: --resume auto resumes from the checkpoint before it. From elsewhere: "
+            "copy it again, or request a file that holds only the tensors"
         ) from None

@@ -1,21 +1,22 @@
-"""What stands between a training and what can happen to it: signals, crashes, numbers that burst.
+"""Callbacks that protect a training from signals, crashes and numbers that are not finite.
 
-Here, and nowhere else, is worked around what Lightning 2.6 does not do or does wrongly. The numbers
-are issues and pull requests of github.com/Lightning-AI/pytorch-lightning:
+This module lists the defects and gaps of Lightning 2.6 that fmbench works around. The numbers are
+issues and pull requests of github.com/Lightning-AI/pytorch-lightning:
 
 - #19916: SIGTERM ends a training with exit status 0. #20806: the processes of a distributed
-  training do not stop at the same step. It stops at the end of an epoch's validation at best, and
-  saves nothing. -> `Guard` stops all processes after the same step and saves it.
-- 2.6 writes `last.ckpt` only in epochs that improve the monitored metric (seen in its
+  training do not stop at the same step. Lightning stops at the end of an epoch's validation at
+  best, and saves nothing. -> `Guard` stops all processes after the same step and saves it.
+- 2.6 writes `last.ckpt` only in epochs that improve the monitored metric (in its
   `ModelCheckpoint.on_train_epoch_end`). -> `Guard` writes it after every epoch.
-- #19549: a training that goes on from the middle of an epoch does not validate as it should; saved
-  after the last step of an epoch, it leaves that epoch's validation out altogether. -> `Guard`
-  saves neither there nor amid a validation, but so that the whole validation comes next.
-- #17543, #20204: a checkpoint holds no state of the random number generators, and none of the means
+- #19549: a training resumed in the middle of an epoch does not validate correctly; one saved after
+  the last step of an epoch skips the validation of that epoch. -> `Guard` does not save there, and
+  a checkpoint that it saves during a validation repeats the validation from its start.
+- #17543, #20204: a checkpoint holds neither the state of the random number generators nor the means
   over an epoch. -> `Detector.on_save_checkpoint` adds both.
 - #19970, #21253: a checkpoint is staged in the folder for temporary files, and from another disk it
-  is copied, not renamed. -> `fmbench.training.checkpoint.Checkpoints`.
-- A loss or a gradient that is not finite is trained on. -> `Guard` stops before that step is taken.
+  is copied, not renamed. -> `fmbench.training.checkpoint.AtomicCheckpointIO`.
+- Lightning continues to train on a loss or gradient that is not finite. -> `Guard` stops before
+  that step is taken.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ from fmbench.data.order import WindowLoader
 from fmbench.training.lit import Detector
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; a scheduler that wants the machine back; SLURM some time before it does (--signal)."""
+"""Ctrl-C; a scheduler that ends the job; SLURM's warning before it does (--signal)."""
 
 
 class Stopped(SystemExit):
-    """A signal has ended a training, and a checkpoint of its last step was written.
+    """A signal ended a training after a checkpoint of its last step was written.
 
-    Its `code` is 128 and the signal's number, as shells count: 130, 143, 138.
+    Its `code` is 128 plus the signal's number, as in shells: 130, 143 or 138.
+
+    Args:
+        number: of the signal.
+        step: the last optimizer step.
     """
 
     def __init__(self, number: int, step: int) -> None:
@@ -55,59 +60,67 @@ class Stopped(SystemExit):
 
 
 class Best(ModelCheckpoint):
-    """Keeps `best.ckpt`, also in a run whose folder was moved: Lightning forgets the best score."""
+    """Write `best.ckpt`, and find it again when the folder of the run was moved.
+
+    Lightning drops the best score of a moved run. The name of this class is a key in checkpoints.
+    """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         assert self.dirpath is not None
         here = str(Path(self.dirpath) / "best.ckpt")
         if not Path(here).is_file():
-            return  # a run of its own, begun with the checkpoint of another
+            return  # a new run that starts from the checkpoint of another one
         paths = {"best_model_path": here, "kth_best_model_path": here, "last_model_path": ""}
         score = {"best_k_models": {here: state["best_model_score"]}, "dirpath": self.dirpath}
         super().load_state_dict({**state, **paths, **score})
 
 
 class Killable(Callback):
-    """Where there is no step to save, SIGTERM kills; Lightning would hear it and go on."""
+    """Let SIGTERM end a test or prediction, which has no step to save; Lightning ignores it."""
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        _handle(signal.SIG_DFL, signal.SIGTERM)
+        _set_handlers(signal.SIG_DFL, signal.SIGTERM)
 
     on_test_start = on_predict_start
 
 
 class Guard(Checkpoint):
-    """Keeps `last.ckpt`, heeds signals, and lets no step be taken that is not finite.
+    """Write `last.ckpt`, stop on signals, and refuse steps that are not finite.
 
-    A `Checkpoint`, so that Lightning calls it after `ModelCheckpoint` and all that logs.
+    It is a `Checkpoint`, so that Lightning calls it after `ModelCheckpoint` and every callback that
+    logs.
 
     Args:
         folder: of the stage's checkpoints.
+
+    Raises:
+        Stopped: a signal was received; `last.ckpt` holds the last step.
+        ValueError: a loss or gradient is not finite; the step was not taken.
     """
 
     def __init__(self, folder: Path) -> None:
         self.last = folder / "last.ckpt"
-        self.asked = 0
+        self.received = 0  # number of the signal, 0 if none
         self.saved = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """In place of Lightning's handlers, which it set just before and takes away in the end."""
-        _handle(self._ask)
+        """Replace Lightning's signal handlers, which it has just set and removes at the end."""
+        _set_handlers(self._receive)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for logger in trainer.loggers:  # Lightning logs an epoch after it has told us of its end
+        for logger in trainer.loggers:  # Lightning logs an epoch after on_train_epoch_end
             logger.save()
-        if self._stops(trainer):
-            raise Stopped(self.asked, trainer.global_step)
+        if self._stop_received(trainer):
+            raise Stopped(self.received, trainer.global_step)
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Detector)
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            gradients = []  # 16 bits: the scaler leaves steps out, and knows why
+            gradients = []  # float16: the scaler skips steps whose gradients are not finite
         loss = torch.stack(list(pl_module.terms.values())).sum()
         if not bool((loss + get_total_norm(gradients).to(loss)).isfinite()):
-            raise ValueError(self._burst(trainer, pl_module))
+            raise ValueError(self._not_finite(trainer, pl_module))
 
     def on_train_batch_end(
         self,
@@ -121,16 +134,16 @@ class Guard(Checkpoint):
         fetcher = trainer.fit_loop._data_fetcher
         assert fetcher is not None
         ends = loop._is_training_done or loop._should_check_val_fx(fetcher)
-        if not ends and self._stops(trainer):
+        if not ends and self._stop_received(trainer):
             trainer.save_checkpoint(self.last)
             self.saved = True
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The step before, if it is saved, has been logged by now."""
+        """Stop after a saved step; Lightning has logged it before this hook."""
         if self.saved:
-            raise Stopped(self.asked, trainer.global_step)
+            raise Stopped(self.received, trainer.global_step)
 
     def on_validation_batch_start(
         self,
@@ -140,37 +153,37 @@ class Guard(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if not self._stops(trainer):
+        if not self._stop_received(trainer):
             return
-        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-        progress.reset()  # a validation that has begun, with all its batches to come
-        progress.increment_ready()
-        progress.increment_started()
-        progress.current.reset()
+        batches = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        batches.reset()  # save a validation that has started and has processed no batch
+        batches.increment_ready()
+        batches.increment_started()
+        batches.current.reset()
         trainer.save_checkpoint(self.last)
-        raise Stopped(self.asked, trainer.global_step)
+        raise Stopped(self.received, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.save_checkpoint(self.last)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._stops(trainer):
-            raise Stopped(self.asked, trainer.global_step)
+        if self._stop_received(trainer):
+            raise Stopped(self.received, trainer.global_step)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:  # asked twice: at once, with nothing saved since the last epoch
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:  # a second signal: stop at once, without saving
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.asked = number
+        self.received = number
 
-    def _stops(self, trainer: L.Trainer) -> bool:
-        """Whether any process was asked to stop: the same answer in all of them."""
-        stops = trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False)
-        self.asked = self.asked or (signal.SIGTERM if stops else 0)
+    def _stop_received(self, trainer: L.Trainer) -> bool:
+        """Whether any process received a signal; the same answer in all processes."""
+        stops = trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
+        self.received = self.received or (signal.SIGTERM if stops else 0)
         return stops
 
-    def _burst(self, trainer: L.Trainer, module: Detector) -> str:
-        """What is not finite, in which windows, and what to do."""
+    def _not_finite(self, trainer: L.Trainer, module: Detector) -> str:
+        """The message that names the value, the windows of the batch, and the remedies."""
         terms = {f"the {name} loss": term for name, term in module.terms.items()}
         gradients = {f"the gradient of {n}": p.grad for n, p in module.named_parameters()}
         what = next(
@@ -188,14 +201,13 @@ class Guard(Checkpoint):
         return (
             f"{what} is not finite at step {trainer.global_step + 1}; the step was not taken\n"
             f"in the batch of {named}\n"
-            f"The weights of {self.last.parent} are finite, if an epoch was completed. Look at the "
-            "values of these frames (fmbench data check), or lower --optim.lr, or set "
-            "--trainer.gradient_clip_val 1"
+            f"Any checkpoint in {self.last.parent} is finite. Check the values of these frames "
+            "(fmbench data check), lower --optim.lr, or set --trainer.gradient_clip_val 1"
         )
 
 
-def _handle(handler: Any, *numbers: signal.Signals) -> None:
-    """Set the handler of some signals, where a process may: in its main thread."""
+def _set_handlers(handler: Any, *numbers: signal.Signals) -> None:
+    """Set the handler of `numbers`, by default SIGNALS, where Python allows it: the main thread."""
     if threading.current_thread() is threading.main_thread():
         for number in numbers or SIGNALS:
             signal.signal(number, handler)

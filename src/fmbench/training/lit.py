@@ -1,4 +1,4 @@
-"""The one LightningModule: any model from Batch to Prediction, its losses, metrics, optimiser."""
+"""The one LightningModule: the losses, metrics and optimizers of any model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,30 @@ from fmbench.types import Batch, Prediction, Problem
 
 
 class Detector(L.LightningModule):
-    """A model in training or on trial.
+    """A model that is trained, measured or used for prediction.
 
     Args:
-        model: from Batch to Prediction.
-        problem: what the model was built for.
-        loss: how the losses are weighed.
-        optim: optimiser and schedule.
-        stamp: plain values written into every checkpoint, so that it is complete in itself.
-        clip: largest norm of a turn's gradient where turns alternate, for Lightning's Trainer clips
-            only in trainings of a single optimizer.
+        model: its forward takes a Batch and returns a Prediction.
+        problem: the problem that the model was built for.
+        loss: weights of the joint loss.
+        optim: optimizer and schedule.
+        stamp: plain values that every checkpoint stores (`fmbench.training.checkpoint.stamp`).
+        clip: largest gradient norm of a turn where several turns alternate; Lightning's Trainer
+            clips only with a single optimizer.
+
+    Attributes:
+        stages: of the model, in order (`fmbench.stages.stages_of`).
+        stage: the stage in training, set by `enter`; None in a measurement or prediction.
+        groups: per turn of `stage`, its parameter groups as AdamW takes them, set by `enter`.
+        started: `time.monotonic()` at the start of the training, in seconds.
+        process_states: per process, the random state and the sums of the unfinished epoch, as
+            `on_save_checkpoint` stored them. A resumed training sets it; `setup` consumes it.
+        terms: detached weighted losses of the latest training batch by name, each a scalar.
+        metrics: `DetectionMetrics` of "val" and "test".
+        losses: sum of the loss over the windows of "val" and "test".
+        measured: the latest validation or test: mean loss per window under "loss", and what
+            `DetectionMetrics.compute` returns.
+        columns: the latest test: columns of `of_each_window`, each (N,), in the windows' order.
     """
 
     def __init__(
@@ -52,43 +66,43 @@ class Detector(L.LightningModule):
         self.optim = optim or Optim()
         self.stamp = dict(stamp or {})
         self.stages = stages_of(model)
-        self.began = time.monotonic()
         self.stage: Stage | None = None
+        self.groups: list[list[dict[str, Any]]] = []
         self.clip = clip
+        self.started = time.monotonic()
+        self.process_states: list[dict[str, Any]] = []
+        self.terms: dict[str, Tensor] = {}
         self.metrics = nn.ModuleDict(
             {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
         )
-        # A sum: Lightning's mean over processes divides by a number of windows cut to an integer,
-        # and torchmetrics' MeanMetric leaves NaN out, or with "disable" the weights.
+        # A sum, because Lightning's mean over processes divides by the truncated mean number of
+        # windows, and torchmetrics' MeanMetric drops NaN, or with "disable" the weights.
         self.losses = nn.ModuleDict({part: SumMetric("disable") for part in ("val", "test")})
-        self.gathered: list[dict[str, Tensor]] = []
-        self.rates: dict[str, float] = {}
-        self.terms: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}
-        self.seen = 0
-        self.resumed: list[dict[str, Any]] = []
-        self.kept: list[dict[str, Tensor]] = []
-        self.tested: dict[str, Tensor] = {}
+        self.measured: dict[str, float] = {}
+        self.columns: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}  # of the losses over the epoch so far
+        self._windows = 0  # of the epoch so far
+        self._batches: list[dict[str, Tensor]] = []  # gathered from a test or a `Solve` stage
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers some stage learns by gradient."""
+        """Number of elements of all parameters that some stage trains by gradient."""
         learnt = {p for stage in self.stages for p in learnt_in(stage)}
         return sum(p.numel() for p in learnt)
 
     @property
     def seconds(self) -> float:
-        """Of training, with what a resumed checkpoint had taken before."""
-        return float(self.stamp.get("seconds", 0)) + time.monotonic() - self.began
+        """Duration of the training in seconds, that before a resumed checkpoint included."""
+        return float(self.stamp.get("seconds", 0)) + time.monotonic() - self.started
 
     def forward(self, batch: Batch) -> Prediction:
         prediction: Prediction = self.model(batch)
         return prediction
 
     def enter(self, stage: Stage) -> None:
-        """Make `stage` the one that trains: freeze what it does not name, choose its loop.
+        """Start a stage: freeze the parameters that it does not train, choose the optimization.
 
-        Before the Trainer's `fit`, for Lightning looks at both when it sets up.
+        Call it before the Trainer's `fit`, whose set-up reads both.
         """
         self.stage = stage
         turns = stage.turns if isinstance(stage, Learn) else ()
@@ -99,24 +113,24 @@ class Detector(L.LightningModule):
         self.automatic_optimization = len(turns) == 1
 
     def setup(self, stage: str) -> None:
-        """Where a training goes on: what its process knew beside the weights."""
-        if self.global_rank < len(self.resumed):
-            mine = self.resumed[self.global_rank]
+        """Restore this process's random state and epoch sums in a resumed training."""
+        if self.global_rank < len(self.process_states):
+            mine = self.process_states[self.global_rank]
             set_random_state(mine["random"])
-            self.sums, self.seen = mine["sums"], mine["seen"]
-        self.resumed = []
+            self._sums, self._windows = mine["sums"], mine["seen"]
+        self.process_states = []
 
     def on_train_epoch_start(self) -> None:
-        self.sums, self.seen = {}, 0
+        self._sums, self._windows = {}, 0
 
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
         assert isinstance(self.stage, Learn)
-        self.seen += len(batch.label)
+        self._windows += len(batch.label)
         if self.automatic_optimization:
             return self._descend(self.stage.turns[0].losses, batch)
         optimizers, schedules = self.optimizers(), self.lr_schedulers()
         for turn, optimizer, schedule in zip(self.stage.turns, optimizers, schedules, strict=True):  # type: ignore[arg-type]
-            self.toggle_optimizer(optimizer)  # so that the others' parameters gather no gradient
+            self.toggle_optimizer(optimizer)  # no gradients for the other turns' parameters
             loss = self._descend(turn.losses, batch)
             self.manual_backward(loss)
             if self.clip is not None:
@@ -128,7 +142,7 @@ class Detector(L.LightningModule):
         return None
 
     def _descend(self, losses: Losses | None, batch: Batch) -> Tensor:
-        """The sum of a turn's losses; the mean of each over the epoch is logged by its name."""
+        """The sum of a turn's losses, a scalar; adds each to the sums over the epoch."""
         terms = losses(batch) if losses else self.loss.terms(self(batch), batch)
         loss = torch.stack(list(terms.values())).sum()
         self.terms = {name: term.detach() for name, term in terms.items()}
@@ -138,57 +152,59 @@ class Detector(L.LightningModule):
             self.log("train/loss_step", loss.detach(), prog_bar=True, sync_dist=True)
         for name, value in values.items():
             value = value * len(batch.label)
-            self.sums[name] = value + self.sums[name].to(value) if name in self.sums else value
+            if name in self._sums:
+                value = value + self._sums[name].to(value)
+            self._sums[name] = value
         return loss
 
     def log_means(self) -> None:
-        """The means over the epoch: not Lightning's, which no checkpoint holds."""
-        means = {name: value / self.seen for name, value in self.sums.items()}
+        """Log the mean of each loss over the epoch; no checkpoint stores Lightning's own means."""
+        means = {name: value / self._windows for name, value in self._sums.items()}
         self.log_dict(means, sync_dist=True)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._judge("val", batch)
+        self._evaluate("val", batch)
 
     def on_test_start(self) -> None:
-        self.kept = []
+        self._batches = []
 
     def test_step(self, batch: Batch, index: int) -> None:
-        self.kept.append(of_each_window(self._judge("test", batch), batch))
+        self._batches.append(of_each_window(self._evaluate("test", batch), batch))
 
     def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
         if not isinstance(self.stage, Solve):
             return self.forward(batch)
-        kept = {name: value.detach().cpu() for name, value in self.stage.gather(batch).items()}
-        self.gathered.append(kept)
-        return kept
+        gathered = {name: value.detach().cpu() for name, value in self.stage.gather(batch).items()}
+        self._batches.append(gathered)
+        return gathered
 
     def on_predict_epoch_end(self) -> None:
-        """What a `Solve` stage has gathered, in all processes, becomes its solution."""
+        """Solve a `Solve` stage from the values gathered in all processes."""
         if not isinstance(self.stage, Solve):
             return
-        shares = self._shares(concatenated(self.gathered))
-        self.gathered = []
+        shares = self._all_gather_object(concatenated(self._batches))
+        self._batches = []
         self.stage.solve(concatenated(shares))
 
     def on_validation_epoch_end(self) -> None:
         self._report("val")
 
     def on_test_epoch_end(self) -> None:
-        """`tested` becomes what `of_each_window` keeps, in the order of the windows."""
+        """Set `columns` from the windows of all processes."""
         self._report("test")
-        shares = self._shares(concatenated(self.kept))
-        self.kept = []
-        self.tested = {name: interleaved([s[name] for s in shares]) for name in shares[0]}
+        shares = self._all_gather_object(concatenated(self._batches))
+        self._batches = []
+        self.columns = {name: interleaved([s[name] for s in shares]) for name in shares[0]}
 
-    def _shares(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
-        """What every process has, by rank."""
+    def _all_gather_object(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
+        """The value of `mine` in every process, by rank."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return [mine]
         shares = [mine] * distributed.get_world_size()
         distributed.all_gather_object(shares, mine)
         return shares
 
-    def _judge(self, part: str, batch: Batch) -> Prediction:
+    def _evaluate(self, part: str, batch: Batch) -> Prediction:
         prediction = self.forward(batch)
         self.metrics[part].update(prediction, batch)  # type: ignore[operator]
         loss = torch.stack(list(self.loss.terms(prediction, batch).values())).sum()
@@ -199,11 +215,11 @@ class Detector(L.LightningModule):
         metrics, loss = self.metrics[part], self.losses[part]
         rates: dict[str, float] = metrics.compute()  # type: ignore[operator]
         windows = sum(rates[count] for count in Counts._fields)
-        self.rates = {"loss": loss.compute().item() / windows, **rates}  # type: ignore[operator]
+        self.measured = {"loss": loss.compute().item() / windows, **rates}  # type: ignore[operator]
         metrics.reset()  # type: ignore[operator]
         loss.reset()  # type: ignore[operator]
-        named = {f"{part}/{name}": value for name, value in self.rates.items()}
-        self.log_dict(named, sync_dist=True)  # the same in every process by now
+        named = {f"{part}/{name}": value for name, value in self.measured.items()}
+        self.log_dict(named, sync_dist=True)  # already equal in all processes
 
     def configure_optimizers(self) -> Any:
         if not self.groups:
@@ -233,8 +249,11 @@ class Detector(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Lightning clips no gradients for a fused optimizer in mixed precision, as it would have
-        to undo the scaling of float16 first; bfloat16 has none."""
+        """Clip also for a fused optimizer in bfloat16.
+
+        Lightning refuses a fused optimizer in mixed precision, because gradients scaled for float16
+        must be unscaled first; those of bfloat16 are not scaled.
+        """
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.optim.fused and scaler is None and gradient_clip_algorithm in (None, "norm"):
             if gradient_clip_val:
@@ -244,14 +263,14 @@ class Detector(L.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        sums = {name: value.cpu() for name, value in self.sums.items()}
-        mine = {"random": random_state(), "sums": sums, "seen": self.seen}
+        sums = {name: value.cpu() for name, value in self._sums.items()}
+        mine = {"random": random_state(), "sums": sums, "seen": self._windows}
         checkpoint["fmbench"] = {**self.stamp, "seconds": self.seconds}
-        checkpoint["processes"] = self._shares(mine)
+        checkpoint["processes"] = self._all_gather_object(mine)
 
 
-class Means(Callback):
-    """Logs an epoch's means; a callback, so that those after it know them."""
+class EpochMeans(Callback):
+    """Log an epoch's mean losses before the later callbacks, which read them, are called."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, Detector)
@@ -259,19 +278,28 @@ class Means(Callback):
 
 
 def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:
-    """A turn's parameters as AdamW takes them, "lr_scale" turned into a learning rate."""
+    """A turn's parameter groups as AdamW takes them.
+
+    Args:
+        turn: its parameters, or groups of them.
+        lr: learning rate of the run; a group's rate is this times its "lr_scale".
+    """
     named = [dict(group) for group in turn.parameters if isinstance(group, Mapping)]
     groups = named or [{"params": list(turn.parameters)}]
     return [{"lr": lr * group.pop("lr_scale", 1.0), **group} for group in groups]
 
 
 def concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Columns by name, batch after batch."""
+    """Batches of named columns, each (b, ...), joined along the first axis to (N, ...)."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def interleaved(shares: Sequence[Tensor]) -> Tensor:
-    """In order again: windows of which the k-th of n processes had every n-th, from the k-th on."""
+    """Merge the processes' values to (N, ...) in the order of the windows.
+
+    Args:
+        shares: by rank; of n processes, rank k has the windows k, k + n, k + 2n, …
+    """
     out = torch.cat(list(shares))
     for rank, share in enumerate(shares):
         out[rank :: len(shares)] = share

@@ -1,4 +1,4 @@
-"""A detector through its stages, each a training of its own that can be resumed."""
+"""Train a detector stage by stage; each stage is a training of its own that can be resumed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from fmbench.data import FurnaceData
+from fmbench.progress import on_terminal
 from fmbench.stages import Solve, Stage, share_epochs
-from fmbench.training import checkpoint as checkpoints
+from fmbench.training.checkpoint import AtomicCheckpointIO, stage_folders
+from fmbench.training.console import progress_callbacks, say
 from fmbench.training.guard import Best, Guard, Killable, Stopped
-from fmbench.training.lit import Detector, Means
-from fmbench.training.processes import together
-from fmbench.training.progress import on_terminal, progress, say
+from fmbench.training.lit import Detector, EpochMeans
+from fmbench.training.processes import watch_processes
+from fmbench.training.resume import Start
 
 LOWER_IS_BETTER = ("loss", "fdr", "mdr")
+"""Endings of the metrics whose smallest value is the best; of all others the largest is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training came to.
+    """The outcome of a training.
 
     Attributes:
-        best: the checkpoint that validation chose, or the last one.
-        epochs: completed, in all stages.
+        best: the checkpoint that validation chose; without a validation part, the last one.
+        epochs: completed in all stages.
         steps: of all optimizers.
         is_global_zero: whether this process is the first of its training.
     """
@@ -44,11 +47,6 @@ class Trained:
     is_global_zero: bool
 
 
-def places(run: Path, stages: Sequence[Stage]) -> list[Path]:
-    """The folders of the stages' checkpoints: the run's own for the last, one each before it."""
-    return [run / "stages" / stage.name for stage in stages[:-1]] + [run / "checkpoints"]
-
-
 def train(
     detector: Detector,
     data: FurnaceData,
@@ -57,34 +55,27 @@ def train(
     select: str,
     options: Mapping[str, Any],
     loggers: list[Logger],
-    resume: Path | None = None,
+    resume: Start | None = None,
 ) -> Trained:
-    """Go through the detector's stages, writing `best.ckpt` and `last.ckpt`.
+    """Train every stage of the detector, writing `best.ckpt` and `last.ckpt` of each.
 
     Args:
-        detector: what is trained; on `resume` it has the checkpoint's weights already.
-        data: whose training windows every stage sees.
+        detector: to train; on `resume` it holds the checkpoint's weights already.
+        data: every stage trains on its training windows.
         run: folder of the run.
-        select: validation metric that picks the best checkpoint of the last stage.
-        options: of Lightning's Trainer; its `max_epochs` is shared out among the stages.
+        select: validation metric that chooses the best checkpoint of the last stage.
+        options: of Lightning's Trainer; the stages share its `max_epochs`.
         loggers: of the run.
-        resume: a checkpoint of the stage to go on with.
+        resume: where the training resumes.
 
     Raises:
-        ValueError: several stages and no `max_epochs` to share, or a checkpoint of another stage.
+        ValueError: several stages and no `max_epochs` to share.
     """
     stages = detector.stages
-    asked = options.get("max_epochs")
-    epochs: list[int | None] = [asked]  # one stage takes what the Trainer takes
-    if len(stages) > 1:
-        if asked is None or asked < 1:
-            raise ValueError(
-                f"{len(stages)} stages share trainer.max_epochs; it is {asked}, give it a number"
-            )
-        epochs = [*share_epochs(stages, asked)]
-    folders = places(run, stages)
-    first = _stage_of(resume, stages) if resume else 0
-    done = steps = 0
+    epochs = _epochs(stages, options.get("max_epochs"))
+    folders = stage_folders(run, stages)
+    first = resume.stage if resume else 0
+    total_epochs = total_steps = 0
     for k in range(first, len(stages)):
         last = k == len(stages) - 1
         if len(stages) > 1:
@@ -94,8 +85,8 @@ def train(
         engine = {
             "default_root_dir": run,
             "enable_model_summary": False,
-            "use_distributed_sampler": False,  # FurnaceData shares the windows out
-            "plugins": [checkpoints.Checkpoints()],
+            "use_distributed_sampler": False,  # FurnaceData distributes the windows
+            "plugins": [AtomicCheckpointIO()],
             **options,
         }
         with quiet(), interruptible():
@@ -105,18 +96,30 @@ def train(
                 engine |= {"max_epochs": epochs[k], "logger": loggers}
                 engine |= {} if last else {"limit_val_batches": 0}
                 monitor = select if last and data.validates else None
-                start = resume if k == first else None
+                start = resume.checkpoint if resume and k == first else None
                 trainer = _learn(detector, data, folders[k], engine, monitor, start)
-        if trainer.is_global_zero:  # what it was kept for cannot come any more
+        if trainer.is_global_zero:  # only an unfinished stage resumes from it
             (folders[k] / "previous.ckpt").unlink(missing_ok=True)
-        done += trainer.current_epoch
-        steps += trainer.global_step
+        total_epochs += trainer.current_epoch
+        total_steps += trainer.global_step
     return Trained(
         best=folders[-1] / "best.ckpt",
-        epochs=done,
-        steps=steps,
+        epochs=total_epochs,
+        steps=total_steps,
         is_global_zero=trainer.is_global_zero,
     )
+
+
+def _epochs(stages: Sequence[Stage], max_epochs: int | None) -> Sequence[int | None]:
+    """The `max_epochs` of each stage; a single stage takes whatever the Trainer accepts."""
+    if len(stages) == 1:
+        return [max_epochs]
+    if max_epochs is None or max_epochs < 1:
+        raise ValueError(
+            f"{len(stages)} stages share trainer.max_epochs; it is {max_epochs}, but must be a"
+            " number of at least 1"
+        )
+    return share_epochs(stages, max_epochs)
 
 
 def _learn(
@@ -127,27 +130,29 @@ def _learn(
     monitor: str | None,
     resume: Path | None,
 ) -> L.Trainer:
-    """Gradient steps for some epochs; only the last stage is validated."""
-    keep = Best(
+    """Train one stage by gradient; `monitor` is None where the stage is not validated."""
+    best = Best(
         folder,
         filename="best",
         monitor=monitor,
         mode="min" if (monitor or "").endswith(LOWER_IS_BETTER) else "max",
         enable_version_counter=False,
     )
+    callbacks = [EpochMeans(), LearningRateMonitor("step"), *progress_callbacks()]
     options = {
         "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
-        "callbacks": [Means(), LearningRateMonitor("step"), *progress(), keep, Guard(folder)],
+        "callbacks": [*callbacks, best, Guard(folder)],
         "enable_progress_bar": on_terminal(),
         **options,
     }
     if not detector.automatic_optimization:
         options.pop("gradient_clip_val", None)  # the detector clips
-        if isinstance(L.Trainer(**options).strategy, DDPStrategy):  # a turn is not all parameters
+        if isinstance(L.Trainer(**options).strategy, DDPStrategy):
+            # A turn uses only some of the parameters.
             options["strategy"] = "ddp_find_unused_parameters_true"
     trainer = L.Trainer(**options)
-    with together(trainer):
+    with watch_processes(trainer):
         trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
     return trainer
 
@@ -155,48 +160,37 @@ def _learn(
 def _solve(
     detector: Detector, data: FurnaceData, folder: Path, options: dict[str, Any]
 ) -> L.Trainer:
-    """One pass over the training windows; the solution stands in both checkpoints."""
+    """Pass once over the training windows; `best.ckpt` and `last.ckpt` both hold the solution."""
     options = {
         **options,
         "logger": False,
         "enable_checkpointing": False,
-        "callbacks": [*progress(), Killable()],
+        "callbacks": [*progress_callbacks(), Killable()],
         "enable_progress_bar": on_terminal(),
         "limit_predict_batches": options.get("limit_train_batches"),
     }
     trainer = L.Trainer(**options)
-    with together(trainer):
+    with watch_processes(trainer):
         trainer.predict(detector, datamodule=data, return_predictions=False, weights_only=True)
     for name in ("best", "last"):
         trainer.save_checkpoint(folder / f"{name}.ckpt", weights_only=False)
     return trainer
 
 
-def _stage_of(path: Path, stages: Sequence[Stage]) -> int:
-    """The stage in which a checkpoint was written."""
-    name = checkpoints.read(path)["fmbench"].get("stage", stages[-1].name)
-    names = [stage.name for stage in stages]
-    if name not in names:
-        raise ValueError(
-            f"{path} is of stage {name}; this training's are {', '.join(names)}; nothing resumed"
-        )
-    return names.index(name)
-
-
 NOISE = (
-    r".*does not have many workers.*",  # data.num_workers is the user's to choose
-    r".*smaller than the logging interval.*",  # losses are logged for every epoch besides
+    r".*does not have many workers.*",  # data.num_workers is the user's choice
+    r".*smaller than the logging interval.*",  # losses are also logged once per epoch
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning 2.6 with torch 2.14
-    r"Total length of `list` across ranks is zero.*",  # no validation: asked for
-    r".*custom batch sampler `EvenBatches` for prediction.*",  # it returns every window, in order
-    r".*Checkpoint directory .* exists and is not empty.*",  # so it is where a run goes on
+    r"Total length of `list` across ranks is zero.*",  # a training without validation
+    r".*custom batch sampler `EvenBatches` for prediction.*",  # it returns all windows in order
+    r".*Checkpoint directory .* exists and is not empty.*",  # always so in a resumed run
 )
-"""Warnings of Lightning that tell a user of fmbench nothing."""
+"""Lightning's warnings that do not concern a user of fmbench."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's tips and the warnings in NOISE."""
+    """Suppress Lightning's tips and the warnings in NOISE."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in NOISE:
@@ -206,7 +200,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Lightning turns Ctrl-C into exit status 1; hand it on as what it was."""
+    """Raise KeyboardInterrupt on Ctrl-C, which Lightning turns into exit status 1."""
     try:
         yield
     except SystemExit as stop:

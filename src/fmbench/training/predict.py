@@ -1,4 +1,4 @@
-"""A detector and a recording -> scores, a picture, a video."""
+"""Apply a detector to one recording: scores, a picture, a video."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
 from fmbench.training.checkpoint import load
 from fmbench.training.loop import interruptible, quiet
-from fmbench.training.run import open_data
+from fmbench.training.measure import open_data
 from fmbench.types import CURRENT_RATE, FRAME_RATE, Prediction
 
 
@@ -32,16 +32,21 @@ def predict(
     every: int = 25,
     video: bool = False,
 ) -> list[Path]:
-    """One recording -> `<name>.csv` (frame, time, score, decision, label), `<name>.png`, and an
-    MP4 if `video`; returns their paths.
+    """Write the scores of one recording as `<name>.csv`, and `<name>.png`, `<name>.mp4` of them.
+
+    The CSV has the columns frame, time, score (probability in [0, 1] that the window is abnormal),
+    decision and, for a labelled recording, label (both 1 = abnormal).
 
     Args:
         checkpoint: a file that `fit` or `import_official` wrote.
         recording: a name in the data root, or the path of a .mat in the benchmark's layout.
-        out: folder for the files.
+        out: folder of the files.
         data: options of `FurnaceData` that differ from those of the training.
         every: frames from one score to the next.
         video: whether to write the MP4.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         ValueError: no such recording, or one that the detector cannot read.
@@ -69,8 +74,17 @@ def predicted_scene(
     every: int = 1,
     frames: Sequence[int] | None = None,
 ) -> tuple[Scene, pd.DataFrame]:
-    """A recording with what a detector says of every n-th frame, or of `frames`; and the table of
-    frame, time, score, decision.
+    """Predict some frames of a recording.
+
+    Args:
+        checkpoint: a file that `fit` or `import_official` wrote.
+        recording: a name in the data root, or the path of a .mat in the benchmark's layout.
+        data: options of `FurnaceData` that differ from those of the training.
+        every: frames from one prediction to the next, unless `frames` names them.
+        frames: indices of the frames to predict.
+
+    Returns:
+        The scene to draw, and a table with the columns frame, time, score and decision.
 
     Raises:
         ValueError: no such recording or frame, or one that the detector cannot read.
@@ -84,8 +98,8 @@ def predicted_scene(
     logits = torch.cat([prediction.logits for prediction in predictions])
     masks = None
     if detector.problem.dense:
-        drawn = [prediction.mask_logits for prediction in predictions]
-        masks = torch.cat([mask.argmax(1).byte() for mask in drawn if mask is not None])
+        logit_maps = [prediction.mask_logits for prediction in predictions]
+        masks = torch.cat([each.argmax(1).byte() for each in logit_maps if each is not None])
     table = table.assign(
         score=abnormal_probability(logits).float().numpy(), decision=logits.argmax(1).numpy()
     )
@@ -101,14 +115,16 @@ def scene_of(
     title: str,
     upright: bool,
 ) -> Scene:
-    """Frames, currents and truth for the windows of `table`, whatever the detector itself reads.
+    """The frames, currents and labels of a recording beside its predictions.
+
+    Video and currents are read also where the detector uses only one of them.
 
     Args:
-        windows: those of one recording.
-        table: frame and score of each window.
-        masks: (n, H, W) predicted masks, or None.
-        title: heading.
-        upright: whether `masks` are (H, W), or (W, H) as the released network draws them.
+        windows: of one recording.
+        table: frame and score of each of the n windows.
+        masks: (n, H, W) uint8 predicted masks, 1 = abnormal, or None.
+        title: heading of the picture.
+        upright: whether `masks` are (n, H, W); False for the (n, W, H) of the released network.
     """
     source = windows.recordings[0]
     frame = table["frame"].to_numpy()
@@ -140,8 +156,16 @@ def scene_of(
 
 
 def elapsed(seconds: NDArray[np.int64], start: int, rate: float) -> NDArray[np.float64]:
-    """Clock seconds, sorted, of samples at `rate` a second -> seconds since `start`, with the
-    fraction that the place within the second tells."""
+    """Seconds since `start` of samples whose timestamps are whole seconds.
+
+    Args:
+        seconds: (n,) timestamps in seconds, sorted.
+        start: the timestamp of time 0, in seconds.
+        rate: samples per second; the k-th sample of a second lies k / rate after its beginning.
+
+    Returns:
+        (n,) float64, seconds.
+    """
     within = np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
     fraction: NDArray[np.float64] = (seconds - start) + within / rate
     return fraction

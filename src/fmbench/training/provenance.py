@@ -1,4 +1,4 @@
-"""Where a number comes from: code, packages, data."""
+"""The code and the package versions that a result was computed with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("fmformer-bench", "torch", "lightning", "torchmetrics", "timm", "tra
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+    """Versions by name of Python and of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -22,8 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit that the code stands at, `-dirty` behind it if files were changed; None outside
-    a git checkout."""
+    """The commit of the code, with `-dirty` appended if files were changed; None outside git."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""The state of every random number generator that a training may draw from, as plain values."""
+"""Save and restore the random number generators that a training may draw from."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """Python's, numpy's and torch's generators; CUDA's of the current device once it is in use."""
-    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 -- whoever still uses it
+    """The state of every generator as plain values and tensors.
+
+    Returns:
+        `python`: `random.getstate()`. `numpy`: the legacy global state, its keys as a list.
+        `torch` and, once CUDA is in use, `cuda` (of the current device): 1-D uint8 tensors.
+    """
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 -- models may use it
     state = {
         "python": random.getstate(),
         "numpy": (kind, np.asarray(keys).tolist(), *rest),
@@ -24,7 +29,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Go on drawing where `random_state` was asked."""
+    """Restore the generators to a state that `random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])

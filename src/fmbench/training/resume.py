@@ -1,77 +1,104 @@
-"""The checkpoint that a training goes on from: found, whole, and of the same training."""
+"""Find the checkpoint that a training resumes from, and check that it is of the same training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fmbench.config.schema import changes
+from fmbench.stages import Stage
 from fmbench.training import checkpoint as checkpoints
+from fmbench.training.console import say
 from fmbench.training.lit import Detector
-from fmbench.training.loop import places
-from fmbench.training.progress import say
+
+
+class Start(NamedTuple):
+    """Where a training resumes."""
+
+    checkpoint: Path
+    stage: int
+    """Index of the stage in which the checkpoint was written."""
 
 
 def resume_from(
     resume: str | Path | None, run: Path, detector: Detector, *, force: bool
-) -> Path | None:
-    """The checkpoint to go on from, seen to be of the same training."""
+) -> Start | None:
+    """Load the weights and the process states of a checkpoint into `detector`.
+
+    Args:
+        resume: a checkpoint, "auto" for the newest intact one of the run, or None.
+        run: folder of the run.
+        detector: of the training that resumes.
+        force: accept a checkpoint whose configuration or recordings differ.
+
+    Returns:
+        None when the training starts from the beginning.
+
+    Raises:
+        ValueError: a checkpoint that is damaged, or of another model, training or stage.
+    """
     if resume is None:
         return None
     if str(resume) == "auto":
-        found = _newest(run, detector)
+        found = _newest(run, detector.stages)
         if found is None:
-            say(f"nothing to resume in {run}; starting anew")
+            say(f"nothing to resume in {run}; the training starts from the beginning")
             return None
         path, content = found
     else:
         path = Path(resume)
         content = checkpoints.read(path)
-    about = content["fmbench"]
+    facts = content["fmbench"]
     for key in ("model", "problem"):
-        was, now = about[key], detector.stamp[key]
+        was, now = facts[key], detector.stamp[key]
         if was != now:
             raise ValueError(f"{path}: its {key} is {was}, this run's is {now}; nothing resumed")
-    changed = _changed(about, detector.stamp)
+    changed = _changed(facts, detector.stamp)
     if changed and not force:
         listed = [*changed[:3], *([f"and {len(changed) - 3} more"] if len(changed) > 3 else [])]
         raise ValueError(
-            f"{path}: of another training; nothing resumed. --force goes on all the same\n"
+            f"{path}: of another training; nothing resumed. --force resumes all the same\n"
             + "\n".join(listed)
         )
+    names = [stage.name for stage in detector.stages]
+    stage = facts.get("stage", names[-1])
+    if stage not in names:
+        raise ValueError(
+            f"{path} is of stage {stage}; this training's are {', '.join(names)}; nothing resumed"
+        )
     checkpoints.load_weights(detector, content["state_dict"], path)
-    detector.stamp["seconds"] = about.get("seconds", 0)
-    detector.resumed = content.get("processes", [])
-    return path
+    detector.stamp["seconds"] = facts.get("seconds", 0)
+    detector.process_states = content.get("processes", [])
+    return Start(path, names.index(stage))
 
 
-def _newest(run: Path, detector: Detector) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a run that is whole, and its content.
+def _newest(run: Path, stages: Sequence[Stage]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest intact checkpoint of a run and its content; None if the run has no checkpoint.
 
     Raises:
-        ValueError: there are some, and none is whole.
+        ValueError: every checkpoint is damaged.
     """
-    made = [
+    paths = [
         folder / f"{name}.ckpt"
-        for folder in reversed(places(run, detector.stages))
+        for folder in reversed(checkpoints.stage_folders(run, stages))
         for name in ("last", "previous", "best")
     ]
-    broken = None
-    for path in made:
+    damaged = None
+    for path in paths:
         if path.is_file():
             try:
                 return path, checkpoints.read(path)
             except ValueError as error:
-                say(str(error).partition("\n")[0] + "; the one before it is tried")
-                broken = error
-    if broken is not None:
-        raise broken
+                say(str(error).partition("\n")[0] + "; trying the checkpoint before it")
+                damaged = error
+    if damaged is not None:
+        raise damaged
     return None
 
 
 def _changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two trainings, one line each; nothing for checkpoints before 0.2."""
+    """The differences between two trainings, one line each; none for checkpoints before 0.2."""
     if "config" not in was:
         return []
     lines = changes(was["config"], now["config"])

@@ -1,4 +1,4 @@
-"""Weights & Biases beside a run, which goes on without it."""
+"""Logging to Weights & Biases; a training continues when W&B fails."""
 
 from __future__ import annotations
 
@@ -10,56 +10,59 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from fmbench.training.progress import say
+from fmbench.training.console import say
 
-PATIENCE = {"WANDB_INIT_TIMEOUT": "20", "WANDB_FINISH_TIMEOUT": "60"}
-"""Seconds to wait for the server at a run's start and end, where the user has not set others."""
+TIMEOUTS = {"WANDB_INIT_TIMEOUT": "20", "WANDB_FINISH_TIMEOUT": "60"}
+"""Seconds to wait for the server at the start and end of a run, unless the user sets others."""
 
 
-class Tracker(WandbLogger):
-    """W&B's logger, save that an error of it is told once, and ends the sending, not the training.
+class TolerantWandbLogger(WandbLogger):
+    """W&B's logger. On its first error it prints one message and stops sending.
 
     Args:
-        run: folder of the run; W&B's own files stand below it.
+        run: folder of the run; W&B's own files are written below it.
         settings: of the run, by dotted name.
         wandb_options: of `wandb.init`.
     """
 
     def __init__(self, run: Path, settings: Mapping[str, Any], **wandb_options: Any) -> None:
         super().__init__(name=run.name, save_dir=run, project="fmbench", **wandb_options)
-        self.lost = False
+        self.failed = False
         self.log_hyperparams(dict(settings))  # starts W&B's run
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._attempt(super().log_metrics, metrics, step)
 
     def finish(self) -> None:
-        """Send what is left; the next training in this process has a run of its own."""
+        """Send what is left, so that the next training in this process starts a new run."""
         self._attempt(self.experiment.finish)
 
     def _attempt(self, act: Callable[..., Any], *args: Any) -> None:
-        if self.lost:
+        if self.failed:
             return
         try:
             act(*args)
         except Exception as error:
-            self.lost = True
+            self.failed = True
             with suppress(Exception):
-                import wandb  # a training that logs to W&B has it; others need not
+                import wandb  # needed only by a training that logs to W&B
 
-                wandb.teardown()  # or it would try once more, with a traceback, at the very end
+                wandb.teardown()  # otherwise wandb retries at exit and prints a traceback
             say(f"W&B has failed ({_first_line(error)}); the metrics are in log/")
 
 
-def track(run: Path, settings: Mapping[str, Any]) -> Tracker:
-    """A run at W&B; without a key or a way to the server, one on disk that can be sent later."""
-    for name, seconds in PATIENCE.items():
+def open_wandb(run: Path, settings: Mapping[str, Any]) -> TolerantWandbLogger:
+    """Start a run at W&B, or offline when there is no API key or no connection.
+
+    `wandb sync` sends an offline run later.
+    """
+    for name, seconds in TIMEOUTS.items():
         os.environ.setdefault(name, seconds)
     try:
-        return Tracker(run, settings)
-    except Exception as error:  # whatever it is: what is to be trained does not depend on it
+        return TolerantWandbLogger(run, settings)
+    except Exception as error:  # no error of W&B may prevent the training
         say(f"W&B is out of reach ({_first_line(error)}); logging to {run}/wandb for `wandb sync`")
-        return Tracker(run, settings, mode="offline")
+        return TolerantWandbLogger(run, settings, mode="offline")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,120 @@
+"""Measure a checkpoint on recordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from torch import distributed
+
+from fmbench.data import FurnaceData
+from fmbench.files.atomic import write_text
+from fmbench.training.checkpoint import load
+from fmbench.training.console import say
+from fmbench.training.guard import Killable
+from fmbench.training.lit import Detector
+from fmbench.training.loop import interruptible, quiet
+from fmbench.training.processes import watch_processes
+from fmbench.training.provenance import git_commit, versions
+
+
+def measure(
+    checkpoint: str | Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    split: Literal["val", "test"] = "test",
+    out: Path | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Measure a checkpoint on recordings.
+
+    Writes `<split>.json` and `<split>-predictions.csv` (per window recording, frame, time and the
+    columns of `fmbench.metrics.of_each_window`).
+
+    Args:
+        checkpoint: a file that `fit` or `import_official` wrote.
+        data: options of `FurnaceData` that differ from those of the training.
+        split: the part to measure on.
+        out: folder of the results, by default the run's.
+        trainer: options of Lightning's Trainer (devices, precision, …).
+        extra: further entries of the JSON file.
+
+    Returns:
+        Mean loss, rates as fractions and window counts by name, as `DetectionMetrics.compute`.
+
+    Raises:
+        ValueError: not a checkpoint of fmbench, or recordings that its model cannot read.
+        OSError: a result cannot be written.
+    """
+    detector = load(checkpoint)
+    part = open_data(detector, data)
+    name = detector.stamp["model"]
+    say(f"{name} ({detector.problem.modality}), {split} part of {part.description}")
+    part.judged = split
+    with quiet(), interruptible():
+        engine = L.Trainer(
+            **(trainer or {}),
+            callbacks=[Killable()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+        )
+        with watch_processes(engine):
+            engine.test(detector, datamodule=part, verbose=False)
+    metrics = detector.measured
+    if engine.world_size > 1:
+        distributed.destroy_process_group()
+        if not engine.is_global_zero:
+            return metrics
+    folder = out or _run_folder(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {column: values.numpy() for column, values in detector.columns.items()}
+    table = part.table(split).assign(**columns)
+    lines = table.to_csv(index=False, float_format="%.6g")
+    write_text(folder / f"{split}-predictions.csv", lines)
+    result = {
+        "model": name,
+        "problem": detector.stamp["problem"],
+        "parameters": detector.num_parameters,
+        "split": split,
+        "data": part.description,
+        "synthetic": part.synthetic,
+        "trained_on": detector.stamp["trained_on"],
+        "metrics": metrics,
+        **(extra or {}),
+        "checkpoint": str(checkpoint),
+        "data_fingerprint": part.fingerprint(),
+        "git_commit": git_commit(),
+        "versions": versions(),
+    }
+    write_text(folder / f"{split}.json", json.dumps(result, indent=2) + "\n")
+    return metrics
+
+
+def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceData:
+    """Open the data of a loaded detector with the options of its training, updated by `options`.
+
+    Raises:
+        ValueError: recordings with another number of current channels than the model reads.
+    """
+    chosen = {**detector.stamp["data"], **(options or {})}
+    data = FurnaceData(**chosen, modality=detector.problem.modality)
+    found = data.problem(detector.problem.dense and data.has_masks)
+    if found.current_channels != detector.problem.current_channels:
+        raise ValueError(
+            f"the recordings have {found.current_channels} phases of current, "
+            f"the checkpoint was trained on {detector.problem.current_channels}"
+        )
+    return data
+
+
+def _run_folder(checkpoint: str | Path) -> Path:
+    """The folder of a checkpoint's run; of a checkpoint outside a run, its own folder."""
+    folder = Path(checkpoint).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
