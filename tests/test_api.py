@@ -1,4 +1,4 @@
-"""The Python interface that users build on: names and signatures, and a plug-in from outside."""
+"""The public Python interface: names, signatures, and an external plug-in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_public_names_are_frozen() -> None:
     assert list(inspect.signature(official.from_state_dict).parameters) == ["state", "problem"]
 
 
-def test_the_nouns_are_frozen() -> None:
+def test_the_fields_of_the_shared_types_are_frozen() -> None:
     assert [str(m) for m in types.Modality] == ["current", "visual", "cross"]
     assert types.Batch._fields == ("video", "current", "label", "mask", "recording", "second")
     assert types.Prediction._fields == ("logits", "mask_logits", "aux")
@@ -60,7 +60,7 @@ def test_models_are_listed_by_modality() -> None:
         ({"modality": "current", "dense": True}, "current alone shows no picture"),
     ],
 )
-def test_problems_that_cannot_be_are_refused(sizes: dict[str, Any], message: str) -> None:
+def test_impossible_problems_are_refused(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         types.Problem(**{"modality": types.Modality.CROSS, **sizes})
 

@@ -1,4 +1,4 @@
-"""What every registered model promises, for every modality that it reads."""
+"""The contract of every registered model, for every modality that it reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = {
     "vit": {"dim": 24, "depth": 2},
     "vivit": {"dim": 24, "depth": 2},
 }
-"""Sizes at which a model's tests run; its own defaults where it is not named."""
+"""Options with which a model is tested; a model not listed here has its defaults."""
 
 every_learner = pytest.mark.parametrize(("name", "modality"), LEARNERS)
 every_row = pytest.mark.parametrize(("name", "modality"), ROWS)
@@ -80,9 +80,9 @@ def batch_for(problem: Problem, size: int, seed: int = 1) -> Batch:
 
 
 def prepared(name: str, modality: str, batch: Batch) -> tuple[nn.Module, Problem]:
-    """A model with the statistics of `batch`, gone through every stage for a step or two.
+    """A model with the statistics of `batch`, trained for two steps in every stage.
 
-    Only so can a method that solves, or that freezes what it has pretrained, say anything.
+    Without it, methods with a `Solve` stage or with pretrained, frozen parameters predict nothing.
     """
     model, problem = build(name, modality)
     train_on(model, batch, steps=2)
@@ -90,7 +90,7 @@ def prepared(name: str, modality: str, batch: Batch) -> tuple[nn.Module, Problem
 
 
 def train_on(model: nn.Module, batch: Batch, steps: int, until: Callable[[], bool] = bool) -> None:
-    """All stages of a model on one batch: `steps` of each; of the last, until `until` says so."""
+    """Train all stages on one batch for `steps` each; the last one only until `until()` is true."""
     for module in model.modules():
         if isinstance(module, Standardize):
             x = batch.current if module.source == "current" else batch.video
@@ -172,7 +172,7 @@ def test_a_row_does_not_depend_on_its_neighbours(name: str, modality: str) -> No
 def test_both_inputs_and_the_label_instant_are_seen(name: str, modality: str) -> None:
     model, problem = prepared(name, modality, batch_for(problem_of(name, modality), 8))
     model.eval()
-    crisp = name == "expert_system"  # of eight windows, one at least hangs on its last sample
+    crisp = name == "expert_system"  # at least one of eight windows depends on its last sample
     batch = batch_for(problem, 8 if crisp else 1)
     before = model(batch).logits
     if batch.video is not None:
@@ -207,12 +207,12 @@ def test_saved_and_loaded_weights_give_the_same_logits(name: str, modality: str)
 
 
 @every_learner
-def test_sixteen_windows_are_learnt_by_heart(name: str, modality: str) -> None:
+def test_sixteen_windows_are_memorised(name: str, modality: str) -> None:
     model, problem = build(name, modality)
     batch = batch_for(problem, 16)
 
     def right() -> int:
-        """As it would be used: batch norms must have seen enough."""
+        """Correct decisions in eval mode, with the running statistics of batch normalisation."""
         learning = model.training
         model.eval()
         with torch.no_grad():

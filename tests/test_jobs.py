@@ -1,4 +1,4 @@
-"""Commands that run side by side: stopped whatever ends the work, and alone in their folders."""
+"""Commands that run in parallel: each locks its folder, and all are stopped on an error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fmbench.jobs import BusyError, Failed, JobRunner
 from recordings import write_root
 
 
-def test_tasks_are_taken_when_there_is_a_hand_for_them() -> None:
+def test_a_task_is_taken_only_when_a_thread_is_free() -> None:
     outcomes: list[int] = []
 
     def tasks() -> object:
         for k in range(6):
-            assert len(outcomes) >= k - 1  # two hands: all but one have ended
+            assert len(outcomes) >= k - 1  # two threads: all but one task have ended
             yield k
 
     for task, outcome in JobRunner(2, print).work(tasks(), lambda k: k * k):  # type: ignore[arg-type]
@@ -25,7 +25,7 @@ def test_tasks_are_taken_when_there_is_a_hand_for_them() -> None:
     assert sorted(outcomes) == [0, 1, 4, 9, 16, 25]
 
 
-def test_a_folder_in_which_somebody_works_is_busy(tmp_path: Path) -> None:
+def test_a_folder_in_which_another_process_works_is_busy(tmp_path: Path) -> None:
     one, other = JobRunner(1, print), JobRunner(1, print)
     with one.alone("a", tmp_path):
         with pytest.raises(BusyError), other.alone("b", tmp_path, seconds=0.3):
@@ -35,7 +35,7 @@ def test_a_folder_in_which_somebody_works_is_busy(tmp_path: Path) -> None:
         pass
 
 
-def test_a_command_that_fails_says_why_in_a_line(tmp_path: Path) -> None:
+def test_a_command_that_fails_gives_its_reason_in_one_line(tmp_path: Path) -> None:
     runner = JobRunner(1, print)
     with runner.alone("a", tmp_path) as lock:
         failed = runner.command("a", ["fit", "--model", "vitt"], tmp_path, lock)
@@ -45,7 +45,7 @@ def test_a_command_that_fails_says_why_in_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_whoever_takes_the_outcomes_and_fails_stops_what_is_under_way(tmp_path: Path) -> None:
+def test_an_error_of_the_caller_stops_the_running_commands(tmp_path: Path) -> None:
     write_root(tmp_path / "data", recordings=1, seconds=60, size=(32, 32))
     run, said = tmp_path / "run", list[str]()
     words = f"fit --modality current --net.dim 12 --net.depth 1 --data.root {tmp_path / 'data'}"

@@ -1,4 +1,4 @@
-"""The paper's rates against scikit-learn, and on the cases where nothing can be said."""
+"""The paper's rates against scikit-learn, and where they are undefined."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ def test_fdr_is_the_false_positive_rate_and_mdr_the_missed_share() -> None:
     assert miou(counts) == pytest.approx((90 / 105 + 15 / 30) / 2)
 
 
-def test_what_cannot_be_said_is_nan_and_never_zero() -> None:
+def test_an_undefined_rate_is_nan_and_never_zero() -> None:
     only_normal = Counts(tn=10, fp=0, fn=0, tp=0)
     assert math.isnan(mdr(only_normal))
     assert math.isnan(f1(only_normal))
     assert fdr(only_normal) == 0
-    assert miou(only_normal) == 1  # a class neither there nor called is left out
+    assert miou(only_normal) == 1  # a class neither present nor predicted is excluded
     assert math.isnan(fdr(Counts(tn=0, fp=0, fn=1, tp=1)))
     assert all(math.isnan(rate(Counts(0, 0, 0, 0))) for rate in (accuracy, f1, fdr, mdr, miou))
 
 
-def test_reset_forgets() -> None:
+def test_reset_discards_all_counts() -> None:
     gathered = DetectionMetrics(dense=False)
     prediction = Prediction(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     gathered.update(prediction, batch_of(torch.tensor([0, 1])))
@@ -95,7 +95,7 @@ def test_reset_forgets() -> None:
 
 
 def test_masks_that_are_missing_are_named() -> None:
-    with pytest.raises(ValueError, match="masks are to be judged"):
+    with pytest.raises(ValueError, match="masks are to be evaluated"):
         DetectionMetrics(dense=True).update(
             Prediction(torch.zeros(2, 2)), batch_of(torch.zeros(2, dtype=torch.long))
         )

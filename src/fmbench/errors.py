@@ -1,4 +1,4 @@
-"""What a message to a person needs: the nearest thing that exists."""
+"""Parts of error messages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from difflib import get_close_matches
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"`, or nothing where nothing known is like `word`."""
+    """`"; did you mean 'x'?"` with the known word most similar to `word`; "" if none is similar."""
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,6 +1,6 @@
-"""The paper's rates (Sec. V-A): abnormal is the positive class.
+"""The paper's rates (Sec. V-A); abnormal is the positive class.
 
-Pure functions on counts, and a shell of torchmetrics that gathers the counts over a whole set.
+Pure functions of counts, and a module that accumulates the counts over a data set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fmbench.types import Batch, Prediction
 
 
 class Counts(NamedTuple):
-    """Windows (or pixels) by truth and decision."""
+    """Numbers of windows (or pixels) by true class and decision: true/false, negative/positive."""
 
     tn: float
     fp: float
@@ -24,18 +24,20 @@ class Counts(NamedTuple):
 
 
 def accuracy(counts: Counts) -> float:
-    """(TP + TN) / all; NaN of nothing."""
+    """(TP + TN) / all; NaN if all counts are 0."""
     return _ratio(counts.tp + counts.tn, sum(counts))
 
 
 def f1(counts: Counts) -> float:
-    """2PR / (P + R) = 2TP / (2TP + FP + FN); NaN where nothing is or is called abnormal."""
+    """2PR / (P + R) = 2TP / (2TP + FP + FN); NaN if no window is abnormal or classified so."""
     return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
 def fdr(counts: Counts) -> float:
-    """FP / (TN + FP): the paper's "false detection rate" is the false-positive rate, not the
-    statistical false discovery rate. NaN without a normal window."""
+    """FP / (TN + FP); NaN without a normal window.
+
+    The paper's "false detection rate" is the false-positive rate, not the false discovery rate.
+    """
     return _ratio(counts.fp, counts.tn + counts.fp)
 
 
@@ -45,9 +47,9 @@ def mdr(counts: Counts) -> float:
 
 
 def miou(counts: Counts) -> float:
-    """Mean over the two classes of TP / (TP + FN + FP), pixels pooled over the set.
+    """Mean over the two classes of TP / (TP + FN + FP), pixels pooled over the data set.
 
-    A class that is neither there nor called is left out.
+    A class that is neither present nor predicted is excluded; NaN if both are.
     """
     errors = counts.fp + counts.fn
     both = [_ratio(counts.tn, counts.tn + errors), _ratio(counts.tp, counts.tp + errors)]
@@ -60,10 +62,10 @@ def _ratio(part: float, whole: float) -> float:
 
 
 class DetectionMetrics(nn.Module):
-    """Gathers a whole set, over all processes, then gives the rates.
+    """Accumulates counts over a data set and all processes, and computes the rates.
 
     Args:
-        dense: whether there are masks to judge as well.
+        dense: whether masks are evaluated as well.
     """
 
     def __init__(self, dense: bool) -> None:
@@ -74,18 +76,27 @@ class DetectionMetrics(nn.Module):
         self.pixels = BinaryConfusionMatrix() if dense else None
 
     def update(self, prediction: Prediction, batch: Batch) -> None:
-        """Take in one batch; the decision is the larger logit, for windows and for pixels."""
+        """Add one batch; the decision is the larger logit, for windows and for pixels.
+
+        Raises:
+            ValueError: masks are evaluated, but the prediction or the batch has none.
+        """
         score = abnormal_probability(prediction.logits)
         self.windows.update(prediction.logits.argmax(1), batch.label)
         self.auroc.update(score, batch.label)
         self.aupr.update(score, batch.label)
         if self.pixels is not None:
             if prediction.mask_logits is None or batch.mask is None:
-                raise ValueError("masks are to be judged, but the model or the data has none")
+                raise ValueError("masks are to be evaluated, but the model or the data has none")
             self.pixels.update(prediction.mask_logits.argmax(1).flatten(), batch.mask.flatten())
 
     def compute(self) -> dict[str, float]:
-        """Rates as fractions: acc, f1, fdr, mdr, auroc, aupr, with masks miou; and the counts."""
+        """The rates as fractions, and the counts of windows.
+
+        Returns:
+            acc, f1, fdr, mdr, auroc, aupr, with masks miou (each in [0, 1], or NaN where it is
+            undefined); tn, fp, fn, tp.
+        """
         windows = _counts(self.windows)
         normal, abnormal = windows.tn + windows.fp, windows.fn + windows.tp
         result = {
@@ -101,22 +112,23 @@ class DetectionMetrics(nn.Module):
         return result | {name: float(count) for name, count in windows._asdict().items()}
 
     def reset(self) -> None:
-        """Forget what was taken in."""
+        """Set all counts to 0."""
         for metric in self.children():
             metric.reset()  # type: ignore[operator]
 
 
 def abnormal_probability(logits: Tensor) -> Tensor:
-    """(B, K) logits -> (B,) probability that the window is not normal, in [0, 1]."""
+    """(B, K) logits to the (B,) probability in [0, 1] that a window is not normal (class 0)."""
     return 1 - logits.softmax(1)[:, 0]
 
 
 def of_each_window(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-    """What every rate can be computed from again: columns by name, each (B,), on the CPU.
+    """The values of each window from which every rate can be recomputed.
 
-    label and decision, int64; score, the probability that the window is not normal; log_odds,
-    ln(score / (1 - score)), which does not saturate; with masks the pixels by truth and decision,
-    pixel_tn, pixel_fp, pixel_fn, pixel_tp.
+    Returns:
+        Columns by name, each (B,), on the CPU: label and decision, int64; score, float32, the
+        probability that the window is not normal; log_odds, float32, ln(score / (1 - score)), which
+        does not saturate; with masks pixel_tn, pixel_fp, pixel_fn and pixel_tp, int64 counts.
     """
     logits = prediction.logits.float()
     columns = {

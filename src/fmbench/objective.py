@@ -1,4 +1,4 @@
-"""What a training minimises, and how: the joint loss, the optimiser and its schedule."""
+"""The joint loss, the optimizer and its schedule."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Optim:
     """AdamW and its schedule; the defaults are Sec. IV-C's.
 
     Attributes:
-        lr: learning rate at its highest.
+        lr: highest learning rate.
         weight_decay: of AdamW (not stated in the paper; PyTorch's default).
         schedule: "step" (times `gamma` after epoch `milestone`), "cosine" (to 0 at the end of
             training) or "constant".
         milestone: epoch after which the rate drops.
         gamma: factor by which it drops.
-        warmup_steps: optimiser steps over which the rate first rises from 0.
-        fused: one kernel for all parameters; faster, other last bits.
+        warmup_steps: optimizer steps over which the rate first rises from 0.
+        fused: one kernel for all parameters; faster, rounds differently.
     """
 
     lr: float = 5e-4
@@ -36,7 +36,13 @@ class Optim:
     fused: bool = False
 
     def factor(self, step: int, *, total: int, epoch: int) -> float:
-        """What the rate is multiplied by at optimiser step `step` of `total`, in `epoch`."""
+        """Factor of the learning rate, in [0, 1].
+
+        Args:
+            step: optimizer step, from 0.
+            total: optimizer steps of the training.
+            epoch: of the step, from 0.
+        """
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if self.schedule == "step":
@@ -49,10 +55,10 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """pixel_weight · L_pix + alpha · L_cls (Sec. IV-B); the defaults give the plain joint loss.
+    """pixel_weight · L_pix + alpha · L_cls (Sec. IV-B), both cross-entropies.
 
     Attributes:
-        alpha: weight of the classification loss (the paper's α, no value given).
+        alpha: weight of the classification loss (the paper's α, of which it states no value).
         pixel_weight: weight of the per-pixel loss.
         positive_weight: weight of abnormal pixels within the per-pixel loss.
     """
@@ -62,10 +68,11 @@ class Loss:
     positive_weight: float = 1.0
 
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """Weighted losses by name, each a scalar; their sum is the loss.
+        """Weighted losses by name, each a scalar; the training minimises their sum.
 
-        Without mask logits or without masks (the class-level set) only the classification loss
-        trains.
+        Returns:
+            "class"; "pixel" if there are mask logits and masks (the class-level part has none); and
+            the model's own `prediction.aux`.
         """
         terms = {"class": self.alpha * F.cross_entropy(prediction.logits, batch.label)}
         if prediction.mask_logits is not None and batch.mask is not None:

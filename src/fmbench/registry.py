@@ -1,8 +1,8 @@
-"""Models by name, from every installed catalogue.
+"""Models by name, from all installed catalogues.
 
-A catalogue is a `dict[str, type[nn.Module]]` behind an entry point of the group `fmbench.models`.
+A catalogue is a `dict[str, type[nn.Module]]` that an entry point in `fmbench.models` names.
 A model is `Model(problem, *, <its own hyperparameters>)` with `forward(batch) -> Prediction` and
-two class attributes: `modalities`, what it reads, and `dense`, where it draws a mask as well.
+two class attributes: `modalities`, which it reads, and `dense`, those for which it predicts a mask.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from fmbench.types import Modality, Problem
 
 
 class ModelClass(Protocol):
-    """What a catalogue holds."""
+    """The type of a catalogue's entries.
+
+    Attributes:
+        modalities: that the model reads.
+        dense: modalities for which it predicts a mask as well.
+    """
 
     modalities: frozenset[Modality]
     dense: frozenset[Modality]
@@ -47,7 +52,11 @@ def catalogue() -> dict[str, ModelClass]:
 
 
 def list_models(modality: Modality | str | None = None) -> list[str]:
-    """Names of the installed models, sorted; of those that read `modality` if it is given."""
+    """Sorted names of the installed models, or of those that read `modality`.
+
+    Raises:
+        ValueError: no such modality.
+    """
     models = catalogue()
     if modality is None:
         return sorted(models)
@@ -59,7 +68,7 @@ def find_model(name: str, modality: Modality | str) -> ModelClass:
     """The class registered as `name`.
 
     Raises:
-        ValueError: no such model, or it does not read `modality`.
+        ValueError: no such model or modality, or the model does not read it.
     """
     models = catalogue()
     if name not in models:
@@ -77,11 +86,16 @@ def find_model(name: str, modality: Modality | str) -> ModelClass:
 
 
 def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
-    """Build the model registered as `name` for `problem`; `net` are its own hyperparameters.
+    """Build the model registered as `name`.
+
+    Args:
+        name: registered name.
+        problem: inputs and outputs of the model.
+        net: its own hyperparameters.
 
     Raises:
-        ValueError: no such model, a modality that it does not read, a mask that it cannot draw, or
-            an unknown hyperparameter.
+        ValueError: no such model, a modality that it does not read, a mask that it cannot predict,
+            or an unknown hyperparameter.
     """
     model = find_model(name, problem.modality)
     if problem.dense and problem.modality not in model.dense:

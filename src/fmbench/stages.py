@@ -1,10 +1,10 @@
-"""How a method trains whose training is not one supervised pass.
+"""The stages of a method whose training is not one supervised pass.
 
 A model without stages trains all its parameters with the joint loss (`fmbench.objective.Loss`) of
-its forward. A model with a method `stages() -> Sequence[Stage]` goes through them in order. Each
-stage is a training of its own on the same training windows and begins with the weights of the stage
-before it; validation chooses a checkpoint of the last stage only. A stage freezes the parameters
-that it does not name.
+its forward. A model with a method `stages() -> Sequence[Stage]` trains in these stages, in order.
+Each stage is a training of its own on the same training windows and starts with the weights of the
+stage before it; validation chooses a checkpoint of the last stage only. A stage freezes the
+parameters that it does not name.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Losses = Callable[[Batch], Mapping[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """Some parameters and the loss that they descend, at every batch.
+    """Some parameters and the loss that they minimise: one optimizer step per batch.
 
     Attributes:
-        parameters: what learns, or groups of it as torch's optimizers take them. Beside AdamW's own
-            options, a group may have "lr_scale", by which the run's learning rate is multiplied.
-        losses: from a batch to weighted losses by name, each a scalar; they are added. The joint
-            loss of the model's prediction if None.
+        parameters: to train, or groups of them as torch's optimizers take them. Beside AdamW's own
+            options, a group may have "lr_scale", a factor of the run's learning rate.
+        losses: takes a batch and returns weighted losses by name, each a scalar; the turn minimises
+            their sum. If None, the joint loss of the model's prediction.
     """
 
     parameters: Sequence[nn.Parameter] | Sequence[Mapping[str, Any]]
@@ -37,12 +37,12 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Learn:
-    """A stage of gradient steps: one turn, or several in alternation (adversaries).
+    """A stage of gradient steps: one turn, or several that alternate (adversarial training).
 
     Attributes:
-        name: in progress, logs and folders.
-        turns: taken one after the other at every batch, each with an optimizer of its own.
-        share: of the run's epochs, in proportion to the other stages'.
+        name: of the stage in progress, logs and folders.
+        turns: taken one after the other on every batch, each with its own optimizer.
+        share: of the run's epochs, relative to the shares of the other stages.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Solve:
     """A stage without gradients: one pass over the training windows, then a solution.
 
     Attributes:
-        name: in progress, logs and folders.
-        gather: from a batch to what is kept of it, each (b, ...) with b from 0 to B. The model is
-            in eval mode.
-        solve: given everything kept, (N, ...) on the CPU, in no particular order, writes what it
-            finds into the model's buffers. It must draw no random numbers but from a seed of its
-            own: every process of a distributed training solves for itself.
+        name: of the stage in progress, logs and folders.
+        gather: takes a batch and returns tensors by name, each (b, ...) with b from 0 to B. The
+            model is in eval mode.
+        solve: takes the gathered tensors of all windows, each (N, ...) on the CPU in no particular
+            order, and writes the solution into the model's buffers. It draws random numbers only
+            from its own seed, because every process of a distributed training solves separately.
     """
 
     name: str
@@ -75,7 +75,7 @@ def stages_of(model: nn.Module) -> list[Stage]:
     """The stages that a model declares, or the one supervised pass.
 
     Raises:
-        ValueError: none, or two of one name.
+        ValueError: no stage, or two of the same name.
     """
     declare = getattr(model, "stages", None)
     if declare is None:
@@ -83,12 +83,14 @@ def stages_of(model: nn.Module) -> list[Stage]:
     stages = list(declare())
     names = [stage.name for stage in stages]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"{type(model).__name__}.stages() must give one or more, of unlike names")
+        raise ValueError(
+            f"{type(model).__name__}.stages() must return one or more stages of different names"
+        )
     return stages
 
 
 def learnt_in(stage: Stage) -> set[nn.Parameter]:
-    """The parameters that take steps in a stage."""
+    """The parameters that a stage trains by gradient."""
     learnt: set[nn.Parameter] = set()
     for turn in stage.turns if isinstance(stage, Learn) else ():
         for group in turn.parameters:
@@ -97,14 +99,14 @@ def learnt_in(stage: Stage) -> set[nn.Parameter]:
 
 
 def trainable(*modules: nn.Module) -> list[nn.Parameter]:
-    """The parameters of some modules that are not frozen."""
+    """The parameters of `modules` that are not frozen."""
     return [p for module in modules for p in module.parameters() if p.requires_grad]
 
 
 def share_epochs(stages: Sequence[Stage], epochs: int) -> list[int]:
-    """How many of a run's epochs each stage takes: at least one each, and one for a `Solve`.
+    """The number of epochs of each stage: at least 1, and exactly 1 for a `Solve`.
 
-    The stages that learn share `epochs` in proportion, by largest remainder.
+    The `Learn` stages share `epochs` in proportion to `share` by the largest remainder method.
     """
     shares = [stage.share if isinstance(stage, Learn) else 0.0 for stage in stages]
     whole = sum(shares) or 1.0

@@ -1,4 +1,4 @@
-"""The three nouns every other file speaks of: a Problem, a Batch, a Prediction.
+"""The three types that all rooms share: Problem, Batch and Prediction.
 
 One shape legend for the project: B batch, T frames, H W pixels, L current samples, C channels,
 N tokens, D width, K classes.
@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # `fmbench --help` must answer without importing torch
 
 
 FRAME_RATE = 25.0
-"""Frames a second, nominal (paper IV-A)."""
+"""Nominal frames per second (paper, Sec. IV-A)."""
 CURRENT_RATE = 2
-"""Samples of current a second (official-format 4.3)."""
+"""Samples of current per second (official-format 4.3)."""
 
 
 class Modality(StrEnum):
-    """What a detector is fed: three-phase current, video, or both."""
+    """The input of a detector: three-phase current, video, or both."""
 
     CURRENT = "current"
     VISUAL = "visual"
@@ -40,19 +40,19 @@ class Modality(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is fed and what is asked. A model is built for one Problem.
+    """The inputs and outputs of a model. A model is built for one Problem.
 
     Attributes:
-        modality: which inputs a batch carries; the other one is None.
+        modality: the inputs that a batch holds; the others are None.
         num_classes: K; class 0 is normal, class 1 abnormal.
-        dense: whether a mask of the anomaly is asked for, beside the class.
-        frames: T, frames of a clip, the last one being the label's instant.
+        dense: whether the model predicts a mask of the anomaly as well as the class.
+        frames: T, frames of a clip; the last one is at the label's instant.
         image_size: (H, W) in pixels.
-        current_samples: L, samples of current, the last one at the label's instant.
+        current_samples: L, samples of current; the last one is at the label's instant.
         current_channels: C, phases.
 
     Raises:
-        ValueError: a size is not positive, or a mask is asked for without video.
+        ValueError: a size is not positive, fewer than 2 classes, or `dense` without video.
     """
 
     modality: Modality
@@ -80,7 +80,9 @@ class Problem:
         if self.num_classes < 2:
             raise ValueError(f"num_classes is {self.num_classes}; it must be at least 2")
         if self.dense and not self.modality.has_video:
-            raise ValueError("a mask was asked for (dense), but current alone shows no picture")
+            raise ValueError(
+                "dense is true, but current alone shows no picture; set dense to false"
+            )
 
 
 class Batch(NamedTuple):
@@ -92,23 +94,23 @@ class Batch(NamedTuple):
     video: Tensor | None
     """(B, 3, T, H, W) uint8, or float in the same 0-255 range."""
     current: Tensor | None
-    """(B, L, C) float32, amperes, oldest first, two samples a second."""
+    """(B, L, C) float32, amperes, oldest first, CURRENT_RATE samples per second."""
     label: Tensor
     """(B,) int64, 1 = abnormal."""
     mask: Tensor | None = None
-    """(B, H, W) integer (the loader's is uint8), 1 = abnormal."""
+    """(B, H, W) integer (uint8 from the loader), 1 = abnormal."""
     recording: Tensor | None = None
-    """(B,) int64: which recording of its part a window is from; for training, not a feature."""
+    """(B,) int64: index of the window's recording in its part; for training, not a feature."""
     second: Tensor | None = None
-    """(B,) int64: the label's instant in whole seconds since 1970; for training, not a feature."""
+    """(B,) int64: the label's instant, whole seconds since 1970; for training, not a feature."""
 
 
 class Prediction(NamedTuple):
-    """What a model says of a Batch: always logits, never probabilities."""
+    """The output of a model for a Batch: always logits, never probabilities."""
 
     logits: Tensor
-    """(B, K)."""
+    """(B, K) float."""
     mask_logits: Tensor | None = None
-    """(B, K, H, W), or None where no mask is asked for."""
+    """(B, K, H, W) float, or None if the Problem is not dense."""
     aux: Mapping[str, Tensor] = MappingProxyType({})
-    """Further losses by name, each a scalar; they are added to the loss as they are."""
+    """Further losses by name, each a scalar; they are added to the loss without a weight."""

@@ -1,4 +1,4 @@
-"""Several processes measure what one does: every window once, whatever their number."""
+"""Any number of processes measures every window exactly once."""
 
 from __future__ import annotations
 

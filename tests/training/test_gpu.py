@@ -1,4 +1,4 @@
-"""What `configs/gpu.yaml` turns on, checked where there is no GPU: it changes no result."""
+"""The options of `configs/gpu.yaml` change no result; checked without a GPU."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def apart(first: Path, second: Path) -> float:
-    """Mean distance of the weights. (The largest is that of biases before batch normalisation,
-    whose gradients are rounding errors, and which AdamW moves by a whole step all the same.)"""
+    """Mean distance of the weights. (Not the largest: biases before batch normalisation have only
+    rounding errors as gradients, which AdamW turns into full steps.)"""
     a, b = weights(first), weights(second)
     assert a.keys() == b.keys()
     moved = torch.cat([(a[key] - b[key]).abs().flatten() for key in a if "running" not in key])
@@ -45,7 +45,7 @@ def loss(run: Path) -> float:
     return found
 
 
-def test_the_profile_is_the_papers_recipe_and_how_it_is_computed() -> None:
+def test_the_profile_is_the_papers_recipe_computed_faster() -> None:
     gpu, paper = (config_of([(name, read_yaml(find_config(name)))]) for name in ("gpu", "paper"))
     assert (gpu.compile, gpu.trainer["precision"]) == ("reduce-overhead", "bf16-mixed")
     assert gpu.optim == {**paper.optim, "fused": True}
@@ -72,7 +72,7 @@ def test_bfloat16_trains_with_a_fused_optimizer_and_clipping(root: Path, tmp_pat
     assert loss(tmp_path / "plain") == pytest.approx(loss(tmp_path / "low"), rel=0.02)
 
 
-def test_a_training_goes_on_computed_in_another_way(root: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_with_other_options_of_computation(root: Path, tmp_path: Path) -> None:
     begun = config(root, epochs=1)
     fit(begun, run=tmp_path)
     on = replace(begun, optim={**begun.optim, "fused": True}, net={**begun.net, "checkpoint": True})
@@ -92,5 +92,5 @@ def test_optimizers_that_take_turns_are_clipped_in_bfloat16_too(root: Path, tmp_
 def test_a_compiled_model_learns_the_same_under_the_same_names(root: Path, tmp_path: Path) -> None:
     plain = trained(root, tmp_path / "plain")
     compiled = trained(root, tmp_path / "compiled", compile="default")
-    assert apart(plain, compiled) < 1e-3  # a step is 1e-3: rounding turns some that are next to 0
+    assert apart(plain, compiled) < 1e-3  # a step is 1e-3; rounding reverses some near 0
     assert loss(tmp_path / "plain") == pytest.approx(loss(tmp_path / "compiled"), rel=1e-3)

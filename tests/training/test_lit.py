@@ -1,4 +1,4 @@
-"""Losses, schedules, and what the one LightningModule promises."""
+"""Losses, schedules and the LightningModule."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_without_masks_only_the_class_loss_trains(lacking: str) -> None:
     assert list(Loss().terms(prediction, batch)) == ["class"]
 
 
-def test_further_losses_of_a_model_are_added_as_they_are() -> None:
+def test_further_losses_of_a_model_are_added_without_a_weight() -> None:
     prediction, batch = sample(dense=False)
     terms = Loss(alpha=2).terms(prediction._replace(aux={"contrast": torch.tensor(0.7)}), batch)
     assert terms["contrast"].item() == pytest.approx(0.7)
@@ -90,7 +90,7 @@ def test_the_stamp_goes_into_every_checkpoint() -> None:
     assert checkpoint["fmbench"] == {"model": "fmformer"}
 
 
-def test_a_detector_forwards_what_its_model_says() -> None:
+def test_a_detectors_forward_is_its_models() -> None:
     problem = Problem(modality=Modality.CURRENT, current_samples=8)
     model = FmFormer(problem, dim=12, depth=1)
     batch = Batch(None, torch.randn(2, 8, 3), torch.zeros(2, dtype=torch.long))

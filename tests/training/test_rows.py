@@ -1,4 +1,4 @@
-"""Every row of the catalogue: broken off and resumed, tested, drawn, fitted by two processes."""
+"""Every model: interrupted and resumed, tested, drawn, trained by two processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from test_contract import SMALL, build, every_row
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 6  # the most stages that a method has, twice
+EPOCHS = 6  # twice the largest number of stages of a method
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def takes_steps(name: str, modality: str) -> bool:
 
 
 @every_row
-def test_a_row_is_broken_off_resumed_tested_and_draws_its_picture(
+def test_a_row_is_interrupted_resumed_tested_and_drawn(
     root: Path, tmp_path: Path, name: str, modality: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, asked = tmp_path / "run", config(root, name, modality)
@@ -75,7 +75,7 @@ def test_a_row_is_broken_off_resumed_tested_and_draws_its_picture(
     def pulled_out(self: Detector, batch: Batch, index: int) -> torch.Tensor | None:
         nonlocal calls
         calls += 1
-        if calls == 8 * EPOCHS // 2 + 4:  # amid an epoch, in a later stage where there are several
+        if calls == 8 * EPOCHS // 2 + 4:  # within an epoch, of a later stage if there are several
             raise KeyboardInterrupt
         return step(self, batch, index)
 
@@ -102,7 +102,7 @@ import json, os, sys
 from pathlib import Path
 from fmbench.training.run import fit
 from fmbench.config.schema import Config
-os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # it remembers the groups of earlier rows
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # it keeps the groups of earlier rows
 for name, (port, config) in json.loads(Path(sys.argv[1]).read_text()).items():
     os.environ["MASTER_PORT"] = str(port)
     fit(Config(**config), run=Path(sys.argv[2]) / name)
@@ -119,7 +119,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def by_two_processes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs of all rows, each fitted by two processes under torchrun."""
+    """A folder with the runs of all rows, each trained by two processes under torchrun."""
     folder = tmp_path_factory.mktemp("ddp")
     rows, two = every_row.args[1], {"devices": 2, "strategy": "ddp", "max_epochs": 3}
     asked = {

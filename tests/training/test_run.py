@@ -1,4 +1,4 @@
-"""Runs from end to end on real files: what a run leaves behind, and what it refuses."""
+"""Runs from end to end on real files: the files that a run writes, and the input it refuses."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_run_leaves_config_log_checkpoints_and_results(root: Path, trained: Pa
     assert set(result["metrics"]) >= {"acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr"}
 
 
-def test_a_line_an_epoch_tells_that_epochs_own_losses(
+def test_the_line_of_an_epoch_shows_the_losses_of_that_epoch(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(config(root, "current"), run=tmp_path)
@@ -179,7 +179,7 @@ def test_resuming_at_an_epochs_end_ends_where_an_unbroken_run_does(
     assert (tmp_path / "broken" / "log" / "version_1" / "metrics.csv").is_file()
 
 
-def test_a_run_is_not_written_over(root: Path, trained: Path) -> None:
+def test_an_existing_run_is_not_overwritten(root: Path, trained: Path) -> None:
     with pytest.raises(ValueError, match=r"holds a run already; resume it with --resume auto"):
         fit(config(root), run=trained.parent.parent)
 
@@ -270,7 +270,7 @@ def test_a_pickle_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_exported_weights_are_the_models_own_and_say_what_they_are(
+def test_exported_weights_have_the_models_names_and_describe_the_model(
     trained: Path, tmp_path: Path
 ) -> None:
     count = export_weights(trained, tmp_path / "w.safetensors")
@@ -375,7 +375,7 @@ def test_a_model_without_options_leaves_a_configuration_that_can_be_read_again(r
     assert Config(**written) == Config(**written | {"net": {}})
 
 
-def test_epochs_without_end_are_left_to_the_trainer(root: Path, tmp_path: Path) -> None:
+def test_unlimited_epochs_end_by_the_trainers_max_steps(root: Path, tmp_path: Path) -> None:
     asked = config(
         root, "current", trainer={"max_epochs": -1, "max_steps": 9, "accelerator": "cpu"}
     )

@@ -1,4 +1,4 @@
-"""Methods that train in stages: what each stage touches, and how a run goes through them."""
+"""Methods that train in stages: what each stage changes, and in which order a run trains them."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_run_goes_through_its_stages_and_each_leaves_what_it_does_not_name(
+def test_a_run_trains_its_stages_in_order_and_each_leaves_other_parameters_unchanged(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -178,7 +178,7 @@ def test_a_run_goes_through_its_stages_and_each_leaves_what_it_does_not_name(
     assert fmbench.load(best).model.threshold.isfinite()
 
 
-def test_a_turn_moves_its_own_parameters_alone(root: Path, tmp_path: Path) -> None:
+def test_a_turn_changes_only_its_own_parameters(root: Path, tmp_path: Path) -> None:
     detector = Detector(build(), problem=Problem(modality=Modality.CURRENT))
     model: Any = detector.model
     detector.enter(detector.stages[1])
@@ -203,7 +203,7 @@ def test_a_turn_moves_its_own_parameters_alone(root: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("stage", ["reconstruct", "rivals"])
-def test_a_run_broken_off_in_any_stage_ends_where_an_unbroken_one_does(
+def test_a_run_interrupted_in_any_stage_ends_with_the_weights_of_an_unbroken_one(
     root: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fit(config(root, epochs=6), run=tmp_path / "whole")
@@ -247,7 +247,7 @@ def test_epochs_are_shared_in_proportion_and_every_stage_gets_one() -> None:
     assert share_epochs([learn(5)], 30) == [30]
 
 
-def test_a_group_takes_a_part_of_the_rate_and_options_of_its_own() -> None:
+def test_a_group_scales_the_rate_and_has_its_own_options() -> None:
     weight = nn.Parameter(torch.zeros(2))
     groups = parameter_groups(
         Turn(parameters=[{"params": [weight], "lr_scale": 0.2, "betas": (0.5, 0.999)}]), 1e-3
@@ -265,13 +265,13 @@ def test_a_model_without_stages_is_one_supervised_pass() -> None:
     assert [p.requires_grad for p in model.parameters()] == [True, False]
 
 
-def test_stages_of_one_name_are_refused() -> None:
+def test_two_stages_of_the_same_name_are_refused() -> None:
     class Twice(nn.Module):
         def stages(self) -> list[Stage]:
             return [Learn(name="a", turns=[]), Learn(name="a", turns=[])]
 
     with pytest.raises(
-        ValueError, match=r"Twice\.stages\(\) must give one or more, of unlike names"
+        ValueError, match=r"Twice\.stages\(\) must return one or more stages of different names"
     ):
         stages_of(Twice())
 
@@ -290,7 +290,7 @@ def test_two_processes_go_through_the_stages_together(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("stage 3 of 3: threshold") == 1  # only one of them speaks
+    assert done.stdout.count("stage 3 of 3: threshold") == 1  # only the first process prints
     best = weights(run / "checkpoints" / "best.ckpt")
     assert best["model.solved_on"] == 32  # both shares of the epoch
     assert not same(
@@ -316,7 +316,7 @@ def test_a_checkpoint_of_an_unknown_stage_is_not_resumed(root: Path, tmp_path: P
         fit(config(root), run=tmp_path / "other", resume=path)
 
 
-def test_a_solution_says_how_far_it_is_and_keeps_to_the_trainers_options(
+def test_a_solve_stage_prints_progress_and_respects_the_trainers_options(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
