@@ -71,10 +71,6 @@ class JobRunner:
         A task is taken from `tasks` only when a thread is free, so that it may depend on the
         outcomes so far; `tasks` may grow meanwhile.
 
-        Args:
-            tasks: to do.
-            do: returns the outcome of a task; called in a thread.
-
         Raises:
             KeyboardInterrupt: Ctrl-C; every running command has written its checkpoint.
         """
@@ -106,18 +102,10 @@ class JobRunner:
 
     @contextmanager
     def alone(self, label: str, run: Path, *, seconds: float = math.inf) -> Iterator[int]:
-        """Lock the folder of a run on this machine and on a shared disk.
-
-        Args:
-            label: of the task, for the status while it waits.
-            run: the folder, made if missing.
-            seconds: longest time to wait for the lock.
-
-        Yields:
-            The file descriptor that holds the lock.
+        """Lock the folder of a run, on a shared disk too; yields the lock's file descriptor.
 
         Raises:
-            BusyError: another process still holds the lock, or this runner was stopped.
+            BusyError: after `seconds` another process still holds the lock.
         """
         run.mkdir(parents=True, exist_ok=True)
         (run / "lock").touch()
@@ -135,17 +123,7 @@ class JobRunner:
             yield handle
 
     def command(self, label: str, words: list[str], run: Path, lock: int) -> Failed | None:
-        """Run `fmbench <words>`, appending its output to `log.txt` in the folder of the run.
-
-        Args:
-            label: of the task, for the status.
-            words: command and options.
-            run: folder of the run.
-            lock: file descriptor that `alone` yields.
-
-        Returns:
-            None if the command succeeded.
-        """
+        """Run `fmbench <words>`, its output in `log.txt` of the run; None if it succeeds."""
         if self.stopped:
             return Failed(reason="stopped")
         log, errors = run / "log.txt", run / "errors.txt"

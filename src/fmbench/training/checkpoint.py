@@ -124,16 +124,10 @@ def load(path: str | Path) -> Detector:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Load a state dict strictly.
-
-    Args:
-        module: receives the weights.
-        state: tensors by name.
-        path: of the checkpoint, for the message.
+    """Load a state dict strictly; `path` is named in the message.
 
     Raises:
-        ValueError: missing or unknown names, or other shapes; the message gives how many and the
-            first name.
+        ValueError: missing or unknown names, or other shapes.
     """
     own = module.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -147,14 +141,7 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], path: str
 
 
 def import_official(source: str | Path, target: str | Path) -> Problem:
-    """Convert a released state dict (.pth) to a checkpoint.
-
-    Args:
-        source: the released file.
-        target: the checkpoint to write.
-
-    Returns:
-        The problem that the network was trained for, inferred from its tensors' shapes.
+    """Convert a released state dict (.pth) to a checkpoint; returns its Problem.
 
     Raises:
         ValueError: not the state dict of a released network; the message names the difference.
@@ -189,17 +176,10 @@ def import_official(source: str | Path, target: str | Path) -> Problem:
 
 
 def export_weights(source: str | Path, target: str | Path) -> int:
-    """Export the weights of a checkpoint to a safetensors file, which can hold only tensors.
+    """Export a checkpoint's model to safetensors, which holds only tensors; returns their number.
 
     The names are those of the model's state dict. The metadata entry "fmbench" describes model,
     problem and training data as JSON.
-
-    Args:
-        source: the checkpoint.
-        target: the file to write.
-
-    Returns:
-        The number of tensors in the file.
 
     Raises:
         ValueError: not a checkpoint of fmbench.
@@ -217,12 +197,7 @@ def export_weights(source: str | Path, target: str | Path) -> int:
 
 
 def _tensors(path: Path) -> Any:
-    """Read a file of tensors and plain values without executing anything in it.
-
-    Raises:
-        ValueError: no such file, or one that cannot be read so.
-        OSError: the disk cannot be read.
-    """
+    """Read a file of tensors and plain values without executing anything in it."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     content = io.BytesIO(path.read_bytes())  # outside `try`: a disk error stays an OSError

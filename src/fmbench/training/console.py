@@ -29,8 +29,7 @@ class PlainProgress(Callback):
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.started = self.last_line = time.monotonic()
 
-    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.started = self.last_line = time.monotonic()
+    on_predict_start = on_fit_start
 
     def on_predict_batch_end(
         self,

@@ -44,10 +44,6 @@ class Stopped(SystemExit):
     """A signal ended a training after a checkpoint of its last step was written.
 
     Its `code` is 128 plus the signal's number, as in shells: 130, 143 or 138.
-
-    Args:
-        number: of the signal.
-        step: the last optimizer step.
     """
 
     def __init__(self, number: int, step: int) -> None:
@@ -92,10 +88,6 @@ class Guard(Checkpoint):
 
     Args:
         folder: of the stage's checkpoints.
-
-    Raises:
-        Stopped: a signal was received; `last.ckpt` holds the last step.
-        ValueError: a loss or gradient is not finite; the step was not taken.
     """
 
     def __init__(self, folder: Path) -> None:

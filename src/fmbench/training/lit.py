@@ -249,11 +249,8 @@ class Detector(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip also for a fused optimizer in bfloat16.
-
-        Lightning refuses a fused optimizer in mixed precision, because gradients scaled for float16
-        must be unscaled first; those of bfloat16 are not scaled.
-        """
+        """Clip for a fused optimizer in bfloat16 too: Lightning refuses it in all mixed precision,
+        because float16 gradients must be unscaled first; bfloat16 has no scaling."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.optim.fused and scaler is None and gradient_clip_algorithm in (None, "norm"):
             if gradient_clip_val:
@@ -278,12 +275,7 @@ class EpochMeans(Callback):
 
 
 def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:
-    """A turn's parameter groups as AdamW takes them.
-
-    Args:
-        turn: its parameters, or groups of them.
-        lr: learning rate of the run; a group's rate is this times its "lr_scale".
-    """
+    """A turn's parameter groups as AdamW takes them; a group's rate is `lr` times "lr_scale"."""
     named = [dict(group) for group in turn.parameters if isinstance(group, Mapping)]
     groups = named or [{"params": list(turn.parameters)}]
     return [{"lr": lr * group.pop("lr_scale", 1.0), **group} for group in groups]

@@ -23,13 +23,7 @@ def open_loggers(config: Config, run: Path) -> list[Logger]:
 def curve(run: Path, metric: str) -> list[float]:
     """The logged values of a metric in the order of epochs, over all parts of a resumed run.
 
-    Args:
-        run: folder of the run.
-        metric: its name, as `val/f1`.
-
-    Returns:
-        One value per epoch in which the metric was logged. An epoch that a resumed run repeats
-        counts once, with its latest value.
+    An epoch without the metric is left out; one that a resumed run repeats has its latest value.
     """
     logs = sorted(run.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:]))
     values: dict[int, float] = {}

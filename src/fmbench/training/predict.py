@@ -74,14 +74,7 @@ def predicted_scene(
     every: int = 1,
     frames: Sequence[int] | None = None,
 ) -> tuple[Scene, pd.DataFrame]:
-    """Predict some frames of a recording.
-
-    Args:
-        checkpoint: a file that `fit` or `import_official` wrote.
-        recording: a name in the data root, or the path of a .mat in the benchmark's layout.
-        data: options of `FurnaceData` that differ from those of the training.
-        every: frames from one prediction to the next, unless `frames` names them.
-        frames: indices of the frames to predict.
+    """Predict every n-th frame of a recording, or those with the indices `frames`.
 
     Returns:
         The scene to draw, and a table with the columns frame, time, score and decision.

@@ -26,14 +26,7 @@ def resume_from(
 ) -> Start | None:
     """Load the weights and the process states of a checkpoint into `detector`.
 
-    Args:
-        resume: a checkpoint, "auto" for the newest intact one of the run, or None.
-        run: folder of the run.
-        detector: of the training that resumes.
-        force: accept a checkpoint whose configuration or recordings differ.
-
-    Returns:
-        None when the training starts from the beginning.
+    Args are those of `fmbench.training.run.fit`. Returns None for a training from the beginning.
 
     Raises:
         ValueError: a checkpoint that is damaged, or of another model, training or stage.
