@@ -22,8 +22,8 @@ from typing import TypeVar
 
 from fmbench.files.lock import locked
 
-Task = TypeVar("Task")
-Outcome = TypeVar("Outcome")
+_Task = TypeVar("_Task")
+_Outcome = TypeVar("_Outcome")
 STOP_SECONDS = 60
 """Time for a stopped command to write its last checkpoint, before it is killed."""
 
@@ -64,8 +64,8 @@ class JobRunner:
         self._waiting: list[str] = []
 
     def work(
-        self, tasks: Iterable[Task], do: Callable[[Task], Outcome]
-    ) -> Iterator[tuple[Task, Outcome]]:
+        self, tasks: Iterable[_Task], do: Callable[[_Task], _Outcome]
+    ) -> Iterator[tuple[_Task, _Outcome]]:
         """Yield each task with its outcome, in the order in which the tasks end.
 
         A task is taken from `tasks` only when a thread is free, so that it may depend on the
@@ -76,7 +76,7 @@ class JobRunner:
         """
         queue = iter(tasks)
         with ThreadPoolExecutor(self.at_once) as pool:
-            running: dict[Future[Outcome], Task] = {}
+            running: dict[Future[_Outcome], _Task] = {}
             try:
                 while True:
                     for task in islice(queue, self.at_once - len(running)):

@@ -12,7 +12,7 @@ import torch
 
 from fmbench.config.schema import Config
 from fmbench.metrics import DetectionMetrics
-from fmbench.training.checkpoint import read
+from fmbench.training.checkpoint import read_checkpoint
 from fmbench.training.measure import measure
 from fmbench.training.run import fit
 from fmbench.types import Batch, Prediction
@@ -52,7 +52,7 @@ def test_weights_and_predictions_are_the_same(
 ) -> None:
     row = fault(ROW, promise="bit-equal weights, equal predictions")
     again = train(root, tmp_path, workers=workers)
-    first, second = read(once)["state_dict"], read(again)["state_dict"]
+    first, second = read_checkpoint(once)["state_dict"], read_checkpoint(again)["state_dict"]
     row.trial(all(torch.equal(first[name], second[name]) for name in first), "weights differ")
     stored = [each.parents[1] / "val-predictions.csv" for each in (once, again)]
     row.trial(stored[0].read_bytes() == stored[1].read_bytes(), "predictions differ")

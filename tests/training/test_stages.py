@@ -22,7 +22,7 @@ from fmbench.registry import catalogue
 from fmbench.stages import Learn, Solve, Stage, Turn, share_epochs, stages_of
 from fmbench.training.console import PlainProgress
 from fmbench.training.lit import Detector, parameter_groups
-from fmbench.training.loop import train
+from fmbench.training.loop import train_stages
 from fmbench.training.run import fit
 from fmbench.types import Modality, Problem
 from recordings import write_root
@@ -188,7 +188,7 @@ def test_a_turn_changes_only_its_own_parameters(root: Path, tmp_path: Path) -> N
 
     options = config(root).data
     data = FurnaceData(**options, modality=Modality.CURRENT)
-    train(
+    train_stages(
         detector,
         data,
         run=tmp_path,

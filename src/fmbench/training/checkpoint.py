@@ -30,7 +30,7 @@ from fmbench.types import Problem
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint plug-in: writes a file completely or not at all, reads with `read`.
+    """Lightning's checkpoint plug-in: writes a file completely or not at all.
 
     A `last.ckpt` that is replaced is renamed to `previous.ckpt`.
     """
@@ -51,8 +51,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             beside.write_bytes(content)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
-        """Read `path` with `read`; Lightning's own arguments are ignored."""
-        return read(path)
+        """Read `path` with `read_checkpoint`; Lightning's own arguments are ignored."""
+        return read_checkpoint(path)
 
 
 def stage_folders(run: Path, stages: Sequence[Stage]) -> list[Path]:
@@ -86,7 +86,7 @@ def stamp(
     }
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint as plain values and CPU tensors.
 
     Raises:
@@ -111,7 +111,7 @@ def load(path: str | Path) -> Detector:
     Raises:
         ValueError: no such file, not a checkpoint of fmbench, or weights of another model.
     """
-    content = read(path)
+    content = read_checkpoint(path)
     facts = content["fmbench"]
     try:
         problem = Problem(**facts["problem"])

@@ -18,7 +18,7 @@ from torchmetrics import SumMetric
 from fmbench.metrics import Counts, DetectionMetrics, of_each_window
 from fmbench.objective import Loss, Optim
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
-from fmbench.training.random_state import random_state, set_random_state
+from fmbench.training.random_state import get_random_state, set_random_state
 from fmbench.types import Batch, Prediction, Problem
 
 
@@ -261,7 +261,7 @@ class Detector(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = {name: value.cpu() for name, value in self._sums.items()}
-        mine = {"random": random_state(), "sums": sums, "seen": self._windows}
+        mine = {"random": get_random_state(), "sums": sums, "seen": self._windows}
         checkpoint["fmbench"] = {**self.stamp, "seconds": self.seconds}
         checkpoint["processes"] = self._all_gather_object(mine)
 

@@ -47,7 +47,7 @@ class Trained:
     is_global_zero: bool
 
 
-def train(
+def train_stages(
     detector: Detector,
     data: FurnaceData,
     *,

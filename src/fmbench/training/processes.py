@@ -21,6 +21,8 @@ import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
+from fmbench.training.guard import SIGNALS
+
 INTERVAL = 0.1
 """Seconds between two checks of the other processes."""
 STOPPED_SECONDS = 5
@@ -29,7 +31,7 @@ all processes, their watching threads stop too, and the training continues later
 GRACE_SECONDS = 3
 """Time for the watching thread to report the end of another process, which this process sees as a
 broken connection."""
-INTERRUPTED = tuple(128 + each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+INTERRUPTED = tuple(128 + each for each in SIGNALS)
 """Exit statuses after a stop signal: no failure, since all processes stop at the same step."""
 FIRST = "FMBENCH_FIRST_PROCESS"
 """Environment variable with the id of the first process on this machine."""
@@ -50,8 +52,8 @@ def watch_processes(trainer: L.Trainer) -> Iterator[None]:
         and isinstance(launcher, _SubprocessScriptLauncher)
         and isinstance(launcher.cluster_environment, LightningEnvironment)
         and all(
-            thread.name != WATCH for thread in threading.enumerate()
-        )  # runs since an earlier stage
+            each.name != WATCH for each in threading.enumerate()
+        )  # no watcher of an earlier stage
     ):
         if trainer.local_rank == 0:
             os.environ[FIRST] = str(os.getpid())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 
-def random_state() -> dict[str, Any]:
+def get_random_state() -> dict[str, Any]:
     """The state of every generator as plain values and tensors.
 
     Returns:
@@ -29,7 +29,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Restore the generators to a state that `random_state` returned."""
+    """Restore the generators to a state that `get_random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])

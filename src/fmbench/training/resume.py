@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fmbench.config.schema import changes
 from fmbench.stages import Stage
-from fmbench.training import checkpoint as checkpoints
+from fmbench.training.checkpoint import load_weights, read_checkpoint, stage_folders
 from fmbench.training.console import say
 from fmbench.training.lit import Detector
 
@@ -41,7 +41,7 @@ def resume_from(
         path, content = found
     else:
         path = Path(resume)
-        content = checkpoints.read(path)
+        content = read_checkpoint(path)
     facts = content["fmbench"]
     for key in ("model", "problem"):
         was, now = facts[key], detector.stamp[key]
@@ -60,7 +60,7 @@ def resume_from(
         raise ValueError(
             f"{path} is of stage {stage}; this training's are {', '.join(names)}; nothing resumed"
         )
-    checkpoints.load_weights(detector, content["state_dict"], path)
+    load_weights(detector, content["state_dict"], path)
     detector.stamp["seconds"] = facts.get("seconds", 0)
     detector.process_states = content.get("processes", [])
     return Start(path, names.index(stage))
@@ -74,14 +74,14 @@ def _newest(run: Path, stages: Sequence[Stage]) -> tuple[Path, dict[str, Any]] |
     """
     paths = [
         folder / f"{name}.ckpt"
-        for folder in reversed(checkpoints.stage_folders(run, stages))
+        for folder in reversed(stage_folders(run, stages))
         for name in ("last", "previous", "best")
     ]
     damaged = None
     for path in paths:
         if path.is_file():
             try:
-                return path, checkpoints.read(path)
+                return path, read_checkpoint(path)
             except ValueError as error:
                 say(str(error).partition("\n")[0] + "; trying the checkpoint before it")
                 damaged = error

@@ -24,7 +24,7 @@ from fmbench.training.checkpoint import stamp
 from fmbench.training.console import say
 from fmbench.training.lit import Detector
 from fmbench.training.logs import open_loggers
-from fmbench.training.loop import train
+from fmbench.training.loop import train_stages
 from fmbench.training.measure import measure
 from fmbench.training.provenance import git_commit, versions
 from fmbench.training.resume import resume_from
@@ -72,7 +72,7 @@ def fit(
     detector.started = time.monotonic()
     loggers = open_loggers(config, run)
     with on_the_disk_of(run):
-        trained = train(
+        trained = train_stages(
             detector,
             data,
             run=run,
