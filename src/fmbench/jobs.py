@@ -25,7 +25,7 @@ from fmbench.files.lock import locked
 _Task = TypeVar("_Task")
 _Outcome = TypeVar("_Outcome")
 STOP_SECONDS = 60
-"""Time for a stopped command to write its last checkpoint, before it is killed."""
+"""Seconds for a stopped command to write its last checkpoint, before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)

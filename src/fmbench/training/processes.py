@@ -29,8 +29,8 @@ STOPPED_SECONDS = 5
 """Seconds for which a process may be stopped while another one runs. If Ctrl-Z or a scheduler stops
 all processes, their watching threads stop too, and the training continues later."""
 GRACE_SECONDS = 3
-"""Time for the watching thread to report the end of another process, which this process sees as a
-broken connection."""
+"""Seconds for the watching thread to report the end of another process, which this process sees as
+a broken connection."""
 INTERRUPTED = tuple(128 + each for each in SIGNALS)
 """Exit statuses after a stop signal: no failure, since all processes stop at the same step."""
 FIRST = "FMBENCH_FIRST_PROCESS"
