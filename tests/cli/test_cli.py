@@ -19,7 +19,7 @@ import yaml
 
 from fmbench.cli import COMMANDS, main
 from fmbench.config.dotted import peek
-from fmbench.config.parser import plain, words
+from fmbench.config.hints import plain, words
 from fmbench.config.profiles import find_config, profiles
 from fmbench.config.resolve import resolve
 from fmbench.tabular import SIMULATED
@@ -225,8 +225,11 @@ def test_profiles_resolve_by_name_and_by_path_and_hold_for_every_model(
 
 def test_fit_without_any_option_takes_the_default_profile() -> None:
     request = resolve([])
-    assert (request.config.model, request.config.modality) == ("fmformer", "cross")
-    assert "profile cpu" in request.notice
+    assert (request.training.config.model, request.training.config.modality) == (
+        "fmformer",
+        "cross",
+    )
+    assert "profile cpu" in request.training.notice
 
 
 def test_a_file_on_disk_comes_before_a_profile_of_its_name(
@@ -664,14 +667,14 @@ def test_processes_of_one_training_share_a_folder(
 ) -> None:
     from fmbench.config.resolve import resolve
 
-    named = resolve([]).run
+    named = resolve([]).folder
     monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning tells the processes that it starts
-    assert resolve([]).run == named
-    assert resolve(["--run", "mine"]).run == Path("mine")
+    assert resolve([]).folder == named
+    assert resolve(["--run", "mine"]).folder == Path("mine")
     monkeypatch.delenv("LOCAL_RANK")
     for launcher in ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, {"SLURM_NTASKS": "2"}):
         with monkeypatch.context() as started:
             for name, value in launcher.items():
                 started.setenv(name, value)
             refused(fmbench("fit"), "--run is missing; processes that torchrun or srun starts")
-            assert resolve(["--run", "mine"]).run == Path("mine")
+            assert resolve(["--run", "mine"]).folder == Path("mine")

@@ -97,7 +97,7 @@ def test_the_command_that_wandbs_agent_builds_is_one_that_fit_takes(name: str) -
         for word in create_sweep_command(content["command"]):
             words += macros[word[2:-1]] if word.startswith("${") else [word]
         assert words[:3] == ["/usr/bin/env", "fmbench", "fit"]
-        config = resolve(words[3:]).config
+        config = resolve(words[3:]).training.config
         assert config.logger == "wandb"
         for parameter, entry in chosen.items():
             group, _, option = parameter.partition(".")

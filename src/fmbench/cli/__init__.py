@@ -1,53 +1,57 @@
 """The command line: `fmbench <command> [--group.option value ...]`.
 
-One module a group of commands. They, and torch with them, are imported when a command runs, so
-that help answers at once.
+One module a group of commands; each command is a function whose signature and docstring make its
+options and its help (`fmbench.config.command`). Modules, and torch with them, are imported when a
+command runs, so that the list of commands appears at once.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from pkgutil import resolve_name
 
 from fmbench.errors import nearest
 
 COMMANDS = {
-    "demo": ("fmbench.cli.demo:demo", "simulate, train, test, draw: the whole way in minutes"),
-    "fit": ("fmbench.cli.train:fit", "train a model"),
-    "test": ("fmbench.cli.train:test", "measure a checkpoint"),
-    "predict": ("fmbench.cli.train:predict", "scores and a picture of a recording"),
-    "table": ("fmbench.cli.table:table", "a table of the paper: train, test, tabulate"),
-    "compare": ("fmbench.cli.table:compare", "is one result better than another?"),
-    "sweep": ("fmbench.cli.sweep:sweep", "a W&B sweep file, run without a server"),
-    "speed": ("fmbench.cli.speed:speed", "how fast a model is on this machine, and what it costs"),
-    "models": ("fmbench.cli.models:models", "what can be trained"),
-    "data simulate": ("fmbench.cli.data:simulate", "make a synthetic data set"),
-    "data ingest": ("fmbench.cli.ingest:ingest", "a raw video and a PLC's log to a recording"),
-    "data annotate": ("fmbench.cli.annotate:annotate", "masks from boxes on a few key frames"),
-    "data select": ("fmbench.cli.data:select", "which frames train, validate and test"),
-    "data check": ("fmbench.cli.data:check", "every fault of a data set"),
-    "data doctor": ("fmbench.cli.doctor:doctor", "what to look at before training, as one page"),
-    "data stats": ("fmbench.cli.data:stats", "the paper's Table I for a data set"),
-    "import-official": ("fmbench.cli.models:import_official", "the released weights, made ours"),
-    "export-weights": ("fmbench.cli.models:export_weights", "a checkpoint's weights, to share"),
+    "demo": ("cli.demo:demo",),
+    "fit": ("cli.train:fit",),
+    "test": ("cli.train:test", "training.run:measure"),
+    "predict": ("cli.train:predict", "training.predict:predict"),
+    "table": ("cli.table:table",),
+    "compare": ("cli.table:compare",),
+    "sweep": ("cli.sweep:sweep", "sweep.trials:run_sweep"),
+    "speed": ("cli.speed:speed",),
+    "models": ("cli.models:models",),
+    "data simulate": ("cli.data:simulate", "simulator.dataset_writer:write_dataset"),
+    "data ingest": ("cli.ingest:ingest", "prepare.ingest.resample:ingest"),
+    "data annotate": ("cli.annotate:annotate", "prepare.annotate.labels:annotate"),
+    "data select": ("cli.select:select", "prepare.select:select"),
+    "data check": ("cli.data:check", "prepare.check:check_root"),
+    "data doctor": ("cli.doctor:doctor", "prepare.doctor.examine:examine"),
+    "data stats": ("cli.data:stats",),
+    "import-official": ("cli.models:import_official",),
+    "export-weights": ("cli.models:export_weights",),
 }
+"""Each command's function, then functions whose docstrings describe options that it hands them."""
 
 MAX_ERROR_LINES = 6
 MAX_ERROR_WIDTH = 400
-"""Characters of a line; a message repeats what it was given."""
+"""Characters of a line; a message repeats the value, which may be long."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status: 0, 1 faults found, 2 bad usage or input, 128 + a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
     if "OMP_WAIT_POLICY" not in os.environ:
-        # A thread that waits for the others spins a thousand times, then sleeps. Asleep at once,
-        # small steps take up to twice as long; spinning on, as is the default, starves all where
-        # others use the cores as well (benchmarks/table2.md).
+        # A waiting thread spins a thousand times, then sleeps. If it slept at once, small steps
+        # would take up to twice as long; the default, spinning on, starves all threads where other
+        # processes use the cores as well (benchmarks/table2.md).
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in words
     try:
@@ -62,14 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain(error: BaseException) -> tuple[int, list[str]]:
-    """The exit status of what stopped a command, and the few lines that say so."""
+    """The exit status for an exception that stopped a command, and a few lines for the user."""
     notes = getattr(error, "__notes__", [])
     # Lightning answers Ctrl-C by closing down and raising SystemExit out of the KeyboardInterrupt.
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         return 130, ["fmbench: error: interrupted", *notes]
     if isinstance(error, SystemExit):
-        said = [f"fmbench: error: {error}", *notes] if notes else []
-        return (error.code if isinstance(error.code, int) else int(error.code is not None)), said
+        lines = [f"fmbench: error: {error}", *notes] if notes else []
+        return (error.code if isinstance(error.code, int) else int(error.code is not None)), lines
     status, text = 2, str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -88,7 +92,7 @@ def _cut(line: str) -> str:
 
 
 def _is_lightnings_refusal(error: BaseException) -> bool:
-    """Whether Lightning refused a value; told by name, since it may never have been imported."""
+    """Whether Lightning refused a value; compared by name, since importing Lightning is slow."""
     return type(error).__name__ == "MisconfigurationException"
 
 
@@ -100,10 +104,10 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         print(version("fmformer-bench"))
         return 0
-    for name, (function, _) in COMMANDS.items():
+    for name in COMMANDS:
         parts = name.split()
         if words[: len(parts)] == parts:
-            return int(resolve_name(function)(words[len(parts) :]))
+            return _run(name, words[len(parts) :])
     known, given = list(COMMANDS), words[0]
     if words[0] == "data":
         if len(words) == 1 or words[1] in ("-h", "--help"):
@@ -115,9 +119,27 @@ def _dispatch(words: list[str]) -> int:
     )
 
 
+def _run(name: str, words: Sequence[str]) -> int:
+    """Call a command's function with the arguments that `words` give it."""
+    from fmbench.config.command import arguments
+
+    function, *described_by = (resolve_name(f"fmbench.{path}") for path in COMMANDS[name])
+    return int(function(**arguments(name, function, words, described_by)))
+
+
+def _summaries() -> dict[str, str]:
+    """The first line of every command's docstring, read without importing the modules."""
+    lines = {
+        f"cli.{file.stem}:{node.name}": (ast.get_docstring(node) or "").partition("\n")[0]
+        for file in Path(__file__).parent.glob("*.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    return {name: lines[paths[0]] for name, paths in COMMANDS.items()}
+
+
 def _overview(prefix: str = "") -> str:
     """The help that lists the commands whose names begin with `prefix`."""
-    shown = {name: text for name, (_, text) in COMMANDS.items() if name.startswith(prefix)}
     return "\n".join(
         [
             f"usage: fmbench {prefix}<command> [options]",
@@ -125,7 +147,11 @@ def _overview(prefix: str = "") -> str:
             "Anomaly detection in fused magnesium furnaces, from video and three-phase current.",
             "",
             "commands:",
-            *(f"  {name:<18}{text}" for name, text in shown.items()),
+            *(
+                f"  {name:<18}{text}"
+                for name, text in _summaries().items()
+                if name.startswith(prefix)
+            ),
             "",
             "fmbench <command> --help   the command's options",
             "--debug                    with any command: the traceback of an error",

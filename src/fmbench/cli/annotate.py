@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from fmbench.config.parser import Parser
+from fmbench.config.hints import File, Folder
 from fmbench.data.recording import Recording
 from fmbench.prepare import annotate as events_to_masks
 from fmbench.prepare.annotate import RADIUS, SIGMA, Agreement, Event, read_events
@@ -13,37 +12,48 @@ from fmbench.prepare.annotate.event_picture import event_picture
 from fmbench.prepare.annotate.events import MARKS
 
 
-def annotate(argv: list[str]) -> int:
-    """Masks from key frames and boxes, as the labels of recordings, and a picture of each event."""
-    parser = Parser(
-        "data annotate",
-        "Masks from onset, apex, offset and boxes on key frames: boxes are propagated to the "
-        "frames between, and refined by a weighted median filter that the frame guides.",
-        "--events FILE --root ROOT ",
-    )
-    parser.option("events", str | None, None, "YAML, or COCO-style JSON", metavar="FILE")
-    parser.option("root", str | None, None, "the data set's folder", metavar="DIR")
-    parser.flag("replace", "overwrite the labels of recordings that have some")
-    parser.flag("compare", "write no label: say how far boxes and masks agree with those there")
-    parser.option("pictures", str, "annotation", "where pictures of the events go", metavar="DIR")
-    parser.option("radius", float, RADIUS, "of the filter, in sides of the box")
-    parser.option("sigma", float, SIGMA, "of the filter, in grey levels of red")
-    values, _ = parser.values(argv)
-    _check(values)
-    asked = {name: values[name] for name in ("replace", "compare")}
-    knobs = {name: values[name] for name in ("radius", "sigma")}
-    recordings = events_to_masks.recordings_to_annotate(values["root"])
-    events = read_events(Path(values["events"]), recordings)
-    chosen = [recording for recording in recordings if recording.name in events]
+def annotate(
+    *,
+    events: File,
+    root: Folder,
+    replace: bool = False,
+    compare: bool = False,
+    pictures: Folder = Path("annotation"),
+    radius: float = RADIUS,
+    sigma: float = SIGMA,
+) -> int:
+    """Write masks from boxes on key frames, and a picture of each event.
+
+    Onset, apex and offset of an event have boxes; boxes are propagated to the frames between them,
+    and refined by a weighted median filter that the frame guides.
+
+    Args:
+        events: YAML, or COCO-style JSON.
+        root: the data set's folder.
+        pictures: folder of the pictures.
+        radius: radius of the filter, in sides of the box.
+        sigma: deviation of the filter, in grey levels of red.
+    """
+    for name, value in (("radius", radius), ("sigma", sigma)):
+        if not value > 0:
+            raise ValueError(f"--{name} is {value:g}; it must be above 0")
+    if replace and compare:
+        raise ValueError("--replace overwrites labels and --compare leaves them; give one of them")
+    refining: dict[str, float] = {"radius": radius, "sigma": sigma}
+    recordings = events_to_masks.recordings_to_annotate(root)
+    of_recording = read_events(events, recordings)
+    chosen = [recording for recording in recordings if recording.name in of_recording]
     for recording in chosen:  # all of them before the first is written
-        events_to_masks.check_labels(recording, **asked)
+        events_to_masks.check_labels(recording, replace=replace, compare=compare)
     coarse, refined, compared = Agreement(), Agreement(), 0
     for recording in chosen:
-        mine = events[recording.name]
-        _draw(recording, mine, Path(values["pictures"]), knobs)  # labels there are the old ones
-        found = events_to_masks.annotate(recording, mine, **asked, **knobs)
+        mine = of_recording[recording.name]
+        _draw(recording, mine, pictures, refining)  # labels there are the old ones
+        found = events_to_masks.annotate(
+            recording, mine, replace=replace, compare=compare, **refining
+        )
         path = events_to_masks.destination(recording)
-        done = "compared with" if values["compare"] else "written to"
+        done = "compared with" if compare else "written to"
         print(
             f"{recording.name}: {len(mine)} event{'s' * (len(mine) != 1)}, {found.frames} of "
             f"{recording.num_frames} frames; {done} {path}"
@@ -58,18 +68,9 @@ def annotate(argv: list[str]) -> int:
     return 0
 
 
-def _check(values: dict[str, Any]) -> None:
-    for needed in ("events", "root"):
-        if values[needed] is None:
-            raise ValueError(f"--{needed} is missing; see fmbench data annotate --help")
-    for above_zero in ("radius", "sigma"):
-        if not values[above_zero] > 0:
-            raise ValueError(f"--{above_zero} is {values[above_zero]:g}; it must be above 0")
-    if values["replace"] and values["compare"]:
-        raise ValueError("--replace overwrites labels and --compare leaves them; give one of them")
-
-
-def _draw(recording: Recording, events: list[Event], folder: Path, knobs: dict[str, float]) -> None:
+def _draw(
+    recording: Recording, events: list[Event], folder: Path, refining: dict[str, float]
+) -> None:
     for number, event in enumerate(events, 1):
         marks: dict[int, str] = {}
         for mark in MARKS:
@@ -77,7 +78,7 @@ def _draw(recording: Recording, events: list[Event], folder: Path, knobs: dict[s
             marks[frame] = f"{marks[frame]}, {mark}" if frame in marks else mark
         path = event_picture(
             folder / f"{recording.name}-event-{number}.png",
-            events_to_masks.show(recording, events, event, **knobs),
+            events_to_masks.show(recording, events, event, **refining),
             marks=marks,
             title=f"{recording.name}, event {number} of {len(events)}",
             synthetic=recording.synthetic,
@@ -86,7 +87,7 @@ def _draw(recording: Recording, events: list[Event], folder: Path, knobs: dict[s
 
 
 def _agreement(coarse: Agreement, refined: Agreement) -> str:
-    """IoU of abnormal pixels with the labels that were there."""
+    """IoU of abnormal pixels with the existing labels, in words."""
     return (
         f"IoU with the labels that it had: boxes {coarse.pooled:.3f} (mean of frames "
         f"{coarse.mean:.3f}), refined masks {refined.pooled:.3f} ({refined.mean:.3f})"

@@ -1,52 +1,48 @@
-"""`fmbench data simulate`, `data check`, `data stats`, `data select`."""
+"""`fmbench data simulate`, `data check`, `data stats`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fmbench.cli.bar import progress
-from fmbench.config.parser import Parser
-from fmbench.errors import nearest
+from fmbench.config.hints import Folder
 from fmbench.files.yaml_json import from_yaml
-from fmbench.simulator import PRESETS, write_dataset
+from fmbench.simulator import write_dataset
 
-DEFAULT_ROOT = "data/sim"
+DEFAULT_ROOT = Path("data/sim")
 
 
-def simulate(argv: list[str]) -> int:
-    """Write a simulated data set in the benchmark's format."""
-    parser = Parser("data simulate", "Write a simulated data set in the benchmark's format.")
-    parser.option("preset", str, "small", f"how much: {', '.join(PRESETS)}")
-    parser.option("seed", int, 0, "of every draw")
-    parser.option("out", str, DEFAULT_ROOT, "the folder to make", metavar="DIR")
-    parser.option("split", str | None, None, "how test is parted off (default: by preset)")
-    parser.flag("lazy", "write no frames: draw them when they are read")
-    parser.repeated("set", "change the simulator, e.g. process.beta=0", metavar="NAME=VALUE")
-    values, _ = parser.values(argv)
-    preset = values["preset"]
-    if preset not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise ValueError(f"--preset is {preset!r}{nearest(preset, PRESETS)}\nPresets: {known}")
-    root = Path(values["out"])
-    write(
-        root,
-        preset=preset,
-        seed=values["seed"],
-        split=values["split"],
-        lazy=values["lazy"],
-        overrides=dict(_assignment(text) for text in values["set"] or []),
-    )
-    print(f"{root}: synthetic, preset {preset}, seed {values['seed']}")
+def simulate(
+    *,
+    preset: str = "small",
+    seed: int = 0,
+    out: Folder = DEFAULT_ROOT,
+    split: str | None = None,
+    lazy: bool = False,
+    set: Annotated[Sequence[str], "NAME=VALUE"] = (),
+) -> int:
+    """Write a simulated data set in the benchmark's format.
+
+    Args:
+        out: the folder to make.
+        set: change the simulator, e.g. process.beta=0; may be repeated.
+    """
+    overrides = dict(_assignment(text) for text in set)
+    write(out, preset=preset, seed=seed, split=split, lazy=lazy, overrides=overrides)
+    print(f"{out}: synthetic, preset {preset}, seed {seed}")
     return 0
 
 
-def check(argv: list[str]) -> int:
-    """Every fault of a data set, with file and row; the status is 1 if there is one that is more
-    than a warning."""
-    root = _root("data check", "Every fault of a data set, with file and row.", argv)
+def check(root: Path) -> int:
+    """List every fault of a data set, with file and row.
+
+    The exit status is 1 if one of them is more than a warning.
+    """
     from fmbench.prepare.check import check_root
 
+    check_folder(root)
     faults = check_root(root)
     for fault in faults:
         print(fault)
@@ -56,13 +52,17 @@ def check(argv: list[str]) -> int:
     return int(wrong > 0)
 
 
-def stats(argv: list[str]) -> int:
-    """The paper's Table I for a data set, then its splits and recordings."""
-    root = _root("data stats", "The paper's Table I for a data set.", argv)
+def stats(root: Path) -> int:
+    """Print the paper's Table I for a data set, then its splits and recordings.
+
+    Args:
+        root: the data set's folder.
+    """
     from fmbench.data import FurnaceData
     from fmbench.data.root import Part
     from fmbench.prepare import counts
 
+    check_folder(root)
     parts: tuple[Part, ...] = ("pixel-level", "class-level")
     for part in parts:
         if (root / part).is_dir() or root.name == part:
@@ -73,10 +73,10 @@ def stats(argv: list[str]) -> int:
 
 
 def ensure(root: Path, *, own_root: bool) -> None:
-    """A data root: the default simulated set is made where there is none and none was named.
+    """Make the default simulated set if `root` does not exist and the user did not name it.
 
     Raises:
-        ValueError: the user named a folder that is not there.
+        ValueError: the user named a folder that does not exist.
     """
     if root.is_dir():
         return
@@ -86,6 +86,13 @@ def ensure(root: Path, *, own_root: bool) -> None:
 
     say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
     write(root, preset="wide", seed=0, lazy=True)
+
+
+def ensure_given(data: Mapping[str, Any]) -> Path:
+    """The data's root by the options that the user gave, after `ensure`."""
+    root = Path(data.get("root", DEFAULT_ROOT))
+    ensure(root, own_root="root" in data)
+    return root
 
 
 def write(root: Path, **settings: Any) -> None:
@@ -102,66 +109,9 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name, from_yaml(value, f"--set {name}")
 
 
-def select(argv: list[str]) -> int:
-    """Write the lists of train, val and test frames of every labelled part."""
-    from fmbench.data.windows import WindowSpec
-    from fmbench.prepare.counts import labelled, table_of_splits, table_one
-    from fmbench.prepare.select import SHARES, By, write_lists
-    from fmbench.prepare.select import select as chosen
-
-    parser = Parser(
-        "data select",
-        "Which frames train, validate and test: contiguous blocks with guards between, about one"
-        " normal frame for each abnormal one. Writes train.json, val.json and test.json.",
-        "ROOT ",
-    )
-    parser.add_argument("root", help="the data set's folder")
-    option = parser.option
-    option("by", By | None, None, "time: blocks of each recording; recording: whole ones")
-    option("shares", str, ",".join(map(str, SHARES)), "of train, val and test")
-    option("guard_seconds", float | None, None, "between blocks (default: the longest window)")
-    option("ratio", float, 1.0, "normal frames for each abnormal one; 0 keeps all")
-    option("seed", int, 0, "of the order in which recordings and events are drawn")
-    option("replace", bool, False, "write over lists that are there", action="store_true")
-    values, _ = parser.values(argv)
-    root = Path(values["root"])
+def check_folder(root: Path) -> None:
+    """Raises:
+    ValueError: the user named a folder that does not exist.
+    """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    window = WindowSpec().seconds
-    guard = window if values["guard_seconds"] is None else values["guard_seconds"]
-    if guard < window:
-        print(f"note: {guard:g} s of guard are less than a window of {window:g} s; windows overlap")
-    if values["ratio"] < 0:
-        raise ValueError(f"--ratio is {values['ratio']:g}; it must be at least 0")
-    try:
-        shares = [float(share) for share in values["shares"].split(",")]
-    except ValueError:
-        raise ValueError(f"--shares is {values['shares']!r}; write 0.7,0.15,0.15") from None
-    for part in labelled(root):
-        found = chosen(
-            part,
-            by=values["by"],
-            shares=shares,
-            guard_seconds=guard,
-            ratio=values["ratio"] or None,
-            seed=values["seed"],
-        )
-        for path in write_lists(part.folder, found, replace=values["replace"]):
-            print(path)
-        if found.dropped:
-            print(f"{part.part}: {found.dropped} events left out whole, to come to the ratio")
-        if found.longest_normal is not None:
-            print(f"{part.part}: normal stretches of at most {found.longest_normal} frames")
-    for table in (table_one, table_of_splits):
-        print(f"\n{table(root).to_string(index=table is table_one)}")
-    return 0
-
-
-def _root(command: str, description: str, argv: list[str]) -> Path:
-    """The one argument of a command that reads a data set."""
-    parser = Parser(command, description, "ROOT ")
-    parser.add_argument("root", help="the data set's folder")
-    root = Path(parser.values(argv)[0]["root"])
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder")
-    return root

@@ -1,4 +1,4 @@
-"""`fmbench demo`: from nothing to a measured detector and a picture of what it sees."""
+"""`fmbench demo`: simulate, train, test and draw in one command."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pandas as pd
 
 from fmbench.cli.data import write
 from fmbench.cli.train import train
-from fmbench.config.parser import Parser
-from fmbench.config.resolve import resolve
+from fmbench.config.hints import Folder
+from fmbench.config.profiles import find_config
+from fmbench.config.resolve import config_of
+from fmbench.files.yaml_json import read_yaml
 from fmbench.tabular import SIMULATED
 from fmbench.training.measure import measure
 from fmbench.training.predict import predict
@@ -18,26 +20,27 @@ from fmbench.training.predict import predict
 RATES = {"acc": "Acc", "f1": "F1", "fdr": "FDR", "mdr": "MDR", "miou": "mIoU"}
 
 
-def demo(argv: list[str]) -> int:
-    """Simulate, train cross-modal FmFormer, test on held-out recordings, draw, say what next."""
-    parser = Parser("demo", "Simulate, train, test and draw: the whole way in minutes.")
-    parser.option("dir", str, "runs/demo", "where everything goes", metavar="DIR")
-    parser.option("config", str, "demo", "how long to train: a YAML file or a profile")
-    values, _ = parser.values(argv)
-    folder = Path(values["dir"])
-    root, fitted = folder / "data", folder / f"fit-{datetime.now():%Y%m%d-%H%M%S}"
+def demo(*, dir: Folder = Path("runs/demo"), config: str = "demo") -> int:
+    """Simulate, train FmFormer, test on held-out recordings and draw, in minutes.
+
+    Args:
+        dir: where everything goes.
+        config: how long to train: a YAML file or a profile.
+    """
+    root, run = dir / "data", dir / f"fit-{datetime.now():%Y%m%d-%H%M%S}"
 
     print("1 of 4: simulated recordings", flush=True)
     if not root.is_dir():
         write(root, preset="wide", seed=0, lazy=True)
     print("2 of 4: training FmFormer on video and current", flush=True)
-    asked = ["--model", "fmformer", "--modality", "cross", "--config", values["config"]]
-    best = train(resolve([*asked, "--data.root", str(root), "--run", str(fitted)]))
+    chosen = {"model": "fmformer", "modality": "cross", "data": {"root": str(root)}}
+    layers = [(config, read_yaml(find_config(config))), ("demo", chosen)]
+    best = train(config_of(layers), run)
     print("3 of 4: testing on recordings that it has not seen", flush=True)
     rates = measure(best)
     print("4 of 4: drawing one of them", flush=True)
-    recording = _most_mixed(fitted / "test-predictions.csv")
-    written = predict(best, recording, out=fitted / "predictions", every=25)
+    recording = _most_mixed(run / "test-predictions.csv")
+    written = predict(best, recording, out=run / "predictions", every=25)
 
     print()
     print(f"{'metric':<8}{'test':>8}")

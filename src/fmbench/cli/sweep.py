@@ -3,54 +3,59 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from fmbench import sweep as sweeps
-from fmbench.cli.data import ensure
-from fmbench.config.parser import Parser
-from fmbench.config.resolve import add_data, add_trainer
+from fmbench.cli.data import ensure_given
+from fmbench.config.hints import Folder
+from fmbench.config.resolve import DataOptions, TrainerOptions
 from fmbench.tabular import SIMULATED
 
 FAILED = 1
 
 
-def sweep(argv: list[str]) -> int:
-    """Train the trials of a W&B sweep file here, without a server."""
-    parser = Parser(
-        "sweep",
-        "Run a W&B sweep file without a server (grid, random, bayes); what is trained already is"
-        " not trained again. Over many machines: wandb sweep FILE, wandb agent ID.",
-        "FILE ",
-    )
-    known = ", ".join(sweeps.known_sweeps())
-    parser.add_argument("file", help=f"{known}; or the path of a W&B sweep file")
-    parser.option("jobs", int, 1, "trials that train at the same time")
-    parser.option("count", int | None, None, "trials in all (default: the file's run_cap)")
-    parser.option("out", str | None, None, "its folder (default: runs/sweeps/NAME)", metavar="DIR")
-    parser.repeated("config", "a profile or a YAML file, over the sweep's", metavar="FILE")
-    add_data(parser, "data, over the sweep's")
-    add_trainer(parser)
-    values, given = parser.values(argv)
-    for option in ("jobs", "count"):
-        if values[option] is not None and values[option] < 1:
-            raise ValueError(f"--{option} is {values[option]}; it must be at least 1")
-    asked = sweeps.read_sweep(values["file"])
-    out = Path(values["out"] or f"runs/sweeps/{asked.name}")
-    ensure(Path(values["data.root"]), own_root="data.root" in given)
-    more = [f"--config={name}" for name in values["config"] or ()]
-    more += [
-        f"--{name}={values[name]}"
-        for name in sorted(given)
-        if name.startswith(("data.", "trainer."))
-    ]
+def sweep(
+    file: str,
+    *,
+    jobs: int = 1,
+    count: int | None = None,
+    out: Folder | None = None,
+    config: Annotated[Sequence[str], "FILE"] = (),
+    data: DataOptions,
+    trainer: TrainerOptions,
+) -> int:
+    """Run a W&B sweep file without a server.
+
+    Methods grid, random and bayes; trials that have been trained are not trained again. Over many
+    machines: wandb sweep FILE, wandb agent ID.
+
+    Args:
+        file: a sweep of configs/sweep/, such as table5, or the path of a W&B sweep file.
+        jobs: trials that train at the same time.
+        out: folder of the sweep (default: runs/sweeps/NAME).
+        config: a profile or a YAML file, over the sweep's; may be repeated.
+        data: data, over the sweep's.
+        trainer: Lightning's Trainer.
+    """
+    for option, value in (("jobs", jobs), ("count", count)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} is {value}; it must be at least 1")
+    asked = sweeps.read_sweep(file)
+    out = out or Path(f"runs/sweeps/{asked.name}")
+    ensure_given(data)
+    more = [f"--config={name}" for name in config]
+    for group, options in (("data", data), ("trainer", trainer)):
+        more += [f"--{group}.{name}={value}" for name, value in options.items()]
     try:
         table = sweeps.run_sweep(
             asked,
             out=out,
-            at_once=values["jobs"],
+            at_once=jobs,
             say=lambda line: print(line, flush=True),
             more=more,
-            count=values["count"],
+            count=count,
         )
     except KeyboardInterrupt as stopped:
         stopped.add_note("go on with the same command")
@@ -63,7 +68,7 @@ def sweep(argv: list[str]) -> int:
 
 
 def _measured_on(out: Path) -> str:
-    """What the trials say of their data."""
+    """The sentences about the trials' data, from the first trial that has ended."""
     for path in sorted(out.glob("*/val.json")):
         found = json.loads(path.read_text())
         said = (

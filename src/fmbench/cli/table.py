@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fmbench import tables
-from fmbench.cli.data import ensure
-from fmbench.config.dotted import nest
-from fmbench.config.parser import Parser
-from fmbench.config.resolve import DEFAULT_PROFILE, add_data, add_trainer
+from fmbench.cli.data import ensure_given
+from fmbench.config.hints import Folder
+from fmbench.config.resolve import DEFAULT_PROFILE, DataOptions, TrainerOptions
 from fmbench.files.atomic import write_text
 from fmbench.tables.render import NAMES, DrawTable
 from fmbench.tabular import SIMULATED
@@ -18,54 +17,58 @@ from fmbench.tabular import SIMULATED
 FAILED = 1
 
 
-def table(argv: list[str]) -> int:
-    """Train and test what an experiment has no result of yet, and write its table."""
-    parser = Parser(
-        "table", "Make a table of the paper; what is there already is not trained again.", "NAME "
-    )
-    known = ", ".join(tables.known_experiments())
-    parser.add_argument("name", help=f"{known}; or the path of a YAML file")
-    parser.option("profile", str, DEFAULT_PROFILE, "how long to train: a profile or a YAML file")
-    parser.option("seeds", int, 1, "trainings of each row, seeds 0, 1, …")
-    parser.option("jobs", int, 1, "rows that train at the same time")
-    parser.option(
-        "results",
-        str | None,
-        None,
-        "where results and tables go (default: experiments/results/PROFILE)",
-        metavar="DIR",
-    )
-    parser.option("runs", str, "runs/experiments", "where checkpoints and logs go", metavar="DIR")
-    parser.flag("stored", "train nothing: tabulate the results that are there")
-    add_data(parser, "data, over the profile's and the rows'")
-    add_trainer(parser)
-    values, given = parser.values(argv)
-    for option in ("seeds", "jobs"):
-        if values[option] < 1:
-            raise ValueError(f"--{option} is {values[option]}; it must be at least 1")
-    experiment = tables.read_experiment(values["name"])
-    profile = values["profile"]
-    folder = Path(values["results"] or f"experiments/results/{Path(profile).stem}")
-    grouped = [name for name in given if name.startswith(("data.", "trainer."))]
-    ensure(Path(values["data.root"]), own_root="data.root" in given)
+def table(
+    name: str,
+    *,
+    profile: str = DEFAULT_PROFILE,
+    seeds: int = 1,
+    jobs: int = 1,
+    results: Folder | None = None,
+    runs: Folder = Path("runs/experiments"),
+    stored: bool = False,
+    data: DataOptions,
+    trainer: TrainerOptions,
+) -> int:
+    """Make a table of the paper: train, test and tabulate.
+
+    Rows that already have results are not trained again.
+
+    Args:
+        name: an experiment of experiments/, such as table2, or the path of a YAML file.
+        profile: how long to train: a profile or a YAML file.
+        seeds: trainings of each row, seeds 0, 1, …
+        jobs: rows that train at the same time.
+        results: folder of results and tables (default: experiments/results/PROFILE).
+        runs: folder of checkpoints and logs.
+        stored: train nothing: tabulate the existing results.
+        data: data, over the profile's and the rows'.
+        trainer: Lightning's Trainer.
+    """
+    for option, value in (("seeds", seeds), ("jobs", jobs)):
+        if value < 1:
+            raise ValueError(f"--{option} is {value}; it must be at least 1")
+    experiment = tables.read_experiment(name)
+    folder = results or Path(f"experiments/results/{Path(profile).stem}")
+    root = ensure_given(data)
     if experiment.counts:
-        written = tables.write_counts(experiment, Path(values["data.root"]), folder)
+        written = tables.write_counts(experiment, root, folder)
         print(written[0].read_text())
         print("\n".join(str(path) for path in written))
         return 0
+    groups = {"data": data, "trainer": trainer}
     where: dict[str, Any] = {
         "results": folder / "runs",
-        "runs": Path(values["runs"]),
-        "at_once": values["jobs"],
-        "train": not values["stored"],
+        "runs": runs,
+        "at_once": jobs,
+        "train": not stored,
         "say": lambda line: print(line, flush=True),
     }
     try:
         made = tables.make(
             experiment,
             profile=profile,
-            seeds=values["seeds"],
-            changes=nest({name: values[name] for name in grouped}),
+            seeds=seeds,
+            changes={key: each for key, each in groups.items() if each},
             **where,
         )
         draw: DrawTable = {"lengths": tables.draw_lengths}.get(experiment.draw, tables.draw_rows)
@@ -86,24 +89,22 @@ def table(argv: list[str]) -> int:
     print(written[0].read_text())
     print("\n".join(str(path) for path in written))
     failed = any(line.failed for line in made.lines)
-    return FAILED if failed and not values["stored"] else 0
+    return FAILED if failed and not stored else 0
 
 
-def compare(argv: list[str]) -> int:
-    """How much better A is than B, on the same test windows."""
-    parser = Parser(
-        "compare",
-        "Paired comparison of two results (files that `fmbench table` wrote), A minus B."
-        " Several seeds: separate files by commas.",
-        "A B ",
+def compare(a: str, b: str) -> int:
+    """Compare two results in pairs, A minus B, on the same test windows.
+
+    Args:
+        a: result file that `fmbench table` wrote, or one a seed, separated by commas.
+        b: likewise.
+    """
+    first, second = (
+        [tables.read_result(_file(name)) for name in names.split(",")] for names in (a, b)
     )
-    parser.add_argument("a", help="A: result file, or several separated by commas")
-    parser.add_argument("b", help="B: likewise")
-    values, _ = parser.values(argv)
-    a, b = ([tables.read_result(_file(name)) for name in values[x].split(",")] for x in "ab")
-    found = tables.compare([each.windows for each in a], [each.windows for each in b])
-    print(f"{a[0].facts['data']}, test part; A - B, 95 % interval, p of an exchange of blocks")
-    if a[0].facts["synthetic"]:
+    found = tables.compare([each.windows for each in first], [each.windows for each in second])
+    print(f"{first[0].facts['data']}, test part; A - B, 95 % interval, p of an exchange of blocks")
+    if first[0].facts["synthetic"]:
         print(SIMULATED)
     for metric, each in found.items():
         value, low, high = each.difference

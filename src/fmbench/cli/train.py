@@ -3,59 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fmbench.cli.data import ensure
-from fmbench.config.parser import Parser
-from fmbench.config.resolve import Request, add_data, add_trainer, resolve
+from fmbench.config.hints import File, Folder
+from fmbench.config.resolve import DataOptions, Request, TrainerOptions
+from fmbench.config.schema import Config
 from fmbench.metrics import Counts
-from fmbench.training import run
+from fmbench.training import run as runs
 from fmbench.training.console import say
 from fmbench.training.guard import Stopped
 from fmbench.training.measure import measure
 from fmbench.training.predict import predict as predict_recording
 
 
-def fit(argv: list[str]) -> int:
-    """Train a model; with no configuration by profile `cpu`, with no data on simulated data."""
-    request = resolve(argv)
+def fit(request: Request) -> int:
+    """Train a model. Order of options: defaults < YAML files < flags.
+
+    Without --config, the profile is cpu; without data, a simulated set is made.
+    """
+    training = request.training
     if request.print_config:
-        print(request.config.to_yaml(), end="")
+        print(training.config.to_yaml(), end="")
         return 0
-    if request.notice:
-        say(request.notice)
-    ensure(Path(request.config.data["root"]), own_root=request.own_root)
-    best = train(request)
+    run = request.folder
+    if training.notice:
+        say(training.notice)
+    ensure(Path(training.config.data["root"]), own_root=training.own_root)
+    best = train(training.config, run, resume=request.resume, force=request.force)
     say(f"best checkpoint: {best}")
     say(f"next: fmbench test --checkpoint {best}")
     return 0
 
 
-def train(request: Request) -> Path:
-    """Run the training; the best checkpoint. Where it is stopped, it is said how to go on."""
+def train(config: Config, run: Path, *, resume: str | None = None, force: bool = False) -> Path:
+    """Run a training; returns the best checkpoint. If it is stopped, a note of the exception has
+    the command that continues it."""
     try:
-        return run.fit(request.config, run=request.run, resume=request.resume, force=request.force)
+        return runs.fit(config, run=run, resume=resume, force=force)
     except (KeyboardInterrupt, Stopped) as stopped:
-        stopped.add_note(f"go on with: fmbench fit --run {request.run} --resume auto")
+        stopped.add_note(f"go on with: fmbench fit --run {run} --resume auto")
         raise
 
 
-def test(argv: list[str]) -> int:
-    """Measure a checkpoint on recordings."""
-    parser = Parser("test", "Measure a checkpoint on recordings.")
-    parser.option("checkpoint", str | None, None, "what `fit` wrote", metavar="FILE")
-    parser.option("split", Literal["val", "test"], "test", "the part to measure on")
-    parser.option("out", str | None, None, "write metrics and predictions here", metavar="DIR")
-    add_data(parser, "data (where not given: as in training)")
-    add_trainer(parser)
-    values, given = parser.values(argv)
-    metrics = measure(
-        _checkpoint(values),
-        data=_given(values, given, "data"),
-        split=values["split"],
-        out=Path(values["out"]) if values["out"] else None,
-        trainer=_given(values, given, "trainer"),
-    )
+def test(
+    *,
+    checkpoint: File,
+    split: Literal["val", "test"] = "test",  # noqa: PT028 -- a command, not a test
+    out: Folder | None = None,  # noqa: PT028
+    data: DataOptions,
+    trainer: TrainerOptions,
+) -> int:
+    """Measure a checkpoint on recordings.
+
+    Args:
+        out: folder of metrics and predictions (default: the run's).
+        data: data (default: as in training).
+        trainer: Lightning's Trainer.
+    """
+    metrics = measure(_existing(checkpoint), data=data, split=split, out=out, trainer=trainer)
     for name, value in metrics.items():
         say(
             f"{name:<8}{value:>10.4f}" if name not in Counts._fields else f"{name:<8}{value:>10.0f}"
@@ -63,42 +69,30 @@ def test(argv: list[str]) -> int:
     return 0
 
 
-def predict(argv: list[str]) -> int:
-    """Scores and pictures of one recording."""
-    parser = Parser(
-        "predict", "A recording to scores (CSV) and a picture (PNG, MP4).", "RECORDING "
-    )
-    parser.add_argument("recording", help="a name in the data root, or the path of a .mat file")
-    parser.option("checkpoint", str | None, None, "what `fit` wrote", metavar="FILE")
-    parser.option("out", str, "predictions", "where the files go", metavar="DIR")
-    parser.option("every", int, 25, "frames from one score to the next")
-    parser.flag("video", "write an MP4 too")
-    add_data(parser, "data (where not given: as in training)")
-    values, given = parser.values(argv)
-    if values["every"] < 1:
-        raise ValueError(f"--every is {values['every']}; it must be at least 1")
+def predict(
+    recording: str,
+    *,
+    checkpoint: File,
+    out: Folder = Path("predictions"),
+    every: int = 25,
+    video: bool = False,
+    data: DataOptions,
+) -> int:
+    """Write scores (CSV) and a picture (PNG, MP4) of a recording.
+
+    Args:
+        data: data (default: as in training).
+    """
+    if every < 1:
+        raise ValueError(f"--every is {every}; it must be at least 1")
     written = predict_recording(
-        _checkpoint(values),
-        values["recording"],
-        out=Path(values["out"]),
-        data=_given(values, given, "data"),
-        every=values["every"],
-        video=values["video"],
+        _existing(checkpoint), recording, out=out, data=data, every=every, video=video
     )
     print("\n".join(str(path) for path in written))
     return 0
 
 
-def _checkpoint(values: dict[str, Any]) -> Path:
-    if values["checkpoint"] is None:
-        raise ValueError("--checkpoint FILE is missing; `fmbench fit` prints the one that it wrote")
-    path = Path(values["checkpoint"])
-    if not path.is_file():
-        raise ValueError(f"--checkpoint {path}: no such file")
-    return path
-
-
-def _given(values: dict[str, Any], given: set[str], group: str) -> dict[str, Any]:
-    """What the user set under `group`, by bare name."""
-    prefix = f"{group}."
-    return {name.removeprefix(prefix): values[name] for name in given if name.startswith(prefix)}
+def _existing(checkpoint: Path) -> Path:
+    if not checkpoint.is_file():
+        raise ValueError(f"--checkpoint {checkpoint}: no such file; `fmbench fit` prints its best")
+    return checkpoint

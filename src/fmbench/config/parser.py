@@ -9,83 +9,65 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
 
 from fmbench.config.dotted import nest, peek
+from fmbench.config.hints import choices, plain, words
+from fmbench.config.parser_messages import read_refusal
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import from_yaml
 
-PLAIN = (bool, int, float, str, type(None))
 
-
-def plain(hint: Any) -> Any:
-    """`hint` with only its plain members: `str | Path | Callable` becomes `str`; None if none."""
-    if hint in PLAIN:
-        return hint
-    if isinstance(hint, type) and issubclass(hint, Path):
-        return str
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return Literal[tuple(str(member) for member in hint)]
-    origin, members = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return hint
-    if origin in (Union, types.UnionType):
-        kept = tuple(plain(member) for member in members if plain(member) is not None)
-        return Union[kept] if set(kept) - {type(None)} else None  # noqa: UP007 -- from a tuple
-    if origin in (list, tuple, dict, Sequence, Mapping):
-        kept = tuple(member if member is ... else plain(member) for member in members)
-        container = {Sequence: list, Mapping: dict}.get(origin, origin)
-        return container[kept] if None not in kept else None
-    return None
-
-
-def words(hint: Any) -> str:
-    """How a person would name the plain type `hint`."""
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        type(None): "null",
+def descriptions(*sources: Any) -> dict[str, str]:
+    """What the docstrings of functions and classes say of each parameter; later ones win."""
+    objects = [each for source in sources for each in (source, getattr(source, "__init__", None))]
+    return {
+        parameter.arg_name: " ".join((parameter.description or "").split()).removesuffix(".")
+        for each in objects
+        for parameter in docstring_parser.parse(inspect.getdoc(each) or "").params
     }
-    if hint in names:
-        return names[hint]
-    origin, members = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return f"one of {', '.join(_choices(hint))}"
-    if origin in (Union, types.UnionType):
-        choices = [f"one of {', '.join(_choices(hint))}"] if _choices(hint) else []
-        others = [words(member) for member in members if get_origin(member) is not Literal]
-        return " or ".join(choices + others)
-    inner = ", ".join("..." if member is ... else words(member) for member in members)
-    return f"{'a mapping' if origin is dict else 'a list'} [{inner}]"
 
 
 class Parser(ArgumentParser):
-    """A command's options by dotted name, each with its plain type in `hints`."""
+    """A command's options by dotted name.
 
-    def __init__(self, command: str, description: str, arguments: str = "") -> None:
+    Attributes:
+        hints: plain type of each option.
+        arguments: positional arguments and required options, as the usage line shows them.
+        instead: options that do not exist here, and what to say to who tries them.
+        in_files: options that a YAML file may set.
+        layers: (name, content) of YAML files, later ones winning.
+    """
+
+    def __init__(self, command: str, description: str = "") -> None:
         super().__init__(
             prog=f"fmbench {command}",
-            usage=f"fmbench {command} {arguments}[--option value ...]",
             description=description,
             exit_on_error=False,
             allow_abbrev=False,
             print_config=None,
         )
         self.hints: dict[str, Any] = {}
+        self.arguments: list[str] = []
         self.instead: dict[str, str] = {}
         self.in_files: set[str] = set()
+        self.layers: list[tuple[str, Any]] = []
+
+    def positional(self, name: str, text: str, *, required: bool) -> None:
+        """Add a positional argument."""
+        self.add_argument(
+            name, help=text.replace("%", "%%"), **({} if required else {"nargs": "?"})
+        )
+        self.arguments.append(name.upper() if required else f"[{name.upper()}]")
 
     def option(
         self, name: str, hint: Any, default: Any, text: str, *, section: Any = None, **more: Any
@@ -94,16 +76,10 @@ class Parser(ArgumentParser):
         self.hints[name] = hint
         if "action" not in more:
             more["type"] = hint
+        if isinstance(default, (Path, StrEnum)):
+            default = str(default)
         section = section or self
         section.add_argument(f"--{name}", default=default, help=text.replace("%", "%%"), **more)
-
-    def flag(self, name: str, text: str) -> None:
-        """Add `--<name>`, true when it is there."""
-        self.option(name, bool, False, text, action="store_true")
-
-    def repeated(self, name: str, text: str, metavar: str) -> None:
-        """Add `--<name> VALUE`, which may come several times."""
-        self.option(name, list[str], None, text, action="append", metavar=metavar)
 
     def add_signature(
         self,
@@ -123,41 +99,30 @@ class Parser(ArgumentParser):
         """
         section = self.add_argument_group(title)
         hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
-        texts = [inspect.getdoc(source), inspect.getdoc(getattr(source, "__init__", None))]
-        described = {
-            parameter.arg_name: parameter.description
-            for text in texts
-            for parameter in docstring_parser.parse(text or "").params
-        }
+        described = descriptions(source)
         prefix = f"{group}." if group else ""
         self.instead |= {prefix + name: text for name, text in instead.items()}
         for name, parameter in inspect.signature(source).parameters.items():
             hint = plain(hints.get(name))
             if hint is None or name in instead:
                 continue
-            default = parameter.default
-            if isinstance(default, (Path, StrEnum)):
-                default = str(default)
-            if default is inspect.Parameter.empty:
-                default = None
-            text = " ".join((described.get(name) or "").split())
+            empty = parameter.default is inspect.Parameter.empty
+            default = None if empty else parameter.default
             self.in_files.add(prefix + name)
-            self.option(prefix + name, hint, default, text, section=section)
+            self.option(prefix + name, hint, default, described.get(name, ""), section=section)
 
-    def values(
-        self, argv: Sequence[str], layers: Sequence[tuple[str, Any]] = ()
-    ) -> tuple[dict[str, Any], set[str]]:
+    def values(self, argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
         """Every option's value by dotted name, and the names of those that were given.
 
         Args:
             argv: the command's flags; they win over every layer, wherever they stand.
-            layers: (name, content) of YAML files, later ones winning.
 
         Raises:
             ValueError: an unknown option, or a value that it does not take.
         """
+        self.usage = " ".join([self.prog, *self.arguments, "[--option value ...]"])
         merged: dict[str, Any] = {}
-        for file, content in layers:
+        for file, content in self.layers:
             found = dict(self._leaves(content, file))
             with self._few_words(file, found):
                 self.parse_object(nest(found), defaults=False)
@@ -236,30 +201,22 @@ class Parser(ArgumentParser):
             yield
             return
         except ArgumentError as error:
-            text = str(error)
-        if match := re.search(r'Parser key "([^"]+)"', text):
-            name = match[1]
-            if name not in self.hints or (name not in values and not peek(argv, f"--{name}")):
-                # `--run.out` is taken for a part of the option `run`, which has none
-                asked = [word for word in argv if word.startswith(f"--{name}.")]
-                raise ValueError(self._unknown(asked[0][2:].partition("=")[0], self.hints, "--"))
-            value = values[name] if name in values else peek(argv, f"--{name}")[-1]
-            where = f"{file}: {name}" if file else f"--{name}"
-            hint = self.hints[name]
-            close = nearest(str(value), _choices(hint))
-            raise ValueError(f"{where} is {value!r}; it takes {words(hint)}{close}")
-        if match := re.search(r"unrecognized arguments: (\S+)", text):
-            if not match[1].startswith("--"):
-                raise ValueError(f"unexpected {match[1]!r}; an option is written --name value")
-            name = match[1].removeprefix("--").partition("=")[0]
-            raise ValueError(self._unknown(name, self.hints, "--"))
-        if match := re.search(r"arguments are required: (.*)", text):
-            raise ValueError(f"{match[1]} is missing; see {self.prog} --help")
-        raise ValueError(re.sub(r"^argument (\S+): ", r"\1: ", text))
-
-
-def _choices(hint: Any) -> list[str]:
-    """The words that `hint` allows."""
-    if get_origin(hint) is Literal:
-        return [str(member) for member in get_args(hint)]
-    return list(dict.fromkeys(word for member in get_args(hint) for word in _choices(member)))
+            refusal = read_refusal(str(error))
+        name = refusal.subject
+        if refusal.kind == "missing":
+            raise ValueError(f"{name} is missing; see {self.prog} --help")
+        if refusal.kind == "other":
+            raise ValueError(name)
+        if refusal.kind == "unrecognized":
+            if not name.startswith("--"):
+                raise ValueError(f"unexpected {name!r}; an option is written --name value")
+            raise ValueError(self._unknown(name[2:].partition("=")[0], self.hints, "--"))
+        if name not in self.hints or (name not in values and not peek(argv, f"--{name}")):
+            # `--run.out` is taken for a part of the option `run`, which has none
+            part = next(word for word in argv if word.startswith(f"--{name}."))
+            raise ValueError(self._unknown(part[2:].partition("=")[0], self.hints, "--"))
+        value = values[name] if name in values else peek(argv, f"--{name}")[-1]
+        where = f"{file}: {name}" if file else f"--{name}"
+        hint = self.hints[name]
+        close = nearest(str(value), choices(hint))
+        raise ValueError(f"{where} is {value!r}; it takes {words(hint)}{close}")

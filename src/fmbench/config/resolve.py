@@ -1,17 +1,21 @@
-"""What `fit` can be told: defaults, YAML files and flags, resolved to one Config."""
+"""A training's options: defaults, YAML files and flags, resolved to one Config."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 from lightning.pytorch import Trainer
 
+from fmbench.config.command import Options, Reader, arguments
 from fmbench.config.dotted import nest, peek
+from fmbench.config.hints import Folder
 from fmbench.config.parser import Parser
 from fmbench.config.profiles import find_config
 from fmbench.config.schema import Config
@@ -22,76 +26,125 @@ from fmbench.registry import find_model
 
 DEFAULT_PROFILE = "cpu"
 RUN = "FMBENCH_RUN"
-"""Variable that tells the processes that Lightning starts for a training its folder."""
+"""Environment variable with the run's folder, for the processes that Lightning starts."""
 
 
-class Request(NamedTuple):
-    """What a `fit` command line asks for."""
+def group(
+    prefix: str, source: Callable[..., Any], instead: Mapping[str, str] = MappingProxyType({})
+) -> Options:
+    """The options `--<prefix>.*` of `source`; the parameter gets those that the user gave."""
+
+    def add(parser: Parser, title: str, _: Sequence[str] = ()) -> Reader:
+        parser.add_signature(prefix, source, title, instead=instead)
+        return lambda values, given: {
+            name.removeprefix(f"{prefix}."): values[name]
+            for name in sorted(given)
+            if name.startswith(f"{prefix}.")
+        }
+
+    return add
+
+
+DATA = group("data", FurnaceData, {"modality": "use --modality", "seed": "use --seed"})
+TRAINER = group(
+    "trainer",
+    Trainer,
+    {
+        "logger": "use --logger",
+        "default_root_dir": "use --run",
+        "enable_checkpointing": "a run always keeps its checkpoints",
+        "enable_model_summary": "the first line of a run says how large the model is",
+        "enable_progress_bar": "a bar on a terminal, plain lines elsewhere",
+        "use_distributed_sampler": "each window goes to one process, once",
+        "fast_dev_run": "it would leave no checkpoint; use --config smoke",
+        "barebones": "it would leave no checkpoint and no metrics",
+        "callbacks": "a callback is an object, which no flag or file can name",
+        "plugins": "a plug-in is an object, which no flag or file can name",
+    },
+)
+DataOptions = Annotated[Mapping[str, Any], DATA]
+TrainerOptions = Annotated[Mapping[str, Any], TRAINER]
+
+
+class Resolved(NamedTuple):
+    """A training as a command line describes it.
+
+    Attributes:
+        config: its resolved options.
+        own_root: whether the user named the data's root.
+        notice: a line about the configuration files, if the user named none.
+        argv: the command line.
+    """
 
     config: Config
-    run: Path
-    resume: str | None
-    force: bool
     own_root: bool
-    """Whether the user named the data's root."""
-    print_config: bool
     notice: str
+    argv: Sequence[str]
 
 
-def resolve(argv: list[str]) -> Request:
-    """Defaults, YAML files and flags of `fit`, in this order, as one Request."""
-    parser = Parser("fit", "Train a model. Order: defaults < YAML files < flags.")
-    parser.option("run", str | None, None, "its folder (default: a new one in runs/)")
-    parser.option("resume", str | None, None, "go on from: auto, or a checkpoint")
-    parser.flag("force", "go on although configuration or recordings have changed")
-    parser.flag("print_config", "print the resolved YAML and stop")
-    config, values, given, notice = training(parser, argv)
-    return Request(
-        config=config,
-        run=Path(values["run"] or _new_folder(config, asked_only=values["print_config"])),
-        resume=values["resume"],
-        force=values["force"],
-        own_root="data.root" in given,
-        print_config=values["print_config"],
-        notice=notice,
+def _add_resolved(parser: Parser, _: str, argv: Sequence[str]) -> Reader:
+    """`--config`, and all options of a Config."""
+    files, notice = _config_files(argv)
+    parser.layers = [(file, read_yaml(find_config(file))) for file in files]
+    text = "a YAML file or a profile; the last one wins"
+    parser.option("config", list[str], None, text, action="append", metavar="FILE")
+    _add_groups(parser, argv)
+    return lambda values, given: Resolved(
+        config=_config(values, given), own_root="data.root" in given, notice=notice, argv=argv
     )
 
 
-def training(parser: Parser, argv: list[str]) -> tuple[Config, dict[str, Any], set[str], str]:
-    """The Config that a command line asks for, for a command with options of its own.
+TrainingOptions = Annotated[Resolved, _add_resolved]
 
-    Args:
-        parser: with the command's own options; those of a training are added.
-        argv: the command's flags.
 
-    Returns:
-        The Config, every option's value, the names of those given, and a line about the
-        configuration files if the user named none.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of `fit`.
+
+    Attributes:
+        training: what is trained, and how.
+        run: folder of the run (default: a new one in runs/).
+        resume: continue from a checkpoint, or from the newest of the run (auto).
+        force: continue although configuration or recordings have changed.
+        print_config: print the resolved YAML and stop.
     """
-    files, notice = _config_files(argv)
-    layers = [(file, read_yaml(find_config(file))) for file in files]
-    parser.repeated("config", "a YAML file or a profile; the later wins", metavar="FILE")
-    _add_training(parser, argv, layers)
-    values, given = parser.values(argv, layers)
-    return _config(values, given), values, given, notice
+
+    training: TrainingOptions
+    run: Folder | None = None
+    resume: str | None = None
+    force: bool = False
+    print_config: bool = False
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run's folder: `run`, or a new one named after model and time, which all processes
+        of the training share.
+
+        Raises:
+            ValueError: processes that were started side by side would each name their own.
+        """
+        if self.run:
+            return self.run
+        if os.environ.get("LOCAL_RANK", "0") != "0" and RUN in os.environ:
+            return Path(os.environ[RUN])  # Lightning started this process
+        launcher = "WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS"
+        if int(os.environ.get(launcher) or 1) > 1:
+            raise ValueError(
+                "--run is missing; processes that torchrun or srun starts need the folder that"
+                " they share: --run runs/NAME"
+            )
+        config, now = self.training.config, datetime.now()
+        os.environ[RUN] = f"runs/{config.model}-{config.modality}-{now:%Y%m%d-%H%M%S}"
+        return Path(os.environ[RUN])
 
 
-def _new_folder(config: Config, *, asked_only: bool) -> str:
-    """A run's folder named after model and time, one for all processes of the training.
+def resolve(argv: Sequence[str]) -> Request:
+    """The arguments that `fit` has on a command line.
 
     Raises:
-        ValueError: processes that were started side by side, which would each name their own.
+        ValueError: an unknown option, or a value that it does not take.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN in os.environ:
-        return os.environ[RUN]  # Lightning started us
-    tasks = os.environ.get("WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS")
-    if int(tasks or 1) > 1 and not asked_only:
-        raise ValueError(
-            "--run is missing; processes that torchrun or srun starts must be told the folder that"
-            " they share: --run runs/NAME"
-        )
-    os.environ[RUN] = f"runs/{config.model}-{config.modality}-{datetime.now():%Y%m%d-%H%M%S}"
-    return os.environ[RUN]
+    return Request(**arguments("fit", Request, argv))
 
 
 def config_of(layers: Sequence[tuple[str, Any]]) -> Config:
@@ -103,15 +156,16 @@ def config_of(layers: Sequence[tuple[str, Any]]) -> Config:
     Raises:
         ValueError: an unknown option, or a value that it does not take.
     """
-    parser = Parser("fit", "")
-    _add_training(parser, [], layers)
-    return _config(*parser.values([], layers))
+    parser = Parser("fit")
+    parser.layers = list(layers)
+    _add_groups(parser, [])
+    return _config(*parser.values([]))
 
 
-def _config_files(argv: list[str]) -> tuple[list[str], str]:
+def _config_files(argv: Sequence[str]) -> tuple[list[str], str]:
     """The YAML files to read in order, and a line about them if the user named none.
 
-    A run that goes on starts from the configuration that it wrote down.
+    A resumed run reads the configuration that it wrote.
     """
     named = peek(argv, "--config")
     if named:
@@ -126,23 +180,23 @@ def _config_files(argv: list[str]) -> tuple[list[str], str]:
     )
 
 
-def _add_training(parser: Parser, argv: list[str], layers: Sequence[tuple[str, Any]]) -> None:
-    """All options of a Config; those under `net` are of the model that is asked for."""
+def _add_groups(parser: Parser, argv: Sequence[str]) -> None:
+    """All options of a Config; those under `net` are the chosen model's."""
     chosen: dict[str, str] = {"model": Config.model, "modality": Config.modality}
-    for _, content in layers:
+    for _, content in parser.layers:
         if isinstance(content, dict):
             chosen |= {key: str(content[key]) for key in chosen if content.get(key) is not None}
     chosen |= {key: peek(argv, f"--{key}")[-1] for key in chosen if peek(argv, f"--{key}")}
     model = find_model(chosen["model"], chosen["modality"])
     parser.add_signature("", Config, "what is trained")
     parser.add_signature("net", model, f"{chosen['model']}: its own options")
-    add_data(parser, "data")
+    DATA(parser, "data", argv)
     parser.add_signature("optim", Optim, "optimiser")
     parser.add_signature("loss", Loss, "loss")
-    add_trainer(parser)
+    TRAINER(parser, "Lightning's Trainer", argv)
 
 
-def _config(values: dict[str, Any], given: set[str]) -> Config:
+def _config(values: Mapping[str, Any], given: set[str]) -> Config:
     """The resolved Config; of the trainer only what was given, the rest is Lightning's choice."""
     kept = {
         name: value
@@ -152,32 +206,3 @@ def _config(values: dict[str, Any], given: set[str]) -> Config:
     empty: dict[str, Any] = {group: {} for group in ("net", "data", "optim", "loss", "trainer")}
     tree = empty | nest(kept)
     return Config(**{field.name: tree[field.name] for field in fields(Config)})
-
-
-def add_data(parser: Parser, title: str) -> None:
-    parser.add_signature(
-        "data",
-        FurnaceData,
-        title,
-        instead={"modality": "use --modality", "seed": "use --seed"},
-    )
-
-
-def add_trainer(parser: Parser) -> None:
-    parser.add_signature(
-        "trainer",
-        Trainer,
-        "Lightning's Trainer",
-        instead={
-            "logger": "use --logger",
-            "default_root_dir": "use --run",
-            "enable_checkpointing": "a run always keeps its checkpoints",
-            "enable_model_summary": "the first line of a run says how large the model is",
-            "enable_progress_bar": "a bar on a terminal, plain lines elsewhere",
-            "use_distributed_sampler": "each window goes to one process, once",
-            "fast_dev_run": "it would leave no checkpoint; use --config smoke",
-            "barebones": "it would leave no checkpoint and no metrics",
-            "callbacks": "a callback is an object, which no flag or file can name",
-            "plugins": "a plug-in is an object, which no flag or file can name",
-        },
-    )
