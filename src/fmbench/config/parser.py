@@ -64,9 +64,7 @@ class Parser(ArgumentParser):
 
     def positional(self, name: str, text: str, *, required: bool) -> None:
         """Add a positional argument."""
-        self.add_argument(
-            name, help=text.replace("%", "%%"), **({} if required else {"nargs": "?"})
-        )
+        self.add_argument(name, help=text, **({} if required else {"nargs": "?"}))
         self.arguments.append(name.upper() if required else f"[{name.upper()}]")
 
     def option(
@@ -79,7 +77,7 @@ class Parser(ArgumentParser):
         if isinstance(default, (Path, StrEnum)):
             default = str(default)
         section = section or self
-        section.add_argument(f"--{name}", default=default, help=text.replace("%", "%%"), **more)
+        section.add_argument(f"--{name}", default=default, help=text, **more)
 
     def add_signature(
         self,
