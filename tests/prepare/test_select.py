@@ -185,5 +185,5 @@ def test_the_command_writes_lists_that_everything_reads(tmp_path: Path, fmbench:
     short = fmbench(*flags, "--replace", "--guard_seconds", "3")
     assert f"less than a window of {WindowSpec().seconds:g} s" in short.out
     refused(fmbench(*flags, "--replace", "--ratio", "-1"), "--ratio is -1; it must be at least 0")
-    refused(fmbench("data", "select", tmp_path / "gone"), "gone: no such folder")
+    refused(fmbench("data", "select", tmp_path / "gone"), f"no such folder: {tmp_path / 'gone'}")
     refused(fmbench(*flags[:3], "--shares", "a,b"), "--shares is 'a,b'; write 0.7,0.15,0.15")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from fmbench.cli.bar import progress
+from fmbench.progress import progress_bar
 from fmbench.config.hints import Folder
 from fmbench.files.yaml_json import from_yaml
 from fmbench.simulator import write_dataset
@@ -42,7 +42,6 @@ def check(root: Path) -> int:
     """
     from fmbench.prepare.check import check_root
 
-    check_folder(root)
     faults = check_root(root)
     for fault in faults:
         print(fault)
@@ -62,7 +61,6 @@ def stats(root: Path) -> int:
     from fmbench.data.root import Part
     from fmbench.prepare import counts
 
-    check_folder(root)
     parts: tuple[Part, ...] = ("pixel-level", "class-level")
     for part in parts:
         if (root / part).is_dir() or root.name == part:
@@ -89,7 +87,7 @@ def ensure(root: Path, *, own_root: bool) -> None:
 
 
 def ensure_given(data: Mapping[str, Any]) -> Path:
-    """The data's root by the options that the user gave, after `ensure`."""
+    """`ensure` the root that the given `--data.*` options name, or the default one; returns it."""
     root = Path(data.get("root", DEFAULT_ROOT))
     ensure(root, own_root="root" in data)
     return root
@@ -97,21 +95,13 @@ def ensure_given(data: Mapping[str, Any]) -> Path:
 
 def write(root: Path, **settings: Any) -> None:
     """`write_dataset` with a progress bar on a terminal and plain lines elsewhere."""
-    with progress("simulating") as show:
+    with progress_bar("simulating") as show:
         write_dataset(root, progress=show, **settings)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    """`process.beta=0` as a name and a value."""
+    """Split `process.beta=0` into a name and a value."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set {text}: write NAME=VALUE, such as process.beta=0")
     return name, from_yaml(value, f"--set {name}")
-
-
-def check_folder(root: Path) -> None:
-    """Raises:
-    ValueError: the user named a folder that does not exist.
-    """
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder")

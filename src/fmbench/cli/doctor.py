@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fmbench.cli.bar import progress
+from fmbench.progress import progress_bar
 from fmbench.config.hints import File
 
 
@@ -23,7 +23,7 @@ def doctor(root: Path, *, out: File = Path("doctor.html"), hours: float = 24.0) 
     from fmbench.prepare.doctor import examine, page
     from fmbench.prepare.doctor.findings import SEVERITIES, stops
 
-    with progress("examining") as show:
+    with progress_bar("examining") as show:
         report = examine(root, hours=hours, progress=show)
     write_text(out, page(report))
     for finding in report.findings:

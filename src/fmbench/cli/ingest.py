@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmbench.cli.bar import progress
+from fmbench.progress import progress_bar
 from fmbench.config.hints import File, Folder
 from fmbench.prepare.ingest import (
     Offset,
@@ -19,8 +19,9 @@ from fmbench.prepare.ingest import (
     write_contact_sheet,
 )
 from fmbench.prepare.ingest import ingest as write_recording
-from fmbench.prepare.ingest.resample import Gaps
-from fmbench.prepare.ingest.times import clock, parse_times
+from fmbench.format.columns import format_second
+from fmbench.prepare.ingest.match import GapPolicy
+from fmbench.prepare.ingest.times import parse_times
 from fmbench.prepare.ingest.video import read_frame_times
 
 
@@ -36,7 +37,7 @@ def ingest(
     time: str | None = None,
     phases: str | None = None,
     time_format: str | None = None,
-    gaps: Gaps = "fail",
+    gaps: GapPolicy = "fail",
     size: int = 64,
     name: str | None = None,
     threads: int = 0,
@@ -81,7 +82,7 @@ def ingest(
     times = _times(source, start=start, timestamps=timestamps, form=time_format)
     shift: float | Offset | None = _seconds(offset)
     if shift is None:
-        with progress("comparing") as show:
+        with progress_bar("comparing") as show:
             shift = find_offset(
                 source,
                 times,
@@ -89,7 +90,7 @@ def ingest(
                 region,
                 progress=lambda done, total: show(done, total, video.name),
             )
-    with progress("ingesting") as show:
+    with progress_bar("ingesting") as show:
         report = write_recording(
             source,
             times,
@@ -142,7 +143,7 @@ def _times(
             f"note: the first frame is of {format_second(created)}, as {video.path.name} says that"
             " it was made; zones and delays are not known: correct it by --offset, or give --start"
         )
-        return created + video.shown
+        return np.asarray(created + video.shown)
     try:
         first = parse_times(pd.Series([start]), Path("--start"), form)[0]
     except ValueError:

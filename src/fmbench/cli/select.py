@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fmbench.cli.data import check_folder
 from fmbench.data.windows import WindowSpec
 from fmbench.prepare.counts import labelled, table_of_splits, table_one
 from fmbench.prepare.select import SHARES, By, write_lists
@@ -33,7 +32,6 @@ def select(
         ratio: normal frames for each abnormal one; 0 keeps all.
         replace: overwrite existing lists.
     """
-    check_folder(root)
     window = WindowSpec().seconds
     guard = window if guard_seconds is None else guard_seconds
     if guard < window:

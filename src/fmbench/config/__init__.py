@@ -1,1 +1,1 @@
-"""Options of a command: schema, YAML files and flags, resolved to one `Config`."""
+"""From signatures, YAML files and flags to the arguments of a command, and to one `Config`."""

@@ -1,4 +1,4 @@
-"""Options by dotted name, as trees, and on a command line that is not parsed yet."""
+"""Dotted names of options: to trees and back, and on an unparsed command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"net.depth": 4}` as `{"net": {"depth": 4}}`."""
+    """`{"net.depth": 4}` -> `{"net": {"depth": 4}}`."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *groups, last = name.split(".")
@@ -20,7 +20,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"net": {"depth": 4}}` as `{"net.depth": 4}`."""
+    """`{"net": {"depth": 4}}` -> `{"net.depth": 4}`."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
         inner = isinstance(value, Mapping)
@@ -29,7 +29,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def peek(argv: Sequence[str], flag: str) -> list[str]:
-    """What follows `flag` on a command line that is not parsed yet, in order."""
+    """The values of `flag` on an unparsed command line, in order."""
     found = []
     for word, after in zip_longest(argv, argv[1:]):
         if word == flag and after is not None:

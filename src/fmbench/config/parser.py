@@ -1,8 +1,8 @@
 """From a command's flags and YAML files to one checked set of plain values.
 
-The options of a command are the keyword parameters of what it builds: `--net.*` are those of the
-chosen model, `--data.*` those of the data module. Only plain values are ever read (numbers, text,
-true/false, null, lists of these): a file can name no class, and nothing is imported because of one.
+Groups of options are the keyword parameters of what a command builds: `--net.*` those of the chosen
+model, `--data.*` those of the data module. Only plain values are read (numbers, text, true/false,
+null, lists of these): a file cannot name a class, so nothing is imported because of a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fmbench.files.yaml_json import from_yaml
 
 
 def descriptions(*sources: Any) -> dict[str, str]:
-    """What the docstrings of functions and classes say of each parameter; later ones win."""
+    """Descriptions of parameters in the docstrings of functions and classes; later ones win."""
     objects = [each for source in sources for each in (source, getattr(source, "__init__", None))]
     return {
         parameter.arg_name: " ".join((parameter.description or "").split()).removesuffix(".")
@@ -43,7 +43,7 @@ class Parser(ArgumentParser):
     Attributes:
         hints: plain type of each option.
         arguments: positional arguments and required options, as the usage line shows them.
-        instead: options that do not exist here, and what to say to who tries them.
+        instead: options that are set elsewhere, and the hint for users who try to set them.
         in_files: options that a YAML file may set.
         layers: (name, content) of YAML files, later ones winning.
     """
@@ -93,7 +93,7 @@ class Parser(ArgumentParser):
             group: first part of the dotted names; empty for none.
             source: a class or function with type hints.
             title: heading in the help.
-            instead: parameters that are set elsewhere, and what to say to who tries here.
+            instead: parameters that are set elsewhere, and the hint for users who try to set them.
         """
         section = self.add_argument_group(title)
         hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
@@ -113,7 +113,7 @@ class Parser(ArgumentParser):
         """Every option's value by dotted name, and the names of those that were given.
 
         Args:
-            argv: the command's flags; they win over every layer, wherever they stand.
+            argv: the command's flags; they win over every layer, wherever they are.
 
         Raises:
             ValueError: an unknown option, or a value that it does not take.
@@ -152,8 +152,8 @@ class Parser(ArgumentParser):
                 raise ValueError(f"{file}: {self._unknown(name, self.in_files, '')}")
 
     def _spread(self, argv: Sequence[str]) -> Iterator[str]:
-        """Flags, with `--net={depth: 4, heads: 3}` as `--net.depth=4 --net.heads=3`: settings that
-        go together can be one value of a sweep."""
+        """Flags, with `--net={depth: 4, heads: 3}` as `--net.depth=4 --net.heads=3`: a sweep can
+        vary several settings together."""
         groups = {name.rpartition(".")[0] for name in self.in_files} - {""}
         for word in argv:
             name, equals, text = word.removeprefix("--").partition("=")
@@ -171,12 +171,12 @@ class Parser(ArgumentParser):
 
     @staticmethod
     def _refuse_null(where: str, value: Any, hint: Any) -> None:
-        """The library takes null for any type; we take it where the type says so."""
+        """Refuse null unless the type allows it; the library takes it for any type."""
         if value is None and hint is not None and type(None) not in get_args(hint):
             raise ValueError(f"{where} is null; it takes {words(hint)}")
 
     def _unknown(self, name: str, known: Iterable[str], dashes: str) -> str:
-        """What to say of the option `name`, which does not exist."""
+        """The message about the unknown option `name`, with the nearest known one."""
         if name in self.instead:
             return f"{dashes}{name} is not set here: {self.instead[name]}"
         group, _, last = name.rpartition(".")
@@ -194,7 +194,7 @@ class Parser(ArgumentParser):
     def _few_words(
         self, file: str, values: Mapping[str, Any], argv: Sequence[str] = ()
     ) -> Iterator[None]:
-        """Say in one line of ours what the library says in many of its own."""
+        """Turn a long message of the library into one line with the value and what is allowed."""
         try:
             yield
             return
@@ -210,7 +210,7 @@ class Parser(ArgumentParser):
                 raise ValueError(f"unexpected {name!r}; an option is written --name value")
             raise ValueError(self._unknown(name[2:].partition("=")[0], self.hints, "--"))
         if name not in self.hints or (name not in values and not peek(argv, f"--{name}")):
-            # `--run.out` is taken for a part of the option `run`, which has none
+            # jsonargparse reads `--run.out` as a part of the option `run`, which has no parts
             part = next(word for word in argv if word.startswith(f"--{name}."))
             raise ValueError(self._unknown(part[2:].partition("=")[0], self.hints, "--"))
         value = values[name] if name in values else peek(argv, f"--{name}")[-1]

@@ -1,4 +1,4 @@
-"""Profiles: the YAML files that come with fmbench."""
+"""Profiles: the YAML files that are shipped with fmbench."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fmbench.errors import nearest
 
 
 def find_config(name: str) -> Path:
-    """A YAML file on disk, or else the profile of that name (`smoke`, `configs/smoke.yaml`).
+    """The YAML file `name`, or else the profile of that name (`smoke`, `configs/smoke.yaml`).
 
     Raises:
         ValueError: neither exists.
@@ -34,6 +34,6 @@ def profiles() -> Path:
 
 
 def shipped(folder: str) -> Path:
-    """A folder that comes with the code: inside the package once installed, else beside `src`."""
+    """A folder shipped with the code: inside the package if installed, else beside `src`."""
     inside = Path(__file__).parents[1] / folder
     return inside if inside.is_dir() else Path(__file__).parents[3] / folder

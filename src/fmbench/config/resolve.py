@@ -148,7 +148,7 @@ def resolve(argv: Sequence[str]) -> Request:
 
 
 def config_of(layers: Sequence[tuple[str, Any]]) -> Config:
-    """The Config of YAML contents alone.
+    """The Config of YAML contents, without flags.
 
     Args:
         layers: (name for messages, content), later ones winning.

@@ -1,4 +1,4 @@
-"""A training, resolved: every value that a YAML file or a flag can set."""
+"""The resolved configuration of a training: every value that a YAML file or a flag can set."""
 
 from __future__ import annotations
 
@@ -19,29 +19,27 @@ NOT_PART_OF_A_TRAINING = (
     "optim.fused",
     "net.checkpoint",
 )
-"""Options that make no other training: where the data lies, who loads it, where the log goes, how
-fast it is computed."""
+"""Options that do not change what is trained: location and loading of the data, logging, speed."""
 
 UNTIL_WHEN = re.compile(
     r"trainer\.(max_epochs|max_steps|max_time|accelerator|devices|num_nodes|strategy)"
 )
-"""On what a training runs, and until when: it may go on with others of these, and of
-NOT_PART_OF_A_TRAINING."""
+"""Hardware and end of a training: a resumed run may change these, and NOT_PART_OF_A_TRAINING."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A training, resolved.
+    """The resolved configuration of a training.
 
     Attributes:
         model: registered name.
         modality: current, visual or cross.
-        dense: whether a mask is asked for; where not said, if model and data both have masks.
-        seed: of weights, data order and augmentation.
+        dense: whether to predict masks (default: if model and data both have masks).
+        seed: seed of weights, data order and augmentation.
         select: validation metric that picks the best checkpoint.
         logger: csv (needs nothing), or wandb as well (works offline with WANDB_MODE=offline).
-        compile: mode of torch.compile for the model, or none: default, reduce-overhead (CUDA
-            graphs) or max-autotune. Pays where one training takes longer than the compiling.
+        compile: mode of torch.compile for the model: default, reduce-overhead (CUDA graphs) or
+            max-autotune; null: no compiling. Pays if training takes longer than compiling.
         net: options of the model.
         data: options of `FurnaceData`.
         optim: options of `Optim`.
@@ -63,22 +61,22 @@ class Config:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
     def to_yaml(self) -> str:
-        """A file that `fit --config` resolves to the same Config; empty groups are left out."""
+        """YAML that `fit --config` resolves to the same Config; empty groups are left out."""
         values = {name: value for name, value in self.to_plain().items() if value != {}}
         return yaml.safe_dump(values, sort_keys=False)
 
     def to_plain(self) -> dict[str, Any]:
-        """Every value as YAML and JSON know it, groups as nested mappings."""
+        """Every value as a type of YAML and JSON, groups as nested mappings."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
 
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The options that make `now` another training than `was`, one line each.
+    """The options by which `now` differs from `was` in what is trained, one line each.
 
     Args:
-        was: `Config.to_plain` of a training that was begun.
-        now: that of the one that resumes it.
+        was: `Config.to_plain` of the training that is resumed.
+        now: `Config.to_plain` of the training that resumes it.
     """
     before, after = flat(was), flat(now)
     return [
@@ -91,7 +89,7 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Only what YAML and JSON know."""
+    """`value` in the types of YAML and JSON."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -73,7 +73,7 @@ class LazyRecording:
         out[...] = self.camera.masks(index)
 
     def labels(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
-        return self._labels[index]
+        return np.asarray(self._labels[index])
 
 
 def is_lazy(part_dir: Path) -> bool:

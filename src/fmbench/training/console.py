@@ -29,7 +29,8 @@ class PlainProgress(Callback):
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.started = self.last_line = time.monotonic()
 
-    on_predict_start = on_fit_start
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.on_fit_start(trainer, module)
 
     def on_predict_batch_end(
         self,

@@ -56,6 +56,7 @@ class Event:
 
 def _within_recording(frame: int, info: ValidationInfo) -> int:
     """The recording is the context."""
+    assert info.context is not None
     last = info.context.num_frames - 1
     if not 0 <= frame <= last:
         raise ValueError(f"frame {frame} is outside the recording, which has frames 0 to {last}")
@@ -64,6 +65,7 @@ def _within_recording(frame: int, info: ValidationInfo) -> int:
 
 def _within_frame(box: Sides, info: ValidationInfo) -> Sides:
     """The recording is the context."""
+    assert info.context is not None
     top, left, bottom, right = box
     written = f"[{', '.join(f'{side:g}' for side in box)}]"
     if top >= bottom or left >= right:
