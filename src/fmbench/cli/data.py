@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from fmbench.progress import progress_bar
 from fmbench.config.hints import Folder
 from fmbench.files.yaml_json import from_yaml
+from fmbench.progress import progress_bar
 from fmbench.simulator import write_dataset
 
 DEFAULT_ROOT = Path("data/sim")

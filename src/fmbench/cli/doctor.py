@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fmbench.progress import progress_bar
 from fmbench.config.hints import File
+from fmbench.progress import progress_bar
 
 
 def doctor(root: Path, *, out: File = Path("doctor.html"), hours: float = 24.0) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmbench.progress import progress_bar
 from fmbench.config.hints import File, Folder
+from fmbench.format.columns import format_second
 from fmbench.prepare.ingest import (
     Offset,
     RawVideo,
@@ -19,10 +19,10 @@ from fmbench.prepare.ingest import (
     write_contact_sheet,
 )
 from fmbench.prepare.ingest import ingest as write_recording
-from fmbench.format.columns import format_second
 from fmbench.prepare.ingest.match import GapPolicy
 from fmbench.prepare.ingest.times import parse_times
 from fmbench.prepare.ingest.video import read_frame_times
+from fmbench.progress import progress_bar
 
 
 def ingest(

@@ -70,7 +70,7 @@ def _add_parameter(
     if several:
         add: Options = several[0]
         return add(parser, text, argv)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         inner = _add_parameters(parser, hint, argv)
         return lambda values, given: hint(**inner(values, given))
     name, default = parameter.name, parameter.default

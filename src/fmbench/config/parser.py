@@ -64,7 +64,7 @@ class Parser(ArgumentParser):
 
     def positional(self, name: str, text: str, *, required: bool) -> None:
         """Add a positional argument."""
-        self.add_argument(name, help=text, **({} if required else {"nargs": "?"}))
+        self.add_argument(name, help=text, nargs=None if required else "?")
         self.arguments.append(name.upper() if required else f"[{name.upper()}]")
 
     def option(

@@ -123,7 +123,7 @@ def _whole(
     def missing(split: str) -> float:
         """The part of a split's share that it does not have yet."""
         frames = sum(len(each) for each in blocks[split].values())
-        return shares[SPLITS.index(split)] - frames / total
+        return float(shares[SPLITS.index(split)] - frames / total)
 
     for place, recording in enumerate(order):
         left = len(order) - place
