@@ -26,7 +26,7 @@ class PlainProgress(Callback):
         self.seconds = seconds
         self.started = self.last_line = time.monotonic()
 
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = self.last_line = time.monotonic()
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
