@@ -21,7 +21,7 @@ from fmbench.errors import nearest
 COMMANDS = {
     "demo": ("cli.demo:demo",),
     "fit": ("cli.train:fit",),
-    "test": ("cli.train:test", "training.run:measure"),
+    "test": ("cli.train:test", "training.measure:measure"),
     "predict": ("cli.train:predict", "training.predict:predict"),
     "table": ("cli.table:table",),
     "compare": ("cli.table:compare",),
