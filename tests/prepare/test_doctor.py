@@ -30,9 +30,9 @@ from fmbench.prepare.doctor.findings import (
     of_offset,
     stops,
 )
-from fmbench.prepare.doctor.reading import described, open_recordings
+from fmbench.prepare.doctor.reading import described, open_readable
 from fmbench.prepare.doctor.svg import COLUMNS, jpegs, lane
-from fmbench.prepare.faults import Fault
+from fmbench.prepare.faults import Kind
 from fmbench.prepare.ingest.align import Described, Offset
 from fmbench.simulator import write_dataset
 from recordings import Written, write_csv, write_mat, write_root
@@ -341,20 +341,32 @@ def test_brightness_is_compared_robustly() -> None:
     assert len(kinds) == 3
 
 
-def test_every_fault_has_something_to_do_about_it(tmp_path: Path) -> None:
+def test_a_finding_takes_place_severity_and_advice_from_its_fault(tmp_path: Path) -> None:
+    part = tmp_path / "pixel-level"
     faults = [
-        Fault(
-            str(tmp_path / "pixel-level" / "currents" / "a.csv"), 7, "odd number of current rows"
-        ),
-        Fault(str(tmp_path / "pixel-level" / "train.json"), None, "is missing"),
-        Fault(str(tmp_path / "pixel-level"), None, "a is in no list", warning=True),
-        Fault("elsewhere", None, "something new"),
+        Kind.ODD_ROWS.at(part / "currents" / "a.csv", "odd number of current rows", 7),
+        Kind.MISSING_LIST.at(part / "train.json", "is missing"),
+        Kind.IN_NO_LIST.at(part, "a is in no list"),
+        Kind.TIME.at(Path("elsewhere"), "something new"),
+        Kind.REACHES_BACK.at(part / "test.json", "windows reach back", 3),  # see of_guards
     ]
     found = of_faults(faults, tmp_path)
     assert [each.severity for each in found] == ["fault", "fault", "warning", "fault"]
     assert (found[0].recording, found[0].time) == ("a", "line 7")
     assert "fmbench data select" in found[1].todo
-    assert all(each.todo for each in found)
+    assert [each.todo for each in found] == [each.kind.remedy for each in faults[:4]]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_of_fault_has_something_to_do_about_it(kind: Kind) -> None:
+    assert re.fullmatch(r"[A-Z].+\.", kind.remedy)
+    assert kind.remedy in str(kind.at(Path("x.csv"), "something is wrong", 2))
+
+
+@pytest.mark.parametrize("message", ["", "is truncated", "is missing", "reach back into"])
+def test_advice_does_not_depend_on_the_words_of_a_message(message: str, tmp_path: Path) -> None:
+    [found] = of_faults([Kind.PHASES.at(tmp_path / "currents", message)], tmp_path)
+    assert found.todo == Kind.PHASES.remedy
 
 
 # The page
@@ -502,7 +514,7 @@ def test_320_recordings_fit_in_3_mb(wide: Path) -> None:
 
 @pytest.mark.slow
 def test_a_clock_that_is_wrong_and_one_that_drifts_are_found_in_twenty_hours(wide: Path) -> None:
-    recordings, _ = open_recordings(wide / "pixel-level")
+    recordings, _ = open_readable(wide / "pixel-level")
     right = [described(each) for each in recordings[::4]]
     right.sort(key=lambda pair: pair[0].start)
 

@@ -1,14 +1,15 @@
-"""Every fault of a root, with file and row: what `fmbench data check` prints.
+"""Every fault of a data set, with file and row: what `fmbench data check` prints.
 
-Reads what the loaders read, but goes on after a fault. Memory stays bounded: masks and compressed
-frames pass through in blocks.
+Reads what the loaders read, but continues after a fault. Memory stays bounded: masks and compressed
+frames are read in blocks.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Mapping
+from itertools import combinations, permutations
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
 from fmbench.prepare.faults import (
     Fault,
+    Kind,
     attempt,
     check_currents,
     check_mat,
@@ -36,35 +38,47 @@ def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
     """All faults of all parts of `root`; an empty list if there is none.
 
     Args:
-        root: folder with pixel-level/ or class-level/, or one of these.
+        root: folder with pixel-level/, class-level/ or unlabelled/, or one of these.
         spec: the window whose reach from one split into another is checked.
 
     Raises:
         ValueError: no such folder.
     """
     root = Path(root)
+    found: list[Fault] = []
+    folders = part_folders(root)
+    for folder in folders:
+        _check_part(folder, spec or WindowSpec(), found)
+    for path in {folder / "manifest.json" for folder in (root, *folders)}:
+        if path.is_file():
+            attempt(Kind.MANIFEST, path, found, read_json, path)
+    return found
+
+
+def part_folders(root: Path) -> list[Path]:
+    """The parts in `root`, or `root` if it is itself one.
+
+    Raises:
+        ValueError: no such folder.
+    """
     parts = get_args(Part)
     inside = [root / part for part in parts if (root / part).is_dir()]
-    whole = root.name if root.name in parts else "pixel-level"
-    found: list[Fault] = []
-    for folder in inside or [part_folder(root, whole)]:
-        _check_part(folder, spec or WindowSpec(), found)
-    for path in {root / "manifest.json", *(folder / "manifest.json" for folder in inside)}:
-        if path.is_file():
-            attempt(path, found, read_json, path)
-    return found
+    return inside or [part_folder(root, root.name if root.name in parts else "pixel-level")]
 
 
 def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     if (folder / "videos").is_dir():
         lengths = _check_videos(folder, found)
-    elif attempt(folder.parent / "manifest.json", found, is_rendered, folder):
+    elif attempt(Kind.MANIFEST, folder.parent / "manifest.json", found, is_rendered, folder):
         lengths = _check_lazy(folder, found)
-    else:
-        _check_single_files(folder, found)
+    elif paths := mat_files(folder):
+        for path in paths:
+            _check_single_file(path, found)
         return
+    else:
+        lengths = {}
     if not lengths:
-        found.append(Fault(str(folder), None, "holds no recordings; expected videos/*.mat"))
+        found.append(Kind.NO_RECORDINGS.at(folder, "holds no recordings; expected videos/*.mat"))
         return
     seconds: dict[str, Ints] = {}
     phases: dict[str, int] = {}
@@ -77,7 +91,7 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
         if stamped is not None and (stamped >= 0).all():
             seconds[name] = stamped
     if len(set(phases.values())) > 1:
-        found.append(Fault(str(folder / "currents"), None, f"phases differ by file: {phases}"))
+        found.append(Kind.PHASES.at(folder / "currents", f"phases differ by file: {phases}"))
     if folder.name != "unlabelled":
         _check_lists(folder, lengths, seconds, spec, found)
 
@@ -86,16 +100,16 @@ def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
     """Number of frames of each recording, None where the file cannot be read."""
     lengths: dict[str, int | None] = {}
     for path in mat_files(folder / "videos"):
-        if stem(path.name) in lengths:
-            found.append(Fault(str(path), None, f"a second recording called {stem(path.name)!r}"))
-        lengths[stem(path.name)] = attempt(path, found, check_mat, path, found)
+        name = stem(path.name)
+        if name in lengths:
+            found.append(Kind.SAME_NAME.at(path, f"a second recording called {name!r}"))
+        lengths[name] = attempt(Kind.DAMAGED, path, found, check_mat, path, found)
     for kind in ("timestamps", "currents"):
         for path in sorted((folder / kind).glob("*.csv")):
             if stem(path.name) not in lengths:
                 missing = video_file(folder, stem(path.name))
-                found.append(
-                    Fault(str(missing), None, f"is missing, but there is {kind}/{path.name}")
-                )
+                message = f"is missing, but there is {kind}/{path.name}"
+                found.append(Kind.MISSING_FILE.at(missing, message))
     return lengths
 
 
@@ -104,26 +118,22 @@ def _check_lazy(folder: Path, found: list[Fault]) -> dict[str, int | None]:
 
     lengths: dict[str, int | None] = {}
     for path in sorted((folder / "timestamps").glob("*.csv")):
-        recording = attempt(path, found, open_lazy, folder, stem(path.name))
+        recording = attempt(Kind.SIMULATED, path, found, open_lazy, folder, stem(path.name))
         lengths[stem(path.name)] = recording.num_frames if recording else None
     return lengths
 
 
-def _check_single_files(folder: Path, found: list[Fault]) -> None:
-    paths = mat_files(folder)
-    if not paths:
-        found.append(Fault(str(folder), None, "holds no recordings; expected videos/*.mat"))
-    for path in paths:
-        if attempt(path, found, check_mat, path, found) is not None:
-            recording = SingleFileRecording(path, folder)
-            attempt(path, found, getattr, recording, "currents")
-            attempt(path, found, getattr, recording, "split")
+def _check_single_file(path: Path, found: list[Fault]) -> None:
+    if attempt(Kind.DAMAGED, path, found, check_mat, path, found) is not None:
+        recording = SingleFileRecording(path, path.parent)
+        attempt(Kind.SINGLE_FILE_CURRENT, path, found, getattr, recording, "currents")
+        attempt(Kind.SINGLE_FILE_SPLIT, path, found, getattr, recording, "split")
 
 
 def _check_lists(
     folder: Path,
-    lengths: dict[str, int | None],
-    seconds: dict[str, Ints],
+    lengths: Mapping[str, int | None],
+    seconds: Mapping[str, Ints],
     spec: WindowSpec,
     found: list[Fault],
 ) -> None:
@@ -131,44 +141,51 @@ def _check_lists(
     for split in SPLITS:
         path = list_file(folder, split)
         if path.is_file():
-            content = attempt(path, found, read_json, path)
-            lists[split] = _check_list(path, content, lengths, found)
+            lists[split] = read_list(path, lengths, found)
         elif split != "val":
-            found.append(Fault(str(path), None, "is missing"))
+            found.append(Kind.MISSING_LIST.at(path, "is missing"))
     for name in lengths:
         if lists and not any(len(each.get(name, ())) for each in lists.values()):
-            found.append(Fault(str(folder), None, f"{name} is in no list", warning=True))
+            found.append(Kind.IN_NO_LIST.at(folder, f"{name} is in no list"))
     for first, second in combinations(lists, 2):
         for name in sorted(lists[first].keys() & lists[second].keys()):
-            _check_overlap(folder, name, (first, second), lists, seconds.get(name), spec, found)
+            pair = {split: lists[split][name] for split in (first, second)}
+            _check_overlap(folder, name, pair, seconds.get(name), spec, found)
 
 
-def _check_list(
-    path: Path, content: Any, lengths: dict[str, int | None], found: list[Fault]
-) -> dict[str, Ints]:
+def read_list(path: Path, lengths: Mapping[str, int | None], found: list[Fault]) -> dict[str, Ints]:
+    """Recording name to (n,) sorted frames of a split; wrong entries are left out.
+
+    Args:
+        path: train.json, val.json or test.json.
+        lengths: number of frames of each recording, None if unknown.
+        found: faults are added to it.
+    """
+    content = attempt(Kind.LIST_FORMAT, path, found, read_json, path)
     if not isinstance(content, dict):
         if content is not None:
-            found.append(Fault(str(path), None, "expected one object, file name to frame list"))
+            message = "expected one object, file name to frame list"
+            found.append(Kind.LIST_FORMAT.at(path, message))
         return {}
     lists = {}
     for key, value in content.items():
         name = stem(key)
-        frames = attempt(path, found, frame_list, path, key, value)
+        frames = attempt(Kind.LIST_FORMAT, path, found, frame_list, path, key, value)
         if name not in lengths:
             message = f"no recording is called {key!r}{nearest(name, lengths)}"
-            found.append(Fault(str(path), None, message))
+            found.append(Kind.UNKNOWN_RECORDING.at(path, message))
             continue
         if frames is None:
             continue
         if len(frames) < len(value):
             message = f"{len(value) - len(frames)} frames of {key!r} are listed twice"
-            found.append(Fault(str(path), None, message))
+            found.append(Kind.LISTED_TWICE.at(path, message))
         length = lengths[name]
         if length is not None:
             outside = frames[(frames < 0) | (frames >= length)]
             if outside.size:
                 message = f"{key!r} has {length} frames ({outside.size} listed are outside)"
-                found.append(Fault(str(path), int(outside[0]), message))
+                found.append(Kind.OUTSIDE.at(path, message, outside[0]))
             frames = frames[(frames >= 0) & (frames < length)]
         lists[name] = frames
     return lists
@@ -177,46 +194,51 @@ def _check_list(
 def _check_overlap(
     folder: Path,
     name: str,
-    pair: tuple[str, str],
-    lists: dict[str, dict[str, Ints]],
+    lists: Mapping[str, Ints],
     seconds: Ints | None,
     spec: WindowSpec,
     found: list[Fault],
 ) -> None:
     """Frames in two lists; windows of one list that hold frames or seconds of the other."""
-    frames = [lists[split][name] for split in pair]
-    both = np.intersect1d(frames[0], frames[1])
+    first, second = lists
+    both = np.intersect1d(lists[first], lists[second])
     if both.size:
-        message = f"{both.size} frames of {name} are in {pair[0]} as well"
-        found.append(Fault(str(list_file(folder, pair[1])), int(both[0]), message))
+        message = f"{both.size} frames of {name} are in {first} as well"
+        found.append(Kind.IN_TWO_LISTS.at(list_file(folder, second), message, both[0]))
         return
-    for (split, mine), (other, theirs) in (
-        ((pair[0], frames[0]), (pair[1], frames[1])),
-        ((pair[1], frames[1]), (pair[0], frames[0])),
-    ):
-        reach = _reaching(mine, theirs, seconds, spec)
+    for split, other in permutations(lists):
+        reach = _reaching(lists[split], lists[other], seconds, spec)
         if reach.size:
             message = (
                 f"{reach.size} {split} windows of {name} reach back into {other} frames or "
                 f"seconds; a gap of {spec.seconds:g} s between the lists would prevent it"
             )
-            path = str(list_file(folder, split))
-            found.append(Fault(path, int(reach[0]), message, warning=True))
+            found.append(Kind.REACHES_BACK.at(list_file(folder, split), message, reach[0]))
 
 
 def _reaching(mine: Ints, theirs: Ints, seconds: Ints | None, spec: WindowSpec) -> Ints:
     """Frames of `mine` whose clip or current window holds a frame or a second of `theirs`."""
-    clip = (spec.frames - 1) * spec.stride
-    reaching = _distance(mine, theirs) <= clip
+    reaching = distance_back(mine, theirs) <= (spec.frames - 1) * spec.stride
     if seconds is not None and (np.diff(seconds) >= 0).all():
         current = spec.current_samples / CURRENT_RATE
-        reaching |= _distance(seconds[mine], seconds[theirs]) < current
+        reaching |= distance_back(seconds[mine], seconds[theirs]) < current
     return mine[reaching]
 
 
-def _distance(mine: Ints, theirs: Ints) -> NDArray[np.float64]:
-    """From each of `mine` back to the last of `theirs` before it (both sorted)."""
-    place = np.searchsorted(theirs, mine, side="right") - 1
+def distance_back(mine: Ints, theirs: Ints, clock: Ints | None = None) -> NDArray[np.float64]:
+    """(n,) from each of `mine` back to the last of `theirs` that is not after it (both sorted).
+
+    Args:
+        mine: (n,) positions.
+        theirs: (m,) positions.
+        clock: (N,) second of each position; without it, the distance is counted in positions.
+
+    Returns:
+        infinite where none of `theirs` is before.
+    """
     if not len(theirs):
         return np.full(len(mine), np.inf)
-    return np.where(place >= 0, (mine - theirs[place]).astype(np.float64), np.inf)
+    place = np.searchsorted(theirs, mine, side="right") - 1
+    last = theirs[place]
+    distance = mine - last if clock is None else clock[mine] - clock[last]
+    return np.where(place >= 0, distance.astype(np.float64), np.inf)

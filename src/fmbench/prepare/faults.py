@@ -1,13 +1,15 @@
-"""What can be wrong with one file of a recording, with its row."""
+"""Faults of the files of one recording, each with its kind, its row and its remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import Enum, unique
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fmbench.data.windows import Ints
@@ -26,100 +28,181 @@ T = TypeVar("T")
 _BLOCK_BYTES = 2**25
 
 
+@unique
+class Kind(Enum):
+    """What is wrong. Two faults are of one kind if they have the same remedy.
+
+    Attributes:
+        remedy: what to do, in a sentence.
+        warning: the files can be used, but the fault changes what results mean.
+    """
+
+    NO_RECORDINGS = "Ingest or annotate recordings first: fmbench data ingest --help."
+    MISSING_FILE = "Add the file, or remove what belongs to it."
+    SAME_NAME = "Rename one of the two."
+    MANIFEST = "Repair the file, or simulate the data set again: fmbench data simulate."
+    SIMULATED = "Simulate the data set again: fmbench data simulate."
+    # videos/*.mat
+    UNREADABLE_MAT = "Copy the file again; MATLAB must save it with -v7.3."
+    DAMAGED = "Copy the file again; if it is damaged at its source, leave the recording out."
+    DATASETS = "Write 'data' [T, 3, W, H] and 'label' [T, W, H] or [T, 1, 1], or copy it again."
+    UNLABELLED = "Label it: fmbench data annotate; or move it to unlabelled/."
+    PIXEL_VALUES = "Write the frames as whole numbers from 0 to 255."
+    MASK_VALUES = "Write masks of 0 and 1."
+    SINGLE_FILE_CURRENT = "Write 'current' [3, T] with finite amperes for each frame."
+    SINGLE_FILE_SPLIT = "Write 'train_test_index' [T, 1] with 0 (train) or 1 (test)."
+    # timestamps/*.csv and currents/*.csv
+    TABLE = "Write a header line, and in each row a time and, for currents, at least one phase."
+    TIME = "Write the time as YYYY-MM-DD HH:MM:SS."
+    NOT_FINITE = "Repair the row, or delete its second and train with --data.gaps hold."
+    PHASES = "Write the same phases for all recordings."
+    ROW_COUNT = "Write one row for each frame, or ingest the recording again."
+    OUT_OF_ORDER = "Sort the rows by time, or ingest the recording again."
+    ODD_ROWS = "Add or remove a row; two a second are expected."
+    REPEATED_SECOND = "Remove the repeated rows."
+    INCOMPLETE_CURRENT = "Train with --data.gaps hold or drop, or repair the log."
+    NO_CURRENT = "Train with --data.gaps hold or drop, or list no frame of that second."
+    # train.json, val.json, test.json
+    MISSING_LIST = "Write it: fmbench data select ROOT."
+    LIST_FORMAT = 'Write one object, {"NAME.mat": [frame, ...]}, or run fmbench data select ROOT.'
+    UNKNOWN_RECORDING = "Correct the name, or take it out of the list."
+    LISTED_TWICE = "List each frame once."
+    OUTSIDE = "List only frames that the recording has."
+    IN_TWO_LISTS = "Take them out of one list: fmbench data select ROOT --replace."
+    IN_NO_LIST = "Nothing, if it is meant; otherwise fmbench data select ROOT --replace.", True
+    REACHES_BACK = "Leave a longer gap between the lists: fmbench data select ROOT --replace.", True
+
+    def __init__(self, remedy: str, warning: bool = False) -> None:
+        self.remedy = remedy
+        self.warning = warning
+
+    def at(self, path: Path, message: str, row: int | np.integer[Any] | None = None) -> Fault:
+        """A fault of this kind in the file or folder `path`."""
+        return Fault(str(path), None if row is None else int(row), message, self)
+
+
 class Fault(NamedTuple):
-    """Something wrong.
+    """One fault of a data set.
 
     Attributes:
         file: where.
         row: line of a CSV file (its header is line 1), frame of a .mat file, or listed frame of a
             JSON file; None for the file as a whole.
-        message: what, and where it is not plain, what to do.
-        warning: the files can be used; the fault bears on what results mean.
+        message: what is wrong here.
+        kind: carries the remedy.
     """
 
     file: str
     row: int | None
     message: str
-    warning: bool = False
+    kind: Kind
+
+    @property
+    def warning(self) -> bool:
+        return self.kind.warning
+
+    @property
+    def position(self) -> str:
+        """Line or frame with its unit; empty for the file as a whole."""
+        if self.row is None:
+            return ""
+        unit = {".csv": "line", ".mat": "frame", ".json": "frame"}
+        return f"{unit.get(Path(self.file).suffix, 'row')} {self.row}"
 
     def __str__(self) -> str:
-        unit = {".csv": "line", ".mat": "frame", ".json": "frame"}.get(
-            Path(self.file).suffix, "row"
-        )
-        place = f"{self.file}, {unit} {self.row}" if self.row is not None else self.file
-        return f"{place}: {'warning: ' if self.warning else ''}{self.message}"
+        place = ", ".join(filter(None, (self.file, self.position)))
+        warning = "warning: " if self.warning else ""
+        return f"{place}: {warning}{sentence(self.message)} {self.kind.remedy}"
 
 
-def attempt(path: Path, found: list[Fault], act: Callable[..., T], *args: Any) -> T | None:
-    """What `act(*args)` gives; where it raises a ValueError, a fault of `path` instead."""
+def sentence(text: str) -> str:
+    """`text` with one full stop."""
+    return f"{text.strip().removesuffix('.')}."
+
+
+def attempt(
+    kind: Kind, path: Path, found: list[Fault], act: Callable[..., T], *args: Any
+) -> T | None:
+    """Result of `act(*args)`; if it cannot read `path`, None, and a fault of `kind` is added."""
     try:
         return act(*args)
-    except ValueError as error:
-        message = str(error).removeprefix(str(path)).lstrip(":, ")
-        found.append(Fault(str(path), None, message))
+    except (ValueError, OSError) as error:
+        found.append(kind.at(path, str(error).removeprefix(str(path)).lstrip(":, ")))
         return None
 
 
-def check_mat(path: Path, found: list[Fault]) -> int:
-    """Number of frames.
+def blocks(length: int, row_bytes: int) -> Iterator[slice]:
+    """Consecutive slices of `length` rows, each of at most 32 MB (or one row)."""
+    step = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    for start in range(0, length, step):
+        yield slice(start, start + step)
+
+
+def check_mat(path: Path, found: list[Fault]) -> int | None:
+    """Number of frames; None if the file cannot be read or its axes are wrong.
 
     Raises:
-        ValueError: the file cannot be read, or its axes are wrong.
+        ValueError: a dataset is damaged.
     """
-    with open_mat(path) as file:
-        data, label = frames_and_labels(path, file)
+    opened = attempt(Kind.UNREADABLE_MAT, path, found, open_mat, path)
+    if opened is None:
+        return None
+    with opened as file:
+        datasets = attempt(Kind.DATASETS, path, found, frames_and_labels, path, file)
+        if datasets is None:
+            return None
+        data, label = datasets
         if label is None and path.parent.parent.name != "unlabelled":
-            found.append(Fault(str(path), None, "has no 'label'"))
-        if data.chunks or data.dtype != np.uint8:  # a contiguous one has nothing that can be wrong
-            _check_values(
-                path,
-                data,
-                lambda block: ~((block >= 0) & (block <= 255)),
-                found,
-                "values outside 0-255",
-            )
+            found.append(Kind.UNLABELLED.at(path, "has no 'label'"))
+        if data.chunks or data.dtype != np.uint8:  # contiguous bytes cannot be wrong
+            message = "values outside 0-255"
+            _check_values(Kind.PIXEL_VALUES, path, data, _no_grey_level, found, message)
         if label is not None:
-            _check_values(
-                path,
-                label,
-                lambda block: ~((block == 0) | (block == 1)),
-                found,
-                "mask values other than 0 and 1; any value of 1 or more is read as 1",
-            )
+            message = "mask values other than 0 and 1; any value of 1 or more is read as 1"
+            _check_values(Kind.MASK_VALUES, path, label, _not_binary, found, message)
         return int(data.shape[0])
 
 
+def _no_grey_level(block: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(~((block >= 0) & (block <= 255)))
+
+
+def _not_binary(block: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(~((block == 0) | (block == 1)))
+
+
 def _check_values(
+    kind: Kind,
     path: Path,
     dataset: h5py.Dataset,
     wrong: Callable[[NDArray[Any]], NDArray[np.bool_]],
     found: list[Fault],
     message: str,
 ) -> None:
-    row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-    step = max(1, _BLOCK_BYTES // row_bytes)
     first, count = None, 0
-    for start in range(0, dataset.shape[0], step):
+    row_bytes = int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
+    for place in blocks(dataset.shape[0], row_bytes):
         try:
-            block = dataset[start : start + step]
+            block = dataset[place]
         except OSError as error:
-            found.append(Fault(str(path), start, f"{dataset.name!r} is damaged here: {error}"))
+            message = f"{dataset.name!r} is damaged here: {error}"
+            found.append(Kind.DAMAGED.at(path, message, place.start))
             return
         frames = np.flatnonzero(wrong(block).any(axis=tuple(range(1, block.ndim))))
         if frames.size and first is None:
-            first = start + int(frames[0])
+            first = place.start + int(frames[0])
         count += frames.size
     if first is not None:
-        found.append(Fault(str(path), first, f"{message} ({count} frames)"))
+        found.append(kind.at(path, f"{message} ({count} frames)", first))
 
 
 def check_timestamps(path: Path, frames: int | None, found: list[Fault]) -> Ints | None:
     """(N,) second of each frame, -1 where unreadable; None where rows do not match frames."""
-    table = attempt(path, found, read_columns, path)
+    table = _read_table(path, found)
     if table is None:
         return None
     if frames is not None and len(table) != frames:
-        found.append(Fault(str(path), None, f"{len(table)} rows for {frames} frames"))
+        found.append(Kind.ROW_COUNT.at(path, f"{len(table)} rows for {frames} frames"))
     seconds = parse_seconds(table.iloc[:, 0])
     if _check_times(path, table.iloc[:, 0].tolist(), seconds, found):
         for row in np.flatnonzero(np.diff(seconds) < 0):
@@ -129,24 +212,31 @@ def check_timestamps(path: Path, frames: int | None, found: list[Fault]) -> Ints
 
 def check_currents(path: Path, phases: dict[str, int], found: list[Fault]) -> Ints | None:
     """Seconds that have current; None where the file cannot be read."""
-    table = attempt(path, found, read_columns, path)
+    table = _read_table(path, found)
     if table is None:
         return None
     if table.shape[1] < 2 or table.empty:
-        found.append(Fault(str(path), None, "expected a time and at least one phase in each row"))
+        found.append(Kind.TABLE.at(path, "expected a time and at least one phase in each row"))
         return None
     phases[path.stem] = table.shape[1] - 1
     for row, column in np.argwhere(~np.isfinite(parse_amperes(table))):
-        cell = table.iloc[row, column + 1]
-        found.append(Fault(str(path), _line(row), f"current {cell!r} is no finite number"))
+        message = f"current {table.iloc[row, column + 1]!r} is no finite number"
+        found.append(Kind.NOT_FINITE.at(path, message, _line(row)))
     seconds = parse_seconds(table.iloc[:, 0])
     if not _check_times(path, table.iloc[:, 0].tolist(), seconds, found):
         return seconds[seconds >= 0]
     if len(seconds) % CURRENT_RATE:
         message = f"odd number of current rows ({len(seconds)}); two a second are expected"
-        found.append(Fault(str(path), _line(len(seconds) - 1), message))
+        found.append(Kind.ODD_ROWS.at(path, message, _line(len(seconds) - 1)))
     _check_pairs(path, seconds, found)
     return seconds
+
+
+def _read_table(path: Path, found: list[Fault]) -> pd.DataFrame | None:
+    if not path.exists():
+        found.append(Kind.MISSING_FILE.at(path, "is missing"))
+        return None
+    return attempt(Kind.TABLE, path, found, read_columns, path)
 
 
 def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
@@ -155,31 +245,31 @@ def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
     counts = np.diff(np.append(starts, len(seconds)))
     runs = seconds[starts]
     seen: dict[int, int] = {}
-    for k, (start, count, second) in enumerate(zip(starts, counts, runs, strict=True)):
-        time = format_seconds(np.array([second]))[0]
-        if count != CURRENT_RATE:
-            message = f"second {time} has {count} rows of current, not {CURRENT_RATE}"
-            found.append(Fault(str(path), _line(start), message))
-        if int(second) in seen:
-            message = f"second {time} is repeated; it stands in line {seen[int(second)]} already"
-            found.append(Fault(str(path), _line(start), message))
+    for k, time in enumerate(format_seconds(runs)):
+        second, line = int(runs[k]), _line(starts[k])
+        if counts[k] != CURRENT_RATE:
+            message = f"second {time} has {counts[k]} rows of current, not {CURRENT_RATE}"
+            found.append(Kind.INCOMPLETE_CURRENT.at(path, message, line))
+        if second in seen:
+            message = f"second {time} is repeated; it stands in line {seen[second]} already"
+            found.append(Kind.REPEATED_SECOND.at(path, message, line))
         elif k and second < runs[k - 1]:
-            found.append(_backwards(path, seconds, int(start)))
-        seen.setdefault(int(second), _line(start))
+            found.append(_backwards(path, seconds, int(starts[k])))
+        seen.setdefault(second, line)
     present = np.unique(seconds)
-    for gap in np.flatnonzero(np.diff(present) > 1):
+    gaps = np.flatnonzero(np.diff(present) > 1)
+    for gap, time in zip(gaps, format_seconds(present[gaps]), strict=True):
         absent = int(present[gap + 1] - present[gap]) - 1
-        time = format_seconds(present[gap : gap + 1])[0]
-        row = int(np.flatnonzero(seconds == present[gap])[-1])
         message = f"{absent} seconds of current are missing after {time}"
-        found.append(Fault(str(path), _line(row), message))
+        row = np.flatnonzero(seconds == present[gap])[-1]
+        found.append(Kind.INCOMPLETE_CURRENT.at(path, message, _line(row)))
 
 
 def _check_times(path: Path, text: list[Any], seconds: Ints, found: list[Fault]) -> bool:
     bad = np.flatnonzero(seconds < 0)
     for row in bad:
         message = f"{text[row]!r} is no time; expected YYYY-MM-DD HH:MM:SS"
-        found.append(Fault(str(path), _line(row), message))
+        found.append(Kind.TIME.at(path, message, _line(row)))
     return not bad.size
 
 
@@ -187,14 +277,14 @@ def check_meeting(path: Path, seconds: Ints, known: Ints, found: list[Fault]) ->
     """Each frame's second must have current."""
     lost = np.flatnonzero((seconds >= 0) & ~np.isin(seconds, known))
     if lost.size:
-        time = format_seconds(seconds[lost[:1]])[0]
+        [time] = format_seconds(seconds[lost[:1]])
         message = f"second {time} has no current ({lost.size} such frames in all)"
-        found.append(Fault(str(path), _line(lost[0]), message))
+        found.append(Kind.NO_CURRENT.at(path, message, _line(lost[0])))
 
 
 def _backwards(path: Path, seconds: Ints, row: int) -> Fault:
     before, after = format_seconds(seconds[row - 1 : row + 1])
-    return Fault(str(path), _line(row), f"out of order: {after} follows {before}")
+    return Kind.OUT_OF_ORDER.at(path, f"out of order: {after} follows {before}", _line(row))
 
 
 def _line(row: int | np.integer[Any]) -> int:

@@ -1,4 +1,4 @@
-"""What a person must look at before training on a data set: findings, and one page of pictures."""
+"""Examination of a data set before training: findings, and one page with pictures."""
 
 from fmbench.prepare.doctor.examine import Report, examine
 from fmbench.prepare.doctor.findings import Finding

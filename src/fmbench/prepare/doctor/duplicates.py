@@ -1,4 +1,4 @@
-"""Frames of train that stand again in val or test."""
+"""Frames of train that occur again in val or test."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from fmbench.prepare.doctor.findings import Finding, moment
 
 Bytes = NDArray[np.uint8]
 MOST = 2000
-"""Frames of a split that are compared."""
+"""Most frames of a split that are compared."""
 SIDE = 64
-"""Pixels: frames are compared at this size (the benchmark's own)."""
+"""Side in pixels at which frames are compared (the benchmark's own)."""
 BITS = 4
-"""Of 64 that may differ: noise of a grey level left the hashes of 86 % of 1,000 simulated frames as
-they were, and changed at most 4 bits of 99.5 %."""
+"""Bits of 64 that may differ: noise of one grey level left the hashes of 86 % of 1,000 simulated
+frames unchanged, and changed at most 4 bits of 99.5 %."""
 
 
 class Prints(NamedTuple):
-    """What tells frames of one split from others.
+    """Fingerprints of the compared frames of one split.
 
     Attributes:
-        recording: (n,) name of each.
-        frame: (n,) position.
-        second: (n,) since 1970.
+        recording: (n,) name of each frame's recording.
+        frame: (n,) position in the recording.
+        second: (n,) seconds since 1970.
         exact: (n,) digest of the bytes.
         average: (n, 8) uint8, one bit for each of 8 x 8 cells: brighter than their mean.
         grey: (n, SIDE * SIDE) uint8.
@@ -46,7 +46,7 @@ class Prints(NamedTuple):
         return cls([], [], [], [], [], [])
 
     def add(self, recording: str, frame: int, second: int, picture: Bytes) -> None:
-        """A (H, W, 3) frame."""
+        """Append the fingerprint of an (H, W, 3) frame."""
         whole = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
         small = cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         grey = np.asarray(small, dtype=np.uint8)
@@ -67,8 +67,8 @@ class Pair(NamedTuple):
 
 
 def step_of(total: int) -> int:
-    """Every so many frames are compared: a power of two, so that the frames of a longer list are
-    among those of a shorter one, and a recording that was copied whole meets itself."""
+    """Stride at which `total` frames are compared: a power of two, so that the frames compared of a
+    long list are a subset of those of a short one, and a copied recording is compared to itself."""
     step = 1
     while total > MOST * step:
         step *= 2
@@ -76,7 +76,7 @@ def step_of(total: int) -> int:
 
 
 def sampled(lists: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-    """Recording name to the listed frames that are compared: about `MOST` in all at most."""
+    """Recording name to the listed frames that are compared, at most `MOST` in all."""
     step = step_of(sum(len(frames) for frames in lists.values()))
     while True:
         chosen = {name: frames[frames % step == 0] for name, frames in lists.items()}
@@ -86,14 +86,14 @@ def sampled(lists: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int6
 
 
 def average_hash(grey: Bytes) -> Bytes:
-    """(8,) bytes of 64 bits, of a grey frame of any size."""
+    """(8,) bytes, 64 bits, of a grey frame of any size."""
     cells = cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA).astype(np.float64)
     return np.packbits(cells.ravel() > cells.mean())
 
 
 def pairs(train: Prints, other: Prints) -> list[Pair]:
-    """For each frame of `other` the first of `train` with the same bytes, or with the same average
-    hash (but for BITS of it) and a mean absolute difference below one grey level."""
+    """For each frame of `other`, the first of `train` with the same bytes, or with an average hash
+    that differs in at most BITS bits and a mean absolute difference below one grey level."""
     if not train.frame:
         return []
     same: dict[bytes, int] = {}
@@ -108,7 +108,7 @@ def pairs(train: Prints, other: Prints) -> list[Pair]:
             continue
         bits = np.unpackbits(averages ^ other.average[k], axis=1).sum(axis=1)
         near = np.flatnonzero(bits <= BITS)
-        # No difference is below that of the means over cells: few frames need the whole sum.
+        # The difference of cell means is a lower bound: few frames need the whole sum.
         near = near[np.abs(cells[near] - _cells(other.grey[k])).mean(axis=1) < 1]
         for candidate in near:
             off = np.abs(train.grey[candidate].astype(np.int16) - other.grey[k]).mean()
@@ -119,7 +119,7 @@ def pairs(train: Prints, other: Prints) -> list[Pair]:
 
 
 def of_duplicates(split: str, train: Prints, other: Prints, place: str = "") -> list[Finding]:
-    """One finding for each two recordings that share pictures."""
+    """One finding for each pair of recordings that share frames."""
     shared: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs(train, other):
         names = train.recording[pair.train], other.recording[pair.other]
@@ -144,7 +144,7 @@ def of_duplicates(split: str, train: Prints, other: Prints, place: str = "") -> 
 
 
 def compared(prints: Iterable[tuple[str, Prints, int]]) -> str:
-    """How many frames of each split were looked at."""
+    """How many frames of each split were compared, in words."""
     return ", ".join(f"{len(of.frame):,} of {total:,} {split}" for split, of, total in prints)
 
 

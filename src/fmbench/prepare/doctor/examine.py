@@ -1,4 +1,4 @@
-"""Read a root once, and say what to look at."""
+"""Reads a data set once and collects its findings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fmbench.data.recording import Recording
 from fmbench.data.windows import Ints, WindowSpec
 from fmbench.format.lists import SPLITS
-from fmbench.prepare.check import check_root
-from fmbench.prepare.doctor import findings as told
+from fmbench.prepare.check import check_root, part_folders
+from fmbench.prepare.doctor import findings
 from fmbench.prepare.doctor.duplicates import Prints, compared, of_duplicates, sampled
 from fmbench.prepare.doctor.findings import Finding
 from fmbench.prepare.doctor.reading import (
@@ -21,34 +21,33 @@ from fmbench.prepare.doctor.reading import (
     described,
     frames_at,
     lists_of,
-    open_recordings,
-    part_folders,
+    open_readable,
 )
 from fmbench.prepare.ingest.align import Described, Offset, estimate
 from fmbench.types import FRAME_RATE
 
 EXPOSED = 60
-"""Frames of a recording whose pixels are counted."""
+"""Frames of a recording from which its brightness is measured."""
 Show = Callable[[int, int, str], None]
 Pairs = Sequence[tuple[Described, Described]]
 
 
 @dataclass(kw_only=True)
 class Examined:
-    """What was found in one recording.
+    """Measurements of one recording.
 
     Attributes:
         recording: the files.
-        place: its part.
+        place: its part; empty if the data set is itself a part.
         lists: split to (n,) sorted frames.
-        labels: (N,) abnormal; None where there are none.
+        labels: (N,) whether abnormal; None without labels.
         histogram: (256,) counts of grey levels.
         dark: share of pixels whose channels are all 0.
         bright: share of pixels of which a channel is 255.
         deviation: robust z of the median brightness among the recordings of the part.
-        offset: between its two clocks; None where none was estimated.
-        unsure: why none was; counts where there is no offset.
-        refused: why it could not be examined; empty where it could.
+        offset: between its two clocks; None if not estimated.
+        unsure: why the offset was not estimated.
+        refused: why the recording could not be examined; empty if it could.
     """
 
     recording: Recording
@@ -66,17 +65,17 @@ class Examined:
 
 @dataclass(kw_only=True)
 class Report:
-    """A root, examined.
+    """Everything that was found in a data set.
 
     Attributes:
         root: its folder.
-        findings: the worst first.
-        recordings: those that could be opened, by part and name.
-        unopened: how many could not.
-        splits: part, split, normal, abnormal frames, one row each.
-        simulated: whether any recording is.
-        footage: what the pooled offset was estimated from, in words.
-        compared: part to how many frames of each split were compared.
+        findings: the most severe first.
+        recordings: those that could be opened, sorted by part and name.
+        unopened: number of recordings that could not be opened.
+        splits: part, split, normal and abnormal frames, one row each.
+        simulated: whether any recording is simulated.
+        footage: recordings that the pooled offset was estimated from, in words.
+        compared: part to how many frames of each split were compared, in words.
     """
 
     root: Path
@@ -90,30 +89,29 @@ class Report:
 
 
 def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) -> Report:
-    """Look at everything under `root`; what cannot be read stands among the findings.
+    """Examine every part of `root`; files that cannot be read are among the findings.
 
     Args:
         root: folder with pixel-level/, class-level/ or unlabelled/, or one of these.
         hours: of footage that the offset of the clocks is estimated from at most, evenly spread
             over the recordings; 0 for all.
-        progress: told (done, total, recording).
+        progress: called with (done, total, recording) after each recording.
 
     Raises:
         ValueError: no such folder, or negative hours.
     """
     if hours < 0:
         raise ValueError(f"--hours is {hours:g}; it must be at least 0")
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder")
+    folders = part_folders(root)
     found = _checked(root)
     seen: list[Examined] = []
     unopened = 0
     parts: list[tuple[str, list[Examined]]] = []
-    for folder in part_folders(root):
-        recordings, refused = open_recordings(folder)
+    for folder in folders:
+        recordings, refused = open_readable(folder)
         lists = lists_of(folder, recordings)
         place = "" if folder == root else folder.name
-        found += _untold(refused, found, place)
+        found += _unreported(refused, found, place)
         unopened += len(refused)
         of_part = [
             Examined(
@@ -133,43 +131,43 @@ def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) ->
             _examine(each, pairs if k % every == 0 else None)
         except UNREADABLE as error:
             each.refused = str(error)
-            found += _untold({each.recording.name: each.refused}, found, each.place)
+            found += _unreported({each.recording.name: each.refused}, found, each.place)
         if progress:
             progress(k + 1, len(seen), each.recording.name)
     found += _of_offsets(seen, pairs)
     splits: list[tuple[str, str, int, int]] = []
-    looked: dict[str, str] = {}
+    compared_frames: dict[str, str] = {}
     for place, of_part in parts:
         found += _of_part(place, of_part)
         rows = _balances(place, of_part)
         splits += rows
         for _, split, normal, abnormal in rows:
-            found += told.of_balance(split, normal, abnormal, place)
+            found += findings.of_balance(split, normal, abnormal, place)
         more, words = _duplicates(place, of_part)
         found += more
         if words:
-            looked[place] = words
+            compared_frames[place] = words
     return Report(
         root=root,
-        findings=sorted(found, key=lambda each: told.SEVERITIES.index(each.severity)),
+        findings=sorted(found, key=lambda each: findings.SEVERITIES.index(each.severity)),
         recordings=seen,
         unopened=unopened,
         splits=splits,
         simulated=any(each.recording.synthetic for each in seen),
         footage=f"{len(pairs)} of {len(seen)} recordings",
-        compared=looked,
+        compared=compared_frames,
     )
 
 
 def _checked(root: Path) -> list[Finding]:
     try:
-        return told.of_faults(check_root(root), root)
+        return findings.of_faults(check_root(root), root)
     except UNREADABLE as error:
         return [Finding("fault", f"The check stopped: {error}.", "Repair the file named.")]
 
 
-def _untold(refused: Mapping[str, str], found: Sequence[Finding], place: str) -> list[Finding]:
-    """Recordings that cannot be read and that the check has not told of."""
+def _unreported(refused: Mapping[str, str], found: Sequence[Finding], place: str) -> list[Finding]:
+    """Recordings that cannot be read and that have no fault in `found`."""
     known = {each.recording for each in found if each.severity == "fault"}
     todo = "Copy the files again, or leave the recording out."
     return [
@@ -206,7 +204,7 @@ def _examine(each: Examined, pairs: list[tuple[Described, Described]] | None) ->
 
 
 def spread(length: int, count: int) -> Ints:
-    """At most `count` positions, evenly over `length`, each in the middle of its share."""
+    """At most `count` of `length` positions, evenly spaced, each in the middle of its share."""
     count = min(length, count)
     return ((np.arange(count) + 0.5) * length / max(count, 1)).astype(np.int64)
 
@@ -214,15 +212,15 @@ def spread(length: int, count: int) -> Ints:
 def _of_offsets(seen: Sequence[Examined], pairs: Pairs) -> list[Finding]:
     found = []
     for each in seen:
-        found += told.of_offset(each.offset, each.recording.name, each.place)
+        found += findings.of_offset(each.offset, each.recording.name, each.place)
     ordered = sorted(pairs, key=lambda pair: pair[0].start)
-    found += told.of_offset(pooled(ordered))
+    found += findings.of_offset(pooled(ordered))
     first, second = halves(ordered)
-    return found + told.of_drift(pooled(first), pooled(second))
+    return found + findings.of_drift(pooled(first), pooled(second))
 
 
 def pooled(pairs: Pairs) -> Offset | None:
-    """The offset that all have in common; None where there is too little to compare."""
+    """Common offset of all `pairs`; None if there is too little footage."""
     try:
         return estimate(pairs)
     except ValueError:
@@ -230,7 +228,7 @@ def pooled(pairs: Pairs) -> Offset | None:
 
 
 def halves(pairs: Pairs) -> tuple[Pairs, Pairs]:
-    """The footage before and after its middle; a recording across it is cut."""
+    """Footage before and after its middle; the recording that spans the middle is cut."""
     middle = sum(len(video.values) for video, _ in pairs) // 2
     first, second = [], []
     before = 0
@@ -249,11 +247,11 @@ def _of_part(place: str, seen: Sequence[Examined]) -> list[Finding]:
     """Exposure and guards of the recordings of a part."""
     found: list[Finding] = []
     whole = [each for each in seen if each.histogram.any()]
-    medians = [told.median_brightness(each.histogram) for each in whole]
-    deviations = told.deviations(medians)
+    medians = [findings.median_brightness(each.histogram) for each in whole]
+    deviations = findings.deviations(medians)
     for each, median, deviation in zip(whole, medians, deviations, strict=True):
         each.deviation = float(deviation)
-        found += told.of_exposure(
+        found += findings.of_exposure(
             each.recording.name,
             dark=each.dark,
             bright=each.bright,
@@ -265,12 +263,12 @@ def _of_part(place: str, seen: Sequence[Examined]) -> list[Finding]:
     for each in seen:
         seconds = seconds_of(each.recording)
         if seconds is not None and (np.diff(seconds) >= 0).all():
-            found += told.of_guards(each.recording.name, each.lists, seconds, longest, place)
+            found += findings.of_guards(each.recording.name, each.lists, seconds, longest, place)
     return found
 
 
 def seconds_of(recording: Recording) -> Ints | None:
-    """(N,) second of each frame; None where they cannot be read."""
+    """(N,) second of each frame; None if they cannot be read."""
     try:
         return recording.seconds
     except UNREADABLE:
@@ -278,7 +276,7 @@ def seconds_of(recording: Recording) -> Ints | None:
 
 
 def _balances(place: str, seen: Sequence[Examined]) -> list[tuple[str, str, int, int]]:
-    """Part, split, normal and abnormal frames; nothing where no recording has labels."""
+    """Part, split, normal and abnormal frames of each split that has a list."""
     rows = []
     for split in SPLITS:
         if not any(split in each.lists for each in seen):
@@ -294,7 +292,7 @@ def _balances(place: str, seen: Sequence[Examined]) -> list[tuple[str, str, int,
 
 
 def _duplicates(place: str, seen: Sequence[Examined]) -> tuple[list[Finding], str]:
-    """Train against val and against test, and how much was compared."""
+    """Frames of val and test that are in train too, and how many frames were compared."""
     prints: dict[str, Prints] = {}
     totals: dict[str, int] = {}
     for split in SPLITS:
@@ -318,7 +316,7 @@ def _duplicates(place: str, seen: Sequence[Examined]) -> tuple[list[Finding], st
                     second = frame // FRAME_RATE if seconds is None else seconds[frame]
                     prints[split].add(each.recording.name, int(frame), int(second), picture)
             except UNREADABLE:
-                continue  # told when the recording was examined, or by the check
+                continue  # reported when the recording was examined, or by the check
     if "train" not in prints:
         return [], ""
     found = []

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, how bad that is, and what to do about it. Nothing here reads."""
+"""Findings about a data set: how severe each is and what to do about it. Reads no files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fmbench.data.recording import stem
 from fmbench.format.columns import format_seconds
-from fmbench.prepare.faults import Fault
+from fmbench.prepare.check import distance_back
+from fmbench.prepare.faults import Fault, Kind, sentence
 from fmbench.prepare.ingest.align import SURE, Offset
 
 Severity = Literal["fault", "serious", "warning", "note"]
@@ -24,56 +26,26 @@ SEVERITY_MEANING: Mapping[Severity, str] = {
     "note": "nothing to do",
 }
 APART = 1.0
-"""Seconds by which two clocks may differ: a second is what the files resolve."""
+"""Tolerated difference of two clocks in seconds: the resolution of the files."""
 FAR = 4.0
-"""Robust deviations from which a recording's brightness is told."""
+"""Robust deviations from which a recording's brightness is reported."""
 NARROW = 2.55
-"""Grey levels, 1 % of the range: recordings that agree better than this count as this far apart."""
+"""Least robust deviation in grey levels, 1 % of the range."""
 CLIPPED = 0.05
-"""Share of pixels at 0 or at 255 from which it is told."""
+"""Share of pixels at 0 or at 255 from which it is reported."""
 RARE = 0.1
-"""Share of a class in a split below which it is told."""
-
-ADVICE = (
-    ("truncated", "Copy the file again."),
-    ("damaged", "Copy the file again; if it is damaged at its source, leave the recording out."),
-    ("no HDF5 file", "Save it again with -v7.3, or copy it again."),
-    ("cannot be read", "Copy the file again."),
-    ("seconds of current are missing", "Train with --data.gaps hold or drop, or repair the log."),
-    ("rows of current, not", "Train with --data.gaps hold or drop, or repair the log."),
-    ("odd number of current rows", "Add or remove a row; two a second are expected."),
-    ("is repeated", "Remove the rows that stand twice."),
-    ("has no current", "Train with --data.gaps hold or drop, or list no frame of that second."),
-    ("out of order", "Sort the rows by time, or ingest the recording again."),
-    ("is no time", "Write the time as YYYY-MM-DD HH:MM:SS."),
-    ("no finite number", "Repair the row, or delete its second and train with --data.gaps hold."),
-    ("rows for", "Write one row for each frame, or ingest the recording again."),
-    ("has no 'label'", "Label it: fmbench data annotate; or move it to unlabelled/."),
-    ("mask values", "Write masks of 0 and 1."),
-    ("values outside", "Write the frames as whole numbers from 0 to 255."),
-    ("is in no list", "Nothing, if it is meant; otherwise fmbench data select ROOT --replace."),
-    ("as well", "Take them out of one list: fmbench data select ROOT --replace."),
-    ("listed twice", "List each frame once."),
-    ("are outside", "List only frames that the recording has."),
-    ("no recording is called", "Correct the name, or take it out of the list."),
-    ("a second recording called", "Rename one of the two."),
-    ("phases differ", "Write the same phases for all recordings."),
-    ("holds no recordings", "Ingest or annotate recordings first: fmbench data ingest --help."),
-    ("train.json: is missing", "Write it: fmbench data select ROOT."),
-    ("test.json: is missing", "Write it: fmbench data select ROOT."),
-    ("is missing", "Add the file, or remove what belongs to it."),
-)
+"""Share of a class in a split below which it is reported."""
 
 
 class Finding(NamedTuple):
-    """Something to look at.
+    """One thing to look at before training.
 
     Attributes:
-        severity: as SEVERITY_MEANING says.
-        what: in a sentence.
+        severity: see SEVERITY_MEANING.
+        what: what was found, in a sentence.
         todo: what to do about it.
-        recording: its name; empty where it concerns the part or the whole.
-        time: when it first happens, or a line or frame; empty where it concerns the whole.
+        recording: name; empty if the finding concerns a part or the whole data set.
+        time: first occurrence, or a line or frame; empty if it concerns the whole recording.
         place: file or part.
     """
 
@@ -95,27 +67,21 @@ def stops(findings: Iterable[Finding]) -> bool:
 
 
 def of_faults(faults: Sequence[Fault], root: Path) -> list[Finding]:
-    """What the check found; windows that reach over are told by `of_guards` instead."""
+    """Faults as findings, without windows that reach back: `of_guards` reports these."""
     found = []
     for fault in faults:
-        if fault.warning and "reach back into" in fault.message:
+        if fault.kind is Kind.REACHES_BACK:
             continue
         path = Path(fault.file)
         place = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-        name = path.name.split(".", 1)[0] if path.suffix in (".csv", ".mat") else ""
-        unit = "line" if path.suffix == ".csv" else "frame"
-        told = f"{place}: {fault.message}"
-        todo = next(
-            (todo for sign, todo in ADVICE if sign in told),
-            "Repair the file, then run fmbench data check again.",
-        )
+        what = sentence(fault.message)
         found.append(
             Finding(
                 "warning" if fault.warning else "fault",
-                _sentence(fault.message),
-                todo,
-                name,
-                "" if fault.row is None else f"{unit} {fault.row}",
+                what[:1].upper() + what[1:],
+                fault.kind.remedy,
+                stem(path) if path.suffix in (".csv", ".mat") else "",
+                fault.position,
                 "" if place == "." else place,
             )
         )
@@ -123,46 +89,46 @@ def of_faults(faults: Sequence[Fault], root: Path) -> list[Finding]:
 
 
 def of_offset(offset: Offset | None, recording: str = "", place: str = "") -> list[Finding]:
-    """The clocks of one recording, or of all pooled (no `recording`). A single recording is told
-    only where it is sure and the clocks differ."""
+    """Offset of the clocks of one recording, or of all pooled (no `recording`). A single recording
+    is reported only if its offset is sure and the clocks differ."""
     if offset is None:
         return []
-    told = f"{offset.seconds:+.1f} s (confidence {offset.confidence:.1f}, {offset.hours:.1f} h)"
+    measured = f"{offset.seconds:+.1f} s (confidence {offset.confidence:.1f}, {offset.hours:.1f} h)"
     if offset.sure and abs(offset.seconds) > APART:
-        what = f"The clocks differ: the video's is off from the currents' by {told}."
+        what = f"The clocks differ: the video's is off from the currents' by {measured}."
         todo = f"Ingest again with --offset {offset.seconds:.1f}."
         return [Finding("serious", what, todo, recording, "", place)]
     if recording:
         return []
     if offset.sure:
-        what = f"Video and currents run on one clock, as far as can be told: {told}."
+        what = f"Video and currents run on one clock, as far as the signals show: {measured}."
         return [Finding("note", what, "Nothing.")]
     what = (
-        f"Whether video and currents run on one clock is not sure: best guess {told}; "
+        f"Whether video and currents run on one clock is not sure: best guess {measured}; "
         f"{SURE:g} is sure."
     )
     return [Finding("note", what, "Nothing: the guess is not to be relied on.")]
 
 
 def of_drift(first: Offset | None, second: Offset | None) -> list[Finding]:
-    """The offset of the first half of the footage against the second, where both are sure."""
+    """Offset of the first half of the footage against the second; nothing unless both are sure."""
     if first is None or second is None or not (first.sure and second.sure):
         return []
     change = second.seconds - first.seconds
-    told = f"{first.seconds:+.1f} s in the first half, {second.seconds:+.1f} s in the second"
+    measured = f"{first.seconds:+.1f} s in the first half, {second.seconds:+.1f} s in the second"
     if abs(change) > APART:
         todo = "Ingest the recordings of each half with an --offset of their own."
-        return [Finding("serious", f"The clocks drift apart: {told}.", todo)]
-    return [Finding("note", f"The clocks do not drift: {told}.", "Nothing.")]
+        return [Finding("serious", f"The clocks drift apart: {measured}.", todo)]
+    return [Finding("note", f"The clocks do not drift: {measured}.", "Nothing.")]
 
 
 def median_brightness(histogram: NDArray[np.int64]) -> float:
-    """Of (256,) counts of grey levels."""
+    """Median grey level of (256,) counts."""
     return float(np.searchsorted(histogram.cumsum(), histogram.sum() / 2))
 
 
 def deviations(medians: Sequence[float]) -> NDArray[np.float64]:
-    """(n,) robust z of each; 0 where fewer than three can be compared."""
+    """(n,) robust z of each median; 0 if there are fewer than three."""
     values = np.asarray(medians, dtype=np.float64)
     if len(values) < 3:
         return np.zeros(len(values))
@@ -173,7 +139,7 @@ def deviations(medians: Sequence[float]) -> NDArray[np.float64]:
 def of_exposure(
     recording: str, *, dark: float, bright: float, median: float, deviation: float, place: str = ""
 ) -> list[Finding]:
-    """One recording.
+    """Exposure of one recording.
 
     Args:
         dark: share of pixels whose three channels are 0.
@@ -205,18 +171,17 @@ def of_guards(
     longest: float,
     place: str = "",
 ) -> list[Finding]:
-    """Frames of one split so soon after those of another that their windows hold them.
+    """Frames of one split that follow those of another so closely that their windows overlap them.
 
     Args:
         lists: split to (n,) sorted frames of the recording.
-        seconds: (N,) of its frames, in order.
-        longest: seconds that a window reaches back.
+        seconds: (N,) sorted second of each frame.
+        longest: seconds that the longest window reaches back.
     """
     found = []
     for split, other in permutations([name for name, frames in lists.items() if len(frames)], 2):
-        mine, theirs = lists[split], lists[other]
-        before = np.searchsorted(theirs, mine, side="right") - 1
-        gap = np.where(before >= 0, seconds[mine] - seconds[theirs[before]], np.inf)
+        mine = lists[split]
+        gap = distance_back(mine, lists[other], seconds)
         close = gap < longest
         if not close.any():
             continue
@@ -226,13 +191,12 @@ def of_guards(
             f"{gap[close].min():.0f} s, where the longest window is {longest:g} s."
         )
         todo = f"fmbench data select ROOT --replace --guard_seconds {longest:g}, or longer."
-        time = moment(seconds[first])
-        found.append(Finding("warning", what, todo, recording, time, place))
+        found.append(Finding("warning", what, todo, recording, moment(seconds[first]), place))
     return found
 
 
 def of_balance(split: str, normal: int, abnormal: int, place: str = "") -> list[Finding]:
-    """Class balance of one split."""
+    """Class balance of the labelled frames of one split."""
     total = normal + abnormal
     if not total:
         what, todo = f"{split} lists no labelled frame.", "fmbench data select ROOT --replace."
@@ -250,13 +214,8 @@ def of_balance(split: str, normal: int, abnormal: int, place: str = "") -> list[
 
 
 def moment(second: float | np.integer[Any]) -> str:
-    """A time of day; of a file without times, the time from its start."""
+    """Date and time of seconds since 1970; duration of seconds since the start of a recording."""
     value = int(second)
-    if value < 86400 * 365:  # no clock: seconds from the start
+    if value < 86400 * 365:  # the file has no clock: seconds since the start
         return f"{value // 3600}:{value // 60 % 60:02d}:{value % 60:02d}"
     return format_seconds(np.array([value]))[0]
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -1,20 +1,19 @@
-"""What can be read of a root, whatever cannot: recordings, lists, frames, described signals."""
+"""Reads whatever a damaged data set still holds: recordings, lists, frames, described signals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import Recording, SingleFileRecording, upright_frames
-from fmbench.data.root import Part, recordings_of
+from fmbench.data.root import recordings_of
 from fmbench.data.windows import Ints
-from fmbench.files.yaml_json import read_json
-from fmbench.format.lists import SPLITS, frame_list, list_file
-from fmbench.format.mat import stem
+from fmbench.format.lists import SPLITS, list_file
+from fmbench.prepare.check import read_list
+from fmbench.prepare.faults import blocks
 from fmbench.prepare.ingest.align import (
     Described,
     describe_currents,
@@ -24,26 +23,19 @@ from fmbench.prepare.ingest.align import (
 from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 UNREADABLE = (ValueError, OSError, RuntimeError, KeyError)
-"""What a damaged file raises, here or in h5py."""
-_BLOCK_BYTES = 2**25
+"""Errors that reading a damaged file raises, here or in h5py."""
 _LONGEST = 7 * 86400
-"""Seconds that the times of one recording may span: more is a wrong date."""
+"""Longest span of the times of one recording, in seconds: beyond it a date is wrong."""
 
 
-def part_folders(root: Path) -> list[Path]:
-    """The parts in `root`, or `root` where it is one."""
-    inside = [root / part for part in get_args(Part) if (root / part).is_dir()]
-    return inside or [root]
-
-
-def open_recordings(folder: Path) -> tuple[list[Recording], dict[str, str]]:
-    """The recordings of a part that can be opened, by name; and why the others cannot."""
+def open_readable(folder: Path) -> tuple[list[Recording], dict[str, str]]:
+    """Sorted recordings of a part that can be opened, and the error of each that cannot."""
     opened: dict[str, Recording] = {}
     refused: dict[str, str] = {}
     try:
         found = list(recordings_of(folder))
     except UNREADABLE:
-        found = []  # a manifest that is no JSON: the check tells it
+        found = []  # the manifest is no JSON file: the check reports it
     for name, make in found:
         try:
             opened[name] = make()
@@ -53,29 +45,12 @@ def open_recordings(folder: Path) -> tuple[list[Recording], dict[str, str]]:
 
 
 def lists_of(folder: Path, recordings: list[Recording]) -> dict[str, dict[str, Ints]]:
-    """Split to recording name to sorted frames; what is wrong in a list is left out."""
+    """Split to recording name to (n,) sorted frames; wrong entries are left out."""
     if recordings and isinstance(recordings[0], SingleFileRecording):
         return _lists_of_single_files(recordings)
     lengths = {each.name: each.num_frames for each in recordings}
-    lists: dict[str, dict[str, Ints]] = {}
-    for split in SPLITS:
-        path = list_file(folder, split)
-        try:
-            content = read_json(path)
-        except UNREADABLE:
-            continue
-        if not isinstance(content, dict):
-            continue
-        lists[split] = {}
-        for key, value in content.items():
-            name = stem(key)
-            try:
-                frames = frame_list(path, key, value)
-            except ValueError:
-                continue
-            if name in lengths:
-                lists[split][name] = frames[(frames >= 0) & (frames < lengths[name])]
-    return lists
+    paths = {split: list_file(folder, split) for split in SPLITS}
+    return {split: read_list(path, lengths, []) for split, path in paths.items() if path.is_file()}
 
 
 def _lists_of_single_files(recordings: list[Recording]) -> dict[str, dict[str, Ints]]:
@@ -95,33 +70,36 @@ def frames_at(recording: Recording, index: NDArray[np.int64]) -> Iterator[NDArra
     """Upright (H, W, 3) frames, read in blocks.
 
     Raises:
-        ValueError, OSError: they cannot be read.
+        ValueError, OSError: the file cannot be read.
     """
     height, width = recording.size
-    step = max(1, _BLOCK_BYTES // (3 * height * width))
-    for start in range(0, len(index), step):
-        yield from upright_frames(recording, index[start : start + step]).transpose(0, 2, 3, 1)
+    for block in blocks(len(index), 3 * height * width):
+        yield from upright_frames(recording, index[block]).transpose(0, 2, 3, 1)
+
+
+def place_in_second(seconds: Ints) -> Ints:
+    """(N,) position of each sample among those of its second, from sorted seconds."""
+    return np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
 
 
 def frame_times(seconds: Ints) -> NDArray[np.float64]:
-    """(N,) instants of frames of which the second is known.
+    """(N,) time of each frame in seconds since 1970, from its whole second.
 
     Raises:
-        ValueError: the clock goes back, or one of its dates must be wrong.
+        ValueError: the clock goes back, or a date is wrong.
     """
     if (np.diff(seconds) < 0).any():
         raise ValueError("its times go back")
     if seconds[-1] - seconds[0] > _LONGEST:
         raise ValueError("its times span more than a week")
-    within = np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
-    return np.asarray(seconds + np.minimum(within / FRAME_RATE, 0.999))
+    return np.asarray(seconds + np.minimum(place_in_second(seconds) / FRAME_RATE, 0.999))
 
 
 def described(recording: Recording) -> tuple[Described, Described]:
     """A frame each half second, and the currents, as `fmbench.prepare.ingest.align` compares them.
 
     Raises:
-        ValueError, OSError: files that cannot be read, or times that cannot be.
+        ValueError, OSError: a file cannot be read, or its times cannot be used.
     """
     times = frame_times(recording.seconds)
     index = np.searchsorted(times, np.arange(times[0], times[-1], 0.5))
@@ -134,7 +112,7 @@ def described(recording: Recording) -> tuple[Described, Described]:
     if last - first > _LONGEST:
         raise ValueError("its currents span more than a week")
     rows = np.full((last - first + 1, CURRENT_RATE, values.shape[1]), np.nan)
-    place = np.arange(len(known)) - np.searchsorted(known, known)
+    place = place_in_second(known)
     kept = place < CURRENT_RATE
     rows[known[kept] - first, place[kept]] = values[kept]
     return video, describe_currents(np.arange(first, last + 1), rows)
