@@ -15,7 +15,7 @@ from fmbench.data import FurnaceData
 from fmbench.data.windows import WindowSpec
 from fmbench.prepare.check import check_root
 from fmbench.prepare.counts import table_of_recordings, table_of_splits, table_one
-from fmbench.prepare.faults import Fault
+from fmbench.prepare.faults import Fault, Kind
 from recordings import Written, write_lists, write_mat, write_root
 
 SIZE = (16, 24)
@@ -74,6 +74,7 @@ def test_an_odd_number_of_current_rows_is_reported_with_file_and_row(root: Path)
     assert "odd number of current rows (59)" in found[0].message
     assert "has 1 rows of current, not 2" in found[1].message
     assert str(found[0]).startswith(f"{root}/pixel-level/currents/{NAME}.csv, line 60: ")
+    assert str(found[0]).endswith(f". {Kind.ODD_ROWS.remedy}")
 
 
 def test_a_missing_second_of_current_is_reported_and_the_frames_that_lack_it(root: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_repeated_second_is_reported(root: Path) -> None:
     edit(root, "currents", lambda lines: lines.extend(lines[3:5]))
     [fault] = faults(root, "currents")
     assert fault.row == 62
-    assert "2023-05-10 21:33:28 is repeated; it stands in line 4" in fault.message
+    assert "2023-05-10 21:33:28 is repeated; line 4 has it already" in fault.message
 
 
 def test_seconds_out_of_order_are_reported(root: Path) -> None:
@@ -182,6 +183,7 @@ def test_wrong_axes_are_reported(root: Path) -> None:
         file["label"] = np.zeros((30, *SIZE), np.uint8)
     [fault] = faults(root, "videos")
     assert "[30, 16, 24, 3]; expected [T, 3, W, H]" in fault.message
+    assert fault.kind is Kind.DATASETS
     with pytest.raises(ValueError, match=r"expected \[T, 3, W, H\]"):
         _ = FurnaceData(root=root).opened
 
@@ -228,6 +230,35 @@ def test_a_missing_file_is_reported(root: Path, kind: str) -> None:
     missing = [fault for fault in check_root(root, SHORT) if fault.file == str(path)]
     assert missing
     assert all("is missing" in fault.message for fault in missing)
+
+
+BROKEN = [
+    ("videos/furnace-0.mat", "", Kind.UNREADABLE_MAT),
+    ("timestamps/furnace-0.csv", "", Kind.TABLE),
+    ("currents/furnace-0.csv", "time,A,B,C\n", Kind.TABLE),
+    ("currents/furnace-0.csv", None, Kind.MISSING_FILE),
+    ("train.json", None, Kind.MISSING_LIST),
+    ("train.json", "{", Kind.LIST_FORMAT),
+    ("train.json", '{"furnace-0.mat": 3}', Kind.LIST_FORMAT),
+    ("manifest.json", "{", Kind.MANIFEST),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "kind"), BROKEN)
+def test_an_error_of_a_reader_has_the_kind_of_the_check_that_failed(
+    root: Path, file: str, content: str | None, kind: Kind
+) -> None:
+    path = root / "pixel-level" / file
+    path.unlink() if content is None else path.write_text(content)
+    assert [fault.kind for fault in faults(root, file) if not fault.warning] == [kind]
+
+
+def test_a_single_file_without_currents_or_split_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "one.mat"
+    write_mat(path, np.zeros((50, 3, *SIZE), np.uint8), np.zeros((50, 1, 1), np.uint8))
+    found = check_root(tmp_path, SHORT)
+    assert [fault.kind for fault in found] == [Kind.SINGLE_FILE_CURRENT, Kind.SINGLE_FILE_SPLIT]
+    assert all(fault.file == str(path) for fault in found)
 
 
 def test_a_missing_list_is_reported(root: Path) -> None:

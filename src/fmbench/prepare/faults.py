@@ -49,11 +49,11 @@ class Kind(Enum):
     UNLABELLED = "Label it: fmbench data annotate; or move it to unlabelled/."
     PIXEL_VALUES = "Write the frames as whole numbers from 0 to 255."
     MASK_VALUES = "Write masks of 0 and 1."
-    SINGLE_FILE_CURRENT = "Write 'current' [3, T] with finite amperes for each frame."
+    SINGLE_FILE_CURRENT = "Write 'current' [T, 3] with finite amperes for each frame."
     SINGLE_FILE_SPLIT = "Write 'train_test_index' [T, 1] with 0 (train) or 1 (test)."
     # timestamps/*.csv and currents/*.csv
     TABLE = "Write a header line, and in each row a time and, for currents, at least one phase."
-    TIME = "Write the time as YYYY-MM-DD HH:MM:SS."
+    TIME = "Correct the time in this row."
     NOT_FINITE = "Repair the row, or delete its second and train with --data.gaps hold."
     PHASES = "Write the same phases for all recordings."
     ROW_COUNT = "Write one row for each frame, or ingest the recording again."
@@ -116,8 +116,9 @@ class Fault(NamedTuple):
 
 
 def sentence(text: str) -> str:
-    """`text` with one full stop."""
-    return f"{text.strip().removesuffix('.')}."
+    """`text` with a full stop, unless it ends with one or with a question mark."""
+    text = text.strip()
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def attempt(
@@ -216,17 +217,17 @@ def check_currents(path: Path, phases: dict[str, int], found: list[Fault]) -> In
     if table is None:
         return None
     if table.shape[1] < 2 or table.empty:
-        found.append(Kind.TABLE.at(path, "expected a time and at least one phase in each row"))
+        found.append(Kind.TABLE.at(path, f"{len(table)} rows of {table.shape[1]} columns"))
         return None
     phases[path.stem] = table.shape[1] - 1
     for row, column in np.argwhere(~np.isfinite(parse_amperes(table))):
-        message = f"current {table.iloc[row, column + 1]!r} is no finite number"
+        message = f"current {str(table.iloc[row, column + 1])!r} is no finite number"
         found.append(Kind.NOT_FINITE.at(path, message, _line(row)))
     seconds = parse_seconds(table.iloc[:, 0])
     if not _check_times(path, table.iloc[:, 0].tolist(), seconds, found):
         return seconds[seconds >= 0]
     if len(seconds) % CURRENT_RATE:
-        message = f"odd number of current rows ({len(seconds)}); two a second are expected"
+        message = f"odd number of current rows ({len(seconds)})"
         found.append(Kind.ODD_ROWS.at(path, message, _line(len(seconds) - 1)))
     _check_pairs(path, seconds, found)
     return seconds
@@ -251,7 +252,7 @@ def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
             message = f"second {time} has {counts[k]} rows of current, not {CURRENT_RATE}"
             found.append(Kind.INCOMPLETE_CURRENT.at(path, message, line))
         if second in seen:
-            message = f"second {time} is repeated; it stands in line {seen[second]} already"
+            message = f"second {time} is repeated; line {seen[second]} has it already"
             found.append(Kind.REPEATED_SECOND.at(path, message, line))
         elif k and second < runs[k - 1]:
             found.append(_backwards(path, seconds, int(starts[k])))

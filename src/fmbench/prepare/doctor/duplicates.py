@@ -129,7 +129,7 @@ def of_duplicates(split: str, train: Prints, other: Prints, place: str = "") -> 
         first = each[0]
         exact = sum(pair.exact for pair in each)
         what = (
-            f"{len(each)} of the compared {split} frames stand in train as well ({exact} byte for "
+            f"{len(each)} of the compared {split} frames are also in train ({exact} byte for "
             f"byte): the first is frame {other.frame[first.other]}, which is frame "
             f"{train.frame[first.train]} of {mine} at {moment(train.second[first.train])}."
         )

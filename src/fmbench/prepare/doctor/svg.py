@@ -1,26 +1,26 @@
-"""Pictures of a recording that stand in the page itself: frames, currents, spans of time."""
+"""Pictures within the page: frames, histograms, currents, spans of time."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from html import escape
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fmbench.format.columns import stretches
 from fmbench.types import CURRENT_RATE
 
 COLUMNS = 300
-"""Steps across a timeline or a trace: what a screen shows, and what bounds the page."""
+"""Columns of a timeline or a trace: bounded by the screen and by the size of the page."""
 LADDER = ((160, 85), (112, 80), (80, 70), (64, 50))
-"""Longer side in pixels and JPEG quality, the best first."""
+"""Longer side in pixels and JPEG quality, best first."""
 
 
 def jpegs(frames: Sequence[NDArray[np.uint8]], most: int) -> list[str]:
-    """(H, W, 3) frames as data URIs: as good as `most` bytes in all allow."""
+    """Data URIs of (H, W, 3) frames, as good as `most` bytes in all allow."""
     for side, quality in LADDER:
         encoded = [_jpeg(frame, side, quality) for frame in frames]
         if sum(len(each) for each in encoded) <= most:
@@ -37,18 +37,18 @@ def _jpeg(frame: NDArray[np.uint8], side: int, quality: int) -> str:
     return f"data:image/jpeg;base64,{b64encode(data.tobytes()).decode()}"
 
 
-def histogram(counts: NDArray[np.int64], label: str) -> str:
+def histogram(counts: NDArray[np.int64], label: str) -> Markup:
     """(256,) counts of grey levels as 32 bars."""
     bars = counts.reshape(32, 8).sum(axis=1)
     high = np.round(20 * bars / max(1, bars.max())).astype(int)
     path = "".join(f"M{k} 20v-{h}h1v{h}" for k, h in enumerate(high) if h)
-    return _svg(32, 20, f'<path class="bars" d="{path}"/>', label, "histogram")
+    return _svg("histogram", 32, 20, "bars", path, label)
 
 
-def lane(spans: NDArray[np.bool_], kind: str, label: str) -> str:
-    """(COLUMNS,) whether something holds, as bars along time."""
+def lane(spans: NDArray[np.bool_], kind: str, label: str) -> Markup:
+    """(COLUMNS,) marked columns as bars along time."""
     path = "".join(f"M{a} 0H{b}V10H{a}z" for a, b in stretches(spans))
-    return _svg(COLUMNS, 10, f'<path class="{kind}" d="{path}"/>', label, "lane")
+    return _svg("lane", COLUMNS, 10, kind, path, label)
 
 
 def trace(
@@ -58,7 +58,7 @@ def trace(
     limits: tuple[float, float],
     kind: str,
     label: str,
-) -> str:
+) -> Markup:
     """A current as the band between the lowest and the highest value of each column.
 
     Args:
@@ -81,26 +81,26 @@ def trace(
             least, most = min(least, high[k - 1]), max(most, low[k - 1])
         top, bottom = ((limits[1] - each) * scale for each in (most, least))
         path.append(f"M{k} {max(top - 0.4, 0):.1f}h1V{min(bottom + 0.4, 40):.1f}h-1z")
-    return _svg(count, 40, f'<path class="{kind}" d="{"".join(path)}"/>', label, "trace")
+    return _svg("trace", count, 40, kind, "".join(path), label)
 
 
 def columns_of(
     times: NDArray[np.float64], span: tuple[float, float], count: int = COLUMNS
 ) -> NDArray[np.int64]:
-    """(n,) column, of `count`, of each time; those outside stand at the border."""
+    """(n,) column, of `count`, of each time; times outside `span` are at the border."""
     share = (times - span[0]) / max(span[1] - span[0], 1e-9)
     return np.asarray((share * count).clip(0, count - 1), dtype=np.int64)
 
 
 def marked(columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(COLUMNS,) the columns named."""
+    """(COLUMNS,) true at `columns`."""
     found = np.zeros(COLUMNS, np.bool_)
     found[columns] = True
     return found
 
 
-def _svg(width: int, height: int, content: str, label: str, kind: str) -> str:
-    return (
-        f'<svg class="{kind}" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img"'
-        f' aria-label="{escape(label)}">{content}</svg>'
-    )
+def _svg(picture: str, width: int, height: int, kind: str, path: str, label: str) -> Markup:
+    return Markup(
+        '<svg class="{}" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img"'
+        ' aria-label="{}"><path class="{}" d="{}"/></svg>'
+    ).format(picture, width, height, label, kind, path)
