@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fmbench.data.recording import Recording
 from fmbench.data.windows import Ints, WindowSpec
@@ -23,6 +21,7 @@ from fmbench.prepare.doctor.reading import (
     lists_of,
     open_readable,
 )
+from fmbench.prepare.doctor.report import Examined, Report
 from fmbench.prepare.ingest.align import Described, Offset, estimate
 from fmbench.types import FRAME_RATE
 
@@ -30,62 +29,6 @@ EXPOSED = 60
 """Frames of a recording from which its brightness is measured."""
 Show = Callable[[int, int, str], None]
 Pairs = Sequence[tuple[Described, Described]]
-
-
-@dataclass(kw_only=True)
-class Examined:
-    """Measurements of one recording.
-
-    Attributes:
-        recording: the files.
-        place: its part; empty if the data set is itself a part.
-        lists: split to (n,) sorted frames.
-        labels: (N,) whether abnormal; None without labels.
-        histogram: (256,) counts of grey levels.
-        dark: share of pixels whose channels are all 0.
-        bright: share of pixels of which a channel is 255.
-        deviation: robust z of the median brightness among the recordings of the part.
-        offset: between its two clocks; None if not estimated.
-        unsure: why the offset was not estimated.
-        refused: why the recording could not be examined; empty if it could.
-    """
-
-    recording: Recording
-    place: str
-    lists: Mapping[str, Ints]
-    labels: NDArray[np.bool_] | None = None
-    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    dark: float = 0.0
-    bright: float = 0.0
-    deviation: float = 0.0
-    offset: Offset | None = None
-    unsure: str = "not estimated"
-    refused: str = ""
-
-
-@dataclass(kw_only=True)
-class Report:
-    """Everything that was found in a data set.
-
-    Attributes:
-        root: its folder.
-        findings: the most severe first.
-        recordings: those that could be opened, sorted by part and name.
-        unopened: number of recordings that could not be opened.
-        splits: part, split, normal and abnormal frames, one row each.
-        simulated: whether any recording is simulated.
-        footage: recordings that the pooled offset was estimated from, in words.
-        compared: part to how many frames of each split were compared, in words.
-    """
-
-    root: Path
-    findings: list[Finding]
-    recordings: list[Examined]
-    unopened: int
-    splits: list[tuple[str, str, int, int]]
-    simulated: bool
-    footage: str
-    compared: dict[str, str]
 
 
 def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) -> Report:
@@ -104,25 +47,14 @@ def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) ->
         raise ValueError(f"--hours is {hours:g}; it must be at least 0")
     folders = part_folders(root)
     found = _checked(root)
-    seen: list[Examined] = []
+    parts: dict[str, list[Examined]] = {}
     unopened = 0
-    parts: list[tuple[str, list[Examined]]] = []
     for folder in folders:
-        recordings, refused = open_readable(folder)
-        lists = lists_of(folder, recordings)
         place = "" if folder == root else folder.name
+        parts[place], refused = _open_part(folder, place)
         found += _unreported(refused, found, place)
         unopened += len(refused)
-        of_part = [
-            Examined(
-                recording=each,
-                place=place,
-                lists={split: of[each.name] for split, of in lists.items() if each.name in of},
-            )
-            for each in recordings
-        ]
-        parts.append((place, of_part))
-        seen += of_part
+    seen = [each for of_part in parts.values() for each in of_part]
     total = sum(each.recording.num_frames for each in seen) / FRAME_RATE / 3600
     every = max(1, int(np.ceil(total / hours))) if hours else 1
     pairs: list[tuple[Described, Described]] = []
@@ -137,7 +69,7 @@ def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) ->
     found += _of_offsets(seen, pairs)
     splits: list[tuple[str, str, int, int]] = []
     compared_frames: dict[str, str] = {}
-    for place, of_part in parts:
+    for place, of_part in parts.items():
         found += _of_part(place, of_part)
         rows = _balances(place, of_part)
         splits += rows
@@ -157,6 +89,17 @@ def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) ->
         footage=f"{len(pairs)} of {len(seen)} recordings",
         compared=compared_frames,
     )
+
+
+def _open_part(folder: Path, place: str) -> tuple[list[Examined], dict[str, str]]:
+    """Recordings with their lists, and the error of each that cannot be opened."""
+    recordings, refused = open_readable(folder)
+    lists = lists_of(folder, recordings)
+    opened = []
+    for each in recordings:
+        own = {split: of[each.name] for split, of in lists.items() if each.name in of}
+        opened.append(Examined(recording=each, place=place, lists=own))
+    return opened, refused
 
 
 def _checked(root: Path) -> list[Finding]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fmbench.data.windows import Ints
 from fmbench.format.lists import SPLITS
 from fmbench.prepare.doctor import svg
-from fmbench.prepare.doctor.examine import EXPOSED, Examined, Report, seconds_of, spread
+from fmbench.prepare.doctor.examine import EXPOSED, seconds_of, spread
 from fmbench.prepare.doctor.findings import (
     SEVERITIES,
     SEVERITY_MEANING,
@@ -21,6 +21,7 @@ from fmbench.prepare.doctor.findings import (
     moment,
 )
 from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at, place_in_second
+from fmbench.prepare.doctor.report import Examined, Report
 from fmbench.tabular import SIMULATED
 from fmbench.types import CURRENT_RATE, FRAME_RATE
 
@@ -89,7 +90,7 @@ def _parts(report: Report) -> list[tuple[str | int, ...]]:
     for each in report.recordings:
         if each.labels is not None:
             labels.setdefault(each.place or report.root.resolve().name, []).append(each.labels)
-    rows = []
+    rows: list[tuple[str | int, ...]] = []
     for part, of_part in labels.items():
         every = np.concatenate(of_part)
         rows.append((part, len(of_part), int((~every).sum()), int(every.sum()), len(every)))
@@ -131,7 +132,7 @@ def _row(each: Examined, shown: bool) -> tuple[str | int, ...]:
 def offset_words(each: Examined) -> str:
     """Offset of one recording, or why there is none."""
     if each.offset is None:
-        return "not estimated" if each.unsure == "not estimated" else f"none: {each.unsure}"
+        return f"none: {each.unsure}" if each.unsure else "not estimated"
     measured = f"{each.offset.seconds:+.1f} s ({each.offset.confidence:.1f})"
     return measured if each.offset.sure else f"not sure: {measured}"
 

@@ -1,0 +1,71 @@
+"""Results of an examination: one recording, and a whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.data.recording import Recording
+from fmbench.data.windows import Ints
+from fmbench.prepare.doctor.findings import Finding
+from fmbench.prepare.ingest.align import Offset
+
+
+@dataclass(kw_only=True)
+class Examined:
+    """Measurements of one recording.
+
+    Attributes:
+        recording: the files.
+        place: its part; empty if the data set is itself a part.
+        lists: split to (n,) sorted frames.
+        labels: (N,) whether abnormal; None without labels.
+        histogram: (256,) counts of grey levels.
+        dark: share of pixels whose channels are all 0.
+        bright: share of pixels of which a channel is 255.
+        deviation: robust z of the median brightness among the recordings of the part.
+        offset: between its two clocks; None if not estimated.
+        unsure: why an estimate failed; empty if none was tried.
+        refused: why the recording could not be examined; empty if it could.
+    """
+
+    recording: Recording
+    place: str
+    lists: Mapping[str, Ints]
+    labels: NDArray[np.bool_] | None = None
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    dark: float = 0.0
+    bright: float = 0.0
+    deviation: float = 0.0
+    offset: Offset | None = None
+    unsure: str = ""
+    refused: str = ""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Everything that was found in a data set.
+
+    Attributes:
+        root: its folder.
+        findings: the most severe first.
+        recordings: those that could be opened, sorted by part and name.
+        unopened: number of recordings that could not be opened.
+        splits: part, split, normal and abnormal frames, one row each.
+        simulated: whether any recording is simulated.
+        footage: recordings that the pooled offset was estimated from, in words.
+        compared: part to how many frames of each split were compared, in words.
+    """
+
+    root: Path
+    findings: list[Finding]
+    recordings: list[Examined]
+    unopened: int
+    splits: list[tuple[str, str, int, int]]
+    simulated: bool
+    footage: str
+    compared: dict[str, str]
