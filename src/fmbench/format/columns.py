@@ -114,7 +114,7 @@ def read_currents(path: Path) -> Currents:
 def parse_amperes(table: pd.DataFrame) -> NDArray[np.float32]:
     """(R, C) of every column but the first; NaN where a cell is no number."""
     phases = [pd.to_numeric(table.iloc[:, k], errors="coerce") for k in range(1, table.shape[1])]
-    with np.errstate(over="ignore"):  # what is too large for float32 is no finite number
+    with np.errstate(over="ignore"):  # beyond float32: infinite, so rejected
         return np.stack([phase.to_numpy(dtype=np.float32) for phase in phases], axis=1)
 
 

@@ -73,7 +73,8 @@ class LazyRecording:
         out[...] = self.camera.masks(index)
 
     def labels(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
-        return np.asarray(self._labels[index])
+        labels: NDArray[np.bool_] = self._labels[index]
+        return labels
 
 
 def is_lazy(part_dir: Path) -> bool:
