@@ -6,9 +6,7 @@
 from fmbench.speed.measure import conditions_here, measure_speed
 from fmbench.speed.report import (
     FIGURES,
-    Figures,
     SpeedReport,
-    SpeedRow,
     aligned,
     check_alike,
     differences,
@@ -21,9 +19,7 @@ from fmbench.speed.report import (
 
 __all__ = [
     "FIGURES",
-    "Figures",
     "SpeedReport",
-    "SpeedRow",
     "aligned",
     "check_alike",
     "conditions_here",

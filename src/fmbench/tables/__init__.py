@@ -11,9 +11,9 @@ from fmbench.tables.breakdown import (
 from fmbench.tables.dataset_counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
 from fmbench.tables.figures import cases_drawn, draw_lengths
-from fmbench.tables.intervals import compare, intervals, rates
+from fmbench.tables.intervals import compare
 from fmbench.tables.render import draw_rows, write_table
-from fmbench.tables.results import read_result, write_result
+from fmbench.tables.results import read_result
 from fmbench.tables.table import make
 
 __all__ = [
@@ -23,14 +23,11 @@ __all__ = [
     "draw_rows",
     "events_markdown",
     "interference_markdown",
-    "intervals",
     "known_experiments",
     "make",
     "orders_markdown",
-    "rates",
     "read_experiment",
     "read_result",
     "write_counts",
-    "write_result",
     "write_table",
 ]

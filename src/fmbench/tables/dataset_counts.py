@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,7 @@ def write_counts(experiment: Experiment, root: Path, folder: Path) -> list[Path]
     Raises:
         ValueError: the folder is missing, has no recordings, or holds files that cannot be read.
     """
-    measured: FrameCounts = {
-        str(part): {str(kind): int(count) for kind, count in of_part.items()}
-        for part, of_part in table_one(root).items()
-    }
+    measured = cast(FrameCounts, table_one(root).to_dict())
     paper = with_totals(experiment.counts)
     parts = [name for name in measured if name != "total"]
     opened = [open_root(root, part) for part in parts]

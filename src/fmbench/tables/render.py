@@ -114,10 +114,8 @@ def table_csv(table: Table) -> str:
             "keys": " ".join(result.key[:10] for result in line.results),
         }
         for metric in table.experiment.metrics:
-            interval = line.intervals.get(metric)
-            row[metric] = interval.value if interval else None
-            row[f"{metric}_low"] = interval.low if interval else None
-            row[f"{metric}_high"] = interval.high if interval else None
+            value, low, high = line.intervals.get(metric, (None, None, None))
+            row |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
             row[f"{metric}_sd"] = line.spread.get(metric)
             row[f"{metric}_paper"] = line.row.paper.get(metric)
         rows.append(row)
