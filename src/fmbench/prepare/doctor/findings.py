@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import stem
 from fmbench.format.columns import format_seconds
+from fmbench.format.mat import stem
 from fmbench.prepare.check import distance_back
 from fmbench.prepare.faults import Fault, Kind, sentence
 from fmbench.prepare.ingest.align import SURE, Offset
@@ -80,7 +80,7 @@ def of_faults(faults: Sequence[Fault], root: Path) -> list[Finding]:
                 "warning" if fault.warning else "fault",
                 what[:1].upper() + what[1:],
                 fault.kind.remedy,
-                stem(path) if path.suffix in (".csv", ".mat") else "",
+                stem(path.name) if path.suffix in (".csv", ".mat") else "",
                 fault.position,
                 "" if place == "." else place,
             )
