@@ -14,8 +14,8 @@ import pytest
 from fmbench.data import FurnaceData
 from fmbench.data.windows import WindowSpec
 from fmbench.prepare.check import check_root
-from fmbench.prepare.counts import table_of_recordings, table_of_splits, table_one
 from fmbench.prepare.faults import Fault, Kind
+from fmbench.prepare.frames_by_class import table_of_recordings, table_of_splits, table_one
 from recordings import Written, write_lists, write_mat, write_root
 
 SIZE = (16, 24)

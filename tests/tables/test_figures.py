@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from fmbench.cli import main
-from fmbench.prepare.counts import table_one
+from fmbench.prepare.frames_by_class import table_one
 from fmbench.simulator import Tag
 from fmbench.tables import dataset_counts, figures, read_experiment
 from fmbench.tables.experiment import CaseFrames, Experiment

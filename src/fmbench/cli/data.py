@@ -59,14 +59,14 @@ def stats(root: Path) -> int:
     """
     from fmbench.data import FurnaceData
     from fmbench.data.root import Part
-    from fmbench.prepare import counts
+    from fmbench.prepare.frames_by_class import table_of_recordings, table_of_splits, table_one
 
     parts: tuple[Part, ...] = ("pixel-level", "class-level")
     for part in parts:
         if (root / part).is_dir() or root.name == part:
             print(FurnaceData(root=root, part=part).description)
-    for table in (counts.table_one, counts.table_of_splits, counts.table_of_recordings):
-        print(f"\n{table(root).to_string(index=table is counts.table_one)}")
+    for table in (table_one, table_of_splits, table_of_recordings):
+        print(f"\n{table(root).to_string(index=table is table_one)}")
     return 0
 
 

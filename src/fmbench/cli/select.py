@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fmbench.data.windows import WindowSpec
-from fmbench.prepare.counts import labelled, table_of_splits, table_one
+from fmbench.prepare.frames_by_class import labelled, table_of_splits, table_one
 from fmbench.prepare.select import SHARES, By, write_lists
 from fmbench.prepare.select import select as select_frames
 

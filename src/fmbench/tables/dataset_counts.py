@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fmbench import tabular
 from fmbench.data import open_root
 from fmbench.files.atomic import in_one_step, write_text
-from fmbench.prepare.counts import table_one
+from fmbench.prepare.frames_by_class import table_one
 from fmbench.tables.experiment import Experiment
 from fmbench.tabular import NONE, SIMULATED, latex_text
 

@@ -54,7 +54,7 @@ class Event:
     boxes: NDArray[np.float64]
 
 
-def _within_recording(frame: int, info: ValidationInfo) -> int:
+def _within_recording(frame: int, info: ValidationInfo[Recording]) -> int:
     """The recording is the context."""
     assert info.context is not None
     last = info.context.num_frames - 1
@@ -63,7 +63,7 @@ def _within_recording(frame: int, info: ValidationInfo) -> int:
     return frame
 
 
-def _within_frame(box: Sides, info: ValidationInfo) -> Sides:
+def _within_frame(box: Sides, info: ValidationInfo[Recording]) -> Sides:
     """The recording is the context."""
     assert info.context is not None
     top, left, bottom, right = box

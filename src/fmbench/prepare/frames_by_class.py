@@ -22,7 +22,7 @@ def table_one(root: str | Path) -> pd.DataFrame:
     Raises:
         ValueError: no such folder, no recordings, or files that cannot be used.
     """
-    counts = {part.part: _count([*part.recordings]) for part in labelled(root)}
+    counts = {part.part: _frames_of([*part.recordings]) for part in labelled(root)}
     table = pd.DataFrame(counts, index=list(ROWS), dtype=np.int64)
     table["total"] = table.sum(axis=1)
     return table
@@ -37,7 +37,7 @@ def table_of_recordings(root: str | Path) -> pd.DataFrame:
     rows = []
     for part in labelled(root):
         for recording in part.recordings:
-            normal, abnormal, total = _count([recording])
+            normal, abnormal, total = _frames_of([recording])
             listed = {
                 split: len(part.splits.get(split, {}).get(recording.name, ()))
                 for split in ("train", "val", "test")
@@ -87,7 +87,7 @@ def labelled(root: str | Path) -> Iterator[Root]:
         yield open_root(root, part)
 
 
-def _count(recordings: list[Recording]) -> tuple[int, int, int]:
+def _frames_of(recordings: list[Recording]) -> tuple[int, int, int]:
     """Normal, abnormal and all frames."""
     labels = [recording.labels(np.arange(recording.num_frames)) for recording in recordings]
     abnormal = sum(int(each.sum()) for each in labels)
