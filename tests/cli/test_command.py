@@ -93,7 +93,7 @@ def test_values_have_the_types_of_the_signature() -> None:
     ("line", "message"),
     [
         ("", "source is missing; see fmbench copy --help"),
-        ("a", "--log FILE is missing; see fmbench copy --help"),
+        ("a", "--log is missing; see fmbench copy --help"),
         ("a --log l --rate fast", "--rate is 'fast'; it takes a number"),
         ("a --log l --mode fats", "--mode is 'fats'; it takes one of fast, safe; did you mean"),
         ("a --log l --quiet=no", "--quiet: ignored explicit argument 'no'"),

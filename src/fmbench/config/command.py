@@ -92,7 +92,7 @@ def _add_parameter(
 
     def read(values: Mapping[str, Any], given: set[str]) -> Any:
         if required and values[name] is None:
-            raise ValueError(f"--{name} {placeholder} is missing; see {parser.prog} --help")
+            raise ValueError(f"--{name} is missing; see {parser.prog} --help")
         return values[name] or default if repeated else typed(hint, values[name])
 
     return read
