@@ -140,7 +140,7 @@ def test_fit_help_lists_the_options_of_the_chosen_model_with_their_meaning(
     for option in ("--net.depth", "--data.batch_size", "--optim.lr", "--loss.alpha"):
         assert option in out
     assert "--trainer.max_epochs" in out
-    assert "learning rate at its highest" in out
+    assert "highest learning rate" in out
     assert "--trainer.callbacks" not in out
 
 

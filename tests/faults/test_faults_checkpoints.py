@@ -36,7 +36,7 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refusal(path: Path) -> str | None:
     """The error message if it breaks the promise, else ""; None if the file was read."""
     try:
-        checkpoint.read(path)
+        checkpoint.read_checkpoint(path)
     except ValueError as error:
         said = str(error)
         fits = str(path) in said and said.count("\n") < 4 and len(said.splitlines()) > 1
@@ -54,7 +54,7 @@ def test_a_damaged_checkpoint_is_refused_or_does_no_harm(
     draw, path = random.Random(0), tmp_path / "last.ckpt"
     content = (whole / "checkpoints" / "last.ckpt").read_bytes()
     path.write_bytes(content)
-    true = checkpoint.read(path)
+    true = checkpoint.read_checkpoint(path)
     cut = fault("truncated checkpoint", promise="an error of at most 4 lines: path, cause, remedy")
     lengths = [draw.randrange(len(content)) for _ in range(trials(10, 300))]
     for length in (5000, *lengths):  # torch raises OSError for 4,097 to about 70,000
@@ -70,7 +70,7 @@ def test_a_damaged_checkpoint_is_refused_or_does_no_harm(
         flipped[at] ^= 1 << bit
         path.write_bytes(flipped)
         said = refusal(path)
-        same = said is None and not differences(true, checkpoint.read(path))
+        same = said is None and not differences(true, checkpoint.read_checkpoint(path))
         flip.trial(said == "" or same, f"byte {at}, bit {bit}: {said}")
         flip.measured("refused", said == "")
 

@@ -83,7 +83,7 @@ def test_a_signal_ends_a_training_after_the_step_and_saves_it(
         sent = time.monotonic()
         child.join(PATIENCE)
         line.measured("seconds until exit", time.monotonic() - sent)
-        saved = checkpoint.read(run / "checkpoints" / "last.ckpt")["global_step"]
+        saved = checkpoint.read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"]
         taken = pd.read_csv(run / "log" / "version_0" / "metrics.csv")["train/loss_step"].count()
         said = log.read_text()
         told = "interrupted" if number == signal.SIGINT else f"after step {saved},"
@@ -127,7 +127,7 @@ def test_whenever_a_training_is_killed_its_newest_checkpoint_is_whole(
                 halves = []  # killed while reading data, before it removes partial files
             steps = []
             for path in sorted(run.glob("checkpoints/[!.]*.ckpt")):
-                steps.append(checkpoint.read(path)["global_step"])
+                steps.append(checkpoint.read_checkpoint(path)["global_step"])
             line.trial(
                 max(steps, default=-1) >= before and not halves, f"{steps} {before} {halves}"
             )
@@ -161,7 +161,7 @@ def test_a_full_disk_ends_a_training_and_what_was_there_stays(
             fill(disk / "ballast")
             child.join(PATIENCE)
             said = log.read_text()
-            left = [checkpoint.read(path) for path in run.glob("checkpoints/[!.]*.ckpt")]
+            left = [checkpoint.read_checkpoint(path) for path in run.glob("checkpoints/[!.]*.ckpt")]
             rows = len(pd.read_csv(run / "log" / "version_0" / "metrics.csv"))
             (disk / "ballast").unlink()
             few = "No space left on device (" in said and " free)" in said

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from fmbench.errors import nearest
 
@@ -106,7 +105,7 @@ def validated(model: type[M], content: Any, where: str, *, context: Any = None) 
     raise ValueError(f"{here} is {first['input']!r:.200}; {advice}{about}")
 
 
-def _place(error: ErrorDetails, content: Any) -> str:
+def _place(error: Mapping[str, Any], content: Any) -> str:
     """`rows['a'].test.frames`, without the steps that are pydantic's own."""
     place = ""
     for step in error["loc"]:
