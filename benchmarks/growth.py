@@ -25,7 +25,7 @@ import torch
 from fmbench.config.schema import Config
 from fmbench.models import FmFormer
 from fmbench.nn import tube_grid
-from fmbench.speed.measure import random_batch, steps_of
+from fmbench.speed.benchmark import random_batch, steps_of
 from fmbench.speed.timing import StepTimer, durations, forget, highest
 from fmbench.tabular import markdown
 from fmbench.types import Modality, Problem

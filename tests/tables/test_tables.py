@@ -492,7 +492,7 @@ def test_an_event_is_found_at_its_first_alarm_and_an_alarm_without_one_is_false(
             "since_onset": since,
         }
     )
-    found = breakdown.events(windows)
+    found = breakdown.event_rates(windows)
     assert (found["events"], found["found"]) == (2, 1)
     assert found["delay_median"] == found["delay_p90"] == 10
     assert found["spacing"] == 10

@@ -141,7 +141,7 @@ def _check_lists(
     for split in SPLITS:
         path = list_file(folder, split)
         if path.is_file():
-            lists[split] = read_list(path, lengths, found)
+            lists[split] = checked_list(path, lengths, found)
         elif split != "val":
             found.append(Kind.MISSING_LIST.at(path, "is missing"))
     for name in lengths:
@@ -153,7 +153,9 @@ def _check_lists(
             _check_overlap(folder, name, pair, seconds.get(name), spec, found)
 
 
-def read_list(path: Path, lengths: Mapping[str, int | None], found: list[Fault]) -> dict[str, Ints]:
+def checked_list(
+    path: Path, lengths: Mapping[str, int | None], found: list[Fault]
+) -> dict[str, Ints]:
     """Recording name to (n,) sorted frames of a split; wrong entries are left out.
 
     Args:

@@ -132,7 +132,7 @@ def attempt(
         return None
 
 
-def blocks(length: int, row_bytes: int) -> Iterator[slice]:
+def row_blocks(length: int, row_bytes: int) -> Iterator[slice]:
     """Consecutive slices of `length` rows, each of at most 32 MB (or one row)."""
     step = max(1, _BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, length, step):
@@ -182,7 +182,7 @@ def _check_values(
 ) -> None:
     first, count = None, 0
     row_bytes = int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
-    for place in blocks(dataset.shape[0], row_bytes):
+    for place in row_blocks(dataset.shape[0], row_bytes):
         try:
             block = dataset[place]
         except OSError as error:

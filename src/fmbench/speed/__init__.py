@@ -3,7 +3,7 @@
 `fmbench speed` measures; two of its files can be compared.
 """
 
-from fmbench.speed.measure import conditions_here, measure_speed
+from fmbench.speed.benchmark import conditions_here, measure_speed
 from fmbench.speed.report import (
     FIGURES,
     SpeedReport,

@@ -42,7 +42,7 @@ def interference(line: Line) -> dict[str, dict[str, Interval]]:
     }
 
 
-def events(windows: pd.DataFrame) -> dict[str, float]:
+def event_rates(windows: pd.DataFrame) -> dict[str, float]:
     """Detected events, delays and false alarms, from decisions at the spacing of the test windows.
 
     An event is an abnormal stretch; it is detected if any of its windows is classified as abnormal.
@@ -121,7 +121,7 @@ def events_markdown(table: Table) -> str:
     rows = []
     spacing = float("nan")
     for line in table.measured:
-        each = pd.DataFrame([events(windows) for windows in line.windows]).mean()
+        each = pd.DataFrame([event_rates(windows) for windows in line.windows]).mean()
         spacing = each["spacing"]
         rows.append(
             [

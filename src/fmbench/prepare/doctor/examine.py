@@ -13,6 +13,7 @@ from fmbench.format.lists import SPLITS
 from fmbench.prepare.check import check_root, part_folders
 from fmbench.prepare.doctor import findings
 from fmbench.prepare.doctor.duplicates import Prints, compared, of_duplicates, sampled
+from fmbench.prepare.doctor.examination import Examined, Report
 from fmbench.prepare.doctor.findings import Finding
 from fmbench.prepare.doctor.reading import (
     UNREADABLE,
@@ -21,7 +22,6 @@ from fmbench.prepare.doctor.reading import (
     lists_of,
     open_readable,
 )
-from fmbench.prepare.doctor.report import Examined, Report
 from fmbench.prepare.ingest.align import Described, Offset, estimate
 from fmbench.types import FRAME_RATE
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fmbench.data.windows import Ints
 from fmbench.format.lists import SPLITS
 from fmbench.prepare.doctor import svg
+from fmbench.prepare.doctor.examination import Examined, Report
 from fmbench.prepare.doctor.examine import EXPOSED, seconds_of, spread
 from fmbench.prepare.doctor.findings import (
     SEVERITIES,
@@ -21,7 +22,6 @@ from fmbench.prepare.doctor.findings import (
     moment,
 )
 from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at, place_in_second
-from fmbench.prepare.doctor.report import Examined, Report
 from fmbench.tabular import SIMULATED
 from fmbench.types import CURRENT_RATE, FRAME_RATE
 

@@ -12,8 +12,8 @@ from fmbench.data.recording import Recording, SingleFileRecording, upright_frame
 from fmbench.data.root import recordings_of
 from fmbench.data.windows import Ints
 from fmbench.format.lists import SPLITS, list_file
-from fmbench.prepare.check import read_list
-from fmbench.prepare.faults import blocks
+from fmbench.prepare.check import checked_list
+from fmbench.prepare.faults import row_blocks
 from fmbench.prepare.ingest.align import (
     Described,
     describe_currents,
@@ -50,7 +50,9 @@ def lists_of(folder: Path, recordings: list[Recording]) -> dict[str, dict[str, I
         return _lists_of_single_files(recordings)
     lengths = {each.name: each.num_frames for each in recordings}
     paths = {split: list_file(folder, split) for split in SPLITS}
-    return {split: read_list(path, lengths, []) for split, path in paths.items() if path.is_file()}
+    return {
+        split: checked_list(path, lengths, []) for split, path in paths.items() if path.is_file()
+    }
 
 
 def _lists_of_single_files(recordings: list[Recording]) -> dict[str, dict[str, Ints]]:
@@ -73,7 +75,7 @@ def frames_at(recording: Recording, index: NDArray[np.int64]) -> Iterator[NDArra
         ValueError, OSError: the file cannot be read.
     """
     height, width = recording.size
-    for block in blocks(len(index), 3 * height * width):
+    for block in row_blocks(len(index), 3 * height * width):
         yield from upright_frames(recording, index[block]).transpose(0, 2, 3, 1)
 
 
