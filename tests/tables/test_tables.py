@@ -370,8 +370,8 @@ def test_orders_are_held_against_the_papers() -> None:
     }
     assert [row[3] for row in rows.values() if len(row) > 3] == [
         "as in the paper",
-        "**the other way round**",
-        "not told apart",
+        "**reversed**",
+        "not significant",
     ]
     gap = intervals([right])["acc"].value - intervals([ours])["acc"].value
     assert rows["right"][2].startswith(f"{gap:+.4f} [")

@@ -146,7 +146,7 @@ def events_markdown(table: Table) -> str:
 
 
 ALPHA = 0.05
-HOLDS, TURNED, OPEN = "as in the paper", "**the other way round**", "not told apart"
+HOLDS, TURNED, OPEN = "as in the paper", "**reversed**", "not significant"
 
 
 def orders_markdown(table: Table) -> str:
@@ -155,8 +155,8 @@ def orders_markdown(table: Table) -> str:
     lines = [f"# {table.experiment.title}: against {other.row.name}", "", *table.head(), ""]
     lines += [
         f"Row minus {other.row.name}, on the same windows: difference [interval], p of an exchange"
-        f" of blocks, *the paper's difference*. Told apart where p is below {ALPHA:g}; nothing is"
-        " corrected for the number of rows.",
+        f" of blocks, *the paper's difference*. Significant where p is below {ALPHA:g}, without a"
+        " correction for the number of rows.",
         "",
     ]
     metrics = [name for name in ("acc", "miou") if name in table.experiment.metrics]
