@@ -2,7 +2,7 @@
 
 One module a group of commands; each command is a function whose signature and docstring make its
 options and its help (`fmbench.config.command`). Modules, and torch with them, are imported when a
-command runs, so that the list of commands appears at once.
+command runs; help texts are stored (`fmbench.cli.help_cache`), so that they appear at once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from pkgutil import resolve_name
 
+from fmbench.cli.help_cache import is_stored, stored
 from fmbench.errors import nearest
 
 COMMANDS = {
@@ -107,7 +109,10 @@ def _dispatch(words: list[str]) -> int:
     for name in COMMANDS:
         parts = name.split()
         if words[: len(parts)] == parts:
-            return _run(name, words[len(parts) :])
+            rest = words[len(parts) :]
+            if is_stored(rest) and (name == "models" or {"-h", "--help"} & set(rest)):
+                return stored(words, partial(_run, name, rest))
+            return _run(name, rest)
     known, given = list(COMMANDS), words[0]
     if words[0] == "data":
         if len(words) == 1 or words[1] in ("-h", "--help"):
