@@ -128,5 +128,6 @@ class Flowformer(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
         tokens = self.embed(self.standardize(self.read(batch))) * self.scale
-        tokens = self.dropout(tokens + sinusoids(*tokens.shape[1:]).to(tokens))
+        positions = sinusoids(*tokens.shape[1:], device=tokens.device)
+        tokens = self.dropout(tokens + positions.to(tokens))
         return Prediction(self.head(self.encoder(tokens)))

@@ -164,3 +164,9 @@ def test_a_current_that_the_model_was_built_for_is_handed_over_as_it_is(
     fed = batch(samples)
     built: dict[str, Any] = {"model": "toy", "channels": 3, "samples": 24, "any_from": any_from}
     assert given_current(fed, **built) is fed.current
+
+
+def test_sinusoids_are_made_on_the_device_that_needs_them() -> None:
+    """No copy from the CPU: a CUDA graph refuses one."""
+    made = sinusoids(240, 96, device=torch.device("meta"))
+    assert (made.device.type, made.shape) == ("meta", (240, 96))

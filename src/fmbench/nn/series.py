@@ -72,10 +72,13 @@ def conv_embedding(channels: int, dim: int, padding: Padding) -> nn.Sequential:
     return nn.Sequential(Rearrange("b l c -> b c l"), convolution, Rearrange("b d l -> b l d"))
 
 
-def sinusoids(length: int, dim: int) -> Tensor:
-    """Fixed positions, alternating sine and cosine, wavelengths 2π to 10⁴·2π samples: (L, D)."""
-    rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(1e4) / dim))
-    angle = torch.arange(length).unsqueeze(1) * rate
+def sinusoids(length: int, dim: int, *, device: torch.device | None = None) -> Tensor:
+    """Fixed positions, alternating sine and cosine, wavelengths 2π to 10⁴·2π samples: (L, D).
+
+    They are computed on `device`: a copy from the CPU cannot be part of a CUDA graph.
+    """
+    rate = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(1e4) / dim))
+    angle = torch.arange(length, device=device).unsqueeze(1) * rate
     return rearrange([angle.sin(), angle.cos()], "k l f -> l (f k)")[:, :dim]
 
 
