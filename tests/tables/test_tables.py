@@ -613,7 +613,7 @@ def test_a_table_that_is_stopped_goes_on_where_it_was(tmp_path: Path, root: Path
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "go on with the same command" in err
-    assert "writes its checkpoint" in out
+    assert "the running commands write their checkpoints" in out
     (log,) = tmp_path.glob("runs/*/log.txt")
     done = log.read_text().count(" of 400")
     assert 0 < done < 400
