@@ -113,6 +113,14 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
         assert "usage: fmbench compare" in capsys.readouterr().out
 
 
+def test_a_user_without_a_home_gets_the_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FMBENCH_CACHE", "~nobody-of-this-name/cache")
+    assert main(["compare", "--help"]) == 0
+    assert "usage: fmbench compare" in capsys.readouterr().out
+
+
 def test_texts_that_nobody_reads_are_deleted(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

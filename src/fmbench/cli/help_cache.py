@@ -46,7 +46,10 @@ def stored(words: Sequence[str], run: Callable[[], int]) -> int:
         words: the command line.
         run: prints the text and returns the exit status, or raises SystemExit.
     """
-    file = _folder() / f"{_digest(words)}.txt"
+    try:
+        file = _folder() / f"{_digest(words)}.txt"
+    except (RuntimeError, OSError):  # a user without a home; a source that is being replaced
+        return run()
     with suppress(OSError, UnicodeDecodeError):
         text = file.read_text(encoding="utf-8")
         os.utime(file)
