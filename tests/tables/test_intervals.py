@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,13 +184,65 @@ def test_one_block_alone_gives_a_value_and_no_interval() -> None:
     assert found["acc"].value == 0.5
     assert np.isnan(found["acc"].low)
     assert np.isnan(found["acc"].high)
+    perfect = [windows_of(np.array([0, 1]), np.array([-1.0, 1]))]
+    assert np.isnan(intervals(perfect)["acc"].low)
+    gap = compare(perfect, perfect)["acc"]
+    assert gap.difference.value == 0
+    assert np.isnan([gap.difference.low, gap.difference.high, gap.p]).all()
 
 
-def test_seeds_are_averaged() -> None:
-    rng = np.random.default_rng(2)
-    base = furnaces(rng, 22, 1, 10, 1)
-    other = base.assign(log_odds=-base["log_odds"], decision=1 - base["decision"])
-    assert intervals([base, other])["acc"] == pytest.approx((0.5, 0.5, 0.5))
+def right_in(shares: Floats) -> pd.DataFrame:
+    """Windows of C recordings, 20 each, all abnormal, of which (C,) shares are found."""
+    rank = np.tile(np.arange(20), len(shares))
+    found = rank < np.repeat(shares, 20) * 20
+    which = np.repeat(np.arange(len(shares)), 20)
+    return windows_of(np.ones(len(found)), np.where(found, 1.0, -1.0), which)
+
+
+def test_seeds_that_differ_alike_in_every_block_have_the_interval_of_their_mean() -> None:
+    """Where recordings do not differ, all that is left is Student's interval of a few numbers."""
+    accuracy = np.array([0.6, 0.7, 0.75])
+    seeds = [right_in(np.full(22, share)) for share in accuracy]
+    scaled = scipy.special.logit(accuracy)
+    reach = scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(scaled)
+    middle = scipy.special.logit(accuracy.mean())
+    ends = scipy.special.expit([middle - reach, middle + reach])
+    assert intervals(seeds)["acc"] == pytest.approx((accuracy.mean(), *ends))
+    base = [right_in(np.full(22, 0.5))]
+    gap = compare(seeds, base, exchanges=10)["acc"].difference
+    low, high = scipy.stats.t.interval(0.95, 2, accuracy.mean() - 0.5, scipy.stats.sem(accuracy))
+    assert gap == pytest.approx((accuracy.mean() - 0.5, low, high))
+
+
+def test_a_seed_is_not_a_block() -> None:
+    """The same seed three times knows no more than once."""
+    seed = right_in(np.random.default_rng(2).uniform(0.2, 0.8, 25).round(1))
+    assert intervals([seed] * 3)["acc"] == pytest.approx(intervals([seed])["acc"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("apart", "together"), [(0.3, 0.0), (0.0, 0.3)])
+def test_seeds_and_recordings_in_one_interval_cover_the_truth(
+    apart: float, together: float
+) -> None:
+    """Crossed: recordings, seeds that differ alike in all (`together`) or in each (`apart`)."""
+    rng = np.random.default_rng(11)
+    draws = rng.normal(0, np.sqrt(1 + apart**2 + together**2), 1_000_000)
+    truth = np.mean(scipy.special.expit(1.5 + draws))
+    covered = blind = 0
+    sets = 150
+    for _ in range(sets):
+        recording = rng.normal(0, 1, 40)
+        seeds = []
+        for _ in range(3):
+            ease = 1.5 + recording + rng.normal(0, together) + rng.normal(0, apart, 40)
+            seeds.append(right_in(rng.binomial(20, scipy.special.expit(ease)) / 20))
+        _, low, high = intervals(seeds)["acc"]
+        covered += low <= truth <= high
+        _, low, high = intervals(seeds[:1])["acc"]
+        blind += low <= truth <= high
+    print(f"apart {apart}, together {together}: {covered / sets:.3f}, one seed {blind / sets:.3f}")
+    assert covered / sets >= 0.90
 
 
 def test_a_detector_compared_with_itself_differs_by_nothing() -> None:

@@ -104,12 +104,15 @@ def compare(a: str, b: str) -> int:
     )
     found = tables.compare([each.windows for each in first], [each.windows for each in second])
     print(f"{first[0].facts['data']}, test part; A - B, 95 % interval, p of an exchange of blocks")
+    if all(math.isnan(each.difference.low) for each in found.values()):
+        print("No intervals: the test windows are one block (a recording, or too few events).")
     if first[0].facts["synthetic"]:
         print(SIMULATED)
     for metric, each in found.items():
         value, low, high = each.difference
         p = "" if math.isnan(each.p) else f"   p {each.p:.4f}"
-        print(f"{NAMES[metric]:<8}{value:>+9.4f}   [{low:+.4f}, {high:+.4f}]{p}")
+        interval = "" if math.isnan(low) else f"   [{low:+.4f}, {high:+.4f}]"
+        print(f"{NAMES[metric]:<8}{value:>+9.4f}{interval}{p}")
     return 0
 
 

@@ -155,8 +155,8 @@ def orders_markdown(table: Table) -> str:
     lines = [f"# {table.experiment.title}: against {other.row.name}", "", *table.head(), ""]
     lines += [
         f"Row minus {other.row.name}, on the same windows: difference [interval], p of an exchange"
-        f" of blocks, *the paper's difference*. Significant where p is below {ALPHA:g}, without a"
-        " correction for the number of rows.",
+        f" of blocks, *the paper's difference*. Significant where p is below {ALPHA:g} and the"
+        " interval excludes 0, without a correction for the number of rows.",
         "",
     ]
     metrics = [name for name in ("acc", "miou") if name in table.experiment.metrics]
@@ -184,10 +184,13 @@ def _difference(found: Comparison | None, paper: float | None) -> list[str]:
         return [NONE + printed, ""]
     value, p = found.difference.value, found.p
     low, high = found.difference.low, found.difference.high
+    if np.isnan(low):  # one block
+        return [f"{value:+.4f}{printed}", ""]
     text = f"{value:+.4f} [{low:+.3f}, {high:+.3f}] p {p:.3f}{printed}"
     if paper is None or paper == 0:
         return [text, ""]
-    order = OPEN if p >= ALPHA else HOLDS if value * paper > 0 else TURNED
+    significant = p < ALPHA and not low <= 0 <= high
+    order = OPEN if not significant else HOLDS if value * paper > 0 else TURNED
     return [text, order]
 
 

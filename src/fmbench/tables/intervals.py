@@ -6,6 +6,12 @@ their neighbours and give intervals that are too short. Intervals leave out bloc
 (jackknife); comparisons exchange blocks between two detectors (permutation). In simulations the
 jackknife covers more than the bootstrap's percentiles, which are too narrow where rare events are
 hard.
+
+Seeds are not blocks: every seed is tested on the same blocks. With several seeds, the variance of
+their mean has a part from the blocks (the jackknife of the mean) and a part from the seeds (their
+variance, divided by their number, less what their different errors in the same blocks explain), as
+in a crossed design of two random factors. The degrees of freedom are Satterthwaite's. With one
+seed, the interval holds what the same training would have given on other recordings.
 """
 
 from __future__ import annotations
@@ -88,10 +94,11 @@ def rates(windows: pd.DataFrame, weight: Array | None = None) -> dict[str, Array
 
 def intervals(seeds: Sequence[pd.DataFrame], *, level: float = LEVEL) -> dict[str, Interval]:
     """Each rate's mean over seeds, and the interval that holds `level` of what other recordings
-    (or events) would have given: Student's, on the scale of log-odds. All seeds are tested on the
-    same windows.
+    (or events) and, with several seeds, other seeds would have given: Student's, on the scale of
+    log-odds. All seeds are tested on the same windows.
 
-    A rate of 0 or 1 has none on that scale; its open end is the binomial one, a trial a block.
+    A rate of 0 or 1 has none on that scale; its open end is the binomial one, a trial a block. One
+    block gives values without intervals.
 
     Raises:
         ValueError: seeds that were tested on different windows.
@@ -103,11 +110,14 @@ def intervals(seeds: Sequence[pd.DataFrame], *, level: float = LEVEL) -> dict[st
         return np.asarray(logit(np.clip(rate, least, 1 - least)))
 
     found = {}
-    for name, (value, without) in _jackknife(seeds).items():
-        low, high = _student(value, without, log_odds, lambda x: np.asarray(expit(x)), level)
-        open_end = 1 - ((1 - level) / 2) ** (1 / len(without))
-        low, high = (0.0, open_end) if value == 0 else (low, high)
-        low, high = (1 - open_end, 1.0) if value == 1 else (low, high)
+    for name, values in _jackknife(seeds).items():
+        value, count = float(values[:, 0].mean()), values.shape[1] - 1
+        reach = _reach([_of_blocks(values, log_odds), _of_seeds(values, log_odds)], level)
+        middle = log_odds(np.array(value))
+        low, high = float(expit(middle - reach)), float(expit(middle + reach))
+        if count > 1 and value in (0, 1):
+            open_end = 1 - ((1 - level) / 2) ** (1 / count)
+            low, high = (0.0, open_end) if value == 0 else (1 - open_end, 1.0)
         found[name] = Interval(value, low, high)
     return found
 
@@ -118,7 +128,7 @@ class Comparison(NamedTuple):
     Attributes:
         difference: A - B, with its interval.
         p: share of exchanges of A and B, block by block, that differ at least as much; NaN for the
-            rates that are not counts.
+            rates that are not counts, and with one block. It takes the seeds as they are.
     """
 
     difference: Interval
@@ -144,33 +154,77 @@ def compare(
     for name in here:
         if name not in there:
             continue
-        gap = here[name][0] - there[name][0]
-        ends = _student(gap, here[name][1] - there[name][1], np.asarray, np.asarray, level)
-        found[name] = Comparison(Interval(gap, *ends), p.get(name, np.nan))
+        mine, theirs = here[name], there[name]
+        gap = mine.mean(0) - theirs.mean(0)
+        parts = [_of_blocks(gap[None], _same), _of_seeds(mine, _same), _of_seeds(theirs, _same)]
+        reach = _reach(parts, level)
+        value = float(gap[0])
+        found[name] = Comparison(Interval(value, value - reach, value + reach), p.get(name, np.nan))
     return found
 
 
-def _jackknife(seeds: Sequence[pd.DataFrame]) -> dict[str, tuple[float, Array]]:
-    """Each rate's mean over seeds, and (C,) the same without each block."""
+def _jackknife(seeds: Sequence[pd.DataFrame]) -> dict[str, Array]:
+    """Each rate, (S, 1 + C): a row a seed; all windows, then without each block."""
     block = blocks(seeds[0])
     without = (np.arange(block.max() + 1)[:, None] != block).astype(np.float64)
     weight = np.concatenate([np.ones((1, len(block))), without])
-    values = _mean([rates(windows, weight) for windows in seeds])
-    return {name: (float(value[0]), value[1:]) for name, value in values.items()}
+    of_each = [rates(windows, weight) for windows in seeds]
+    common = [name for name in of_each[0] if all(name in found for found in of_each)]
+    return {name: np.stack([found[name] for found in of_each]) for name in common}
 
 
-def _student(
-    value: float, without: Array, scale: Scale, back: Scale, level: float
-) -> tuple[float, float]:
-    """The ends of Student's interval on a scale, from the jackknife's standard error there."""
-    known = scale(without[~np.isnan(without)])
-    count = len(known)
-    if count < 2 or np.isnan(value):
-        return np.nan, np.nan
-    error = np.sqrt((count - 1) / count * np.sum((known - known.mean()) ** 2))
-    reach = student.ppf((1 + level) / 2, count - 1) * error
-    middle = scale(np.array(value))
-    return float(back(middle - reach)), float(back(middle + reach))
+class _Part(NamedTuple):
+    """A part of the variance of a mean, and its degrees of freedom."""
+
+    variance: float
+    degrees: int
+
+
+def _of_blocks(values: Array, scale: Scale) -> _Part:
+    """The variance that the blocks give the mean of (S, 1 + C) values of `_jackknife`; NaN where
+    the value, or all but one of those without a block, is undefined."""
+    known = _known(values)
+    if known.shape[1] < 2 or np.isnan(values[:, 0]).any():
+        return _Part(np.nan, 1)
+    return _Part(_jackknifed(scale(known.mean(0))), known.shape[1] - 1)
+
+
+def _of_seeds(values: Array, scale: Scale) -> _Part:
+    """The variance that S seeds give their mean, beyond what their different errors in the same
+    blocks explain: that is a part of `_of_blocks` already. 0 with one seed."""
+    count, known = len(values), _known(values)
+    if count == 1 or not known.size:
+        return _Part(0, 1)
+    apart = float(np.mean([_jackknifed(scale(row)) for row in known]))
+    shared = _jackknifed(scale(known.mean(0)))
+    explained = max(0.0, (apart - shared) / (count - 1))
+    found = float(np.var(scale(values[:, 0]), ddof=1)) / count
+    return _Part(max(0.0, found - explained), count - 1)
+
+
+def _known(values: Array) -> Array:
+    """The values without a block that every seed has, (S, up to C)."""
+    without = values[:, 1:]
+    return without[:, ~np.isnan(without).any(0)]
+
+
+def _jackknifed(without: Array) -> float:
+    """The jackknife's variance from C values without a block each."""
+    count = len(without)
+    return float((count - 1) / count * np.sum((without - without.mean()) ** 2))
+
+
+def _reach(parts: Sequence[_Part], level: float) -> float:
+    """Half the length of Student's interval of a value with these parts of variance."""
+    total = sum(part.variance for part in parts)
+    if total == 0:
+        return 0.0
+    degrees = total**2 / sum(part.variance**2 / part.degrees for part in parts)
+    return float(student.ppf((1 + level) / 2, degrees) * np.sqrt(total))
+
+
+def _same(values: Array) -> Array:
+    return values
 
 
 def _counts(windows: pd.DataFrame) -> tuple[Array, ...]:
@@ -216,6 +270,8 @@ def _permuted(
     """Two-sided p of each counted rate, by exchanging A and B in a random half of the blocks."""
     block = blocks(a[0])
     count = int(block.max()) + 1
+    if count == 1:
+        return {}
     swap = (np.random.default_rng(0).random((exchanges, count)) < 0.5).astype(np.float64)
     swap[0] = 0  # the observed assignment
 

@@ -15,7 +15,14 @@ from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.jobs import Failed
 from fmbench.tables.experiment import Experiment, Row, config_for
-from fmbench.tables.intervals import LEVEL, Interval, intervals, named_blocks, rates
+from fmbench.tables.intervals import (
+    LEVEL,
+    Interval,
+    blocks,
+    intervals,
+    named_blocks,
+    rates,
+)
 from fmbench.tables.results import PIXELS, Job, Result
 from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
@@ -104,11 +111,21 @@ class Table:
             notes.insert(0, SMOKE)
         plural = "s, mean of them" if self.seeds > 1 else ""
         notes.append(
-            f"Profile {self.profile}, {self.seeds} seed{plural}; {LEVEL:.0%} intervals by block"
-            f" jackknife over {named_blocks(first.windows[0])}. Checkpoints and thresholds were"
-            " chosen on validation and training recordings."
+            f"Profile {self.profile}, {self.seeds} seed{plural}; {self._uncertainty()} Checkpoints"
+            " and thresholds were chosen on validation and training recordings."
         )
         return notes
+
+    def _uncertainty(self) -> str:
+        """A sentence on what the intervals hold, or why there are none."""
+        windows = self.measured[0].windows[0]
+        if blocks(windows).max() == 0:
+            return (
+                "No intervals: the test windows are one block (a recording, or too few events to"
+                " divide it)."
+            )
+        hold = "and over seeds" if self.seeds > 1 else "(other recordings, not other seeds)"
+        return f"{LEVEL:.0%} intervals by block jackknife over {named_blocks(windows)} {hold}."
 
 
 class Opened:
