@@ -51,10 +51,14 @@ def miou(counts: Counts) -> float:
 
     A class that is neither present nor predicted is excluded; NaN if both are.
     """
-    errors = counts.fp + counts.fn
-    both = [_ratio(counts.tn, counts.tn + errors), _ratio(counts.tp, counts.tp + errors)]
+    both = [_ratio(counts.tn, counts.tn + counts.fp + counts.fn), iou(counts)]
     known = [iou for iou in both if not math.isnan(iou)]
     return _ratio(sum(known), len(known))
+
+
+def iou(counts: Counts) -> float:
+    """TP / (TP + FN + FP) of the abnormal pixels; NaN if none is abnormal or predicted so."""
+    return _ratio(counts.tp, counts.tp + counts.fn + counts.fp)
 
 
 def _ratio(part: float, whole: float) -> float:

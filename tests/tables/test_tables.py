@@ -24,7 +24,7 @@ from fmbench.cli import main
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.simulator import Tag, read_tags, write_dataset
-from fmbench.tables import breakdown, render, results
+from fmbench.tables import area, breakdown, render, results
 from fmbench.tables.experiment import (
     METRICS,
     Experiment,
@@ -345,6 +345,37 @@ def test_the_papers_value_stands_beside_the_measured_one_and_never_for_it() -> N
     assert found["acc"].isna().tolist() == [False, True]
     assert found["acc_paper"].tolist() == [0.9836, 0.5]
     assert found["failed"][1] == "out of memory"
+
+
+def test_the_smaller_the_region_the_rarer_it_is_found(tmp_path: Path) -> None:
+    """Six abnormal windows of 5, 5, 20, 20, 90 and 90 pixels, found but for one, one and none."""
+    count = 8
+    pixels = {"pixel_tn": 4000, "pixel_fp": 3}
+    hit = np.array([2, 0, 15, 0, 60, 90, 0, 0])
+    pixels_of = np.array([5, 5, 20, 20, 90, 90, 0, 0])
+    windows = windows_of(count, dense=False).assign(
+        label=(pixels_of > 0).astype(int),
+        decision=[1, 0, 1, 0, 1, 1, 0, 1],
+        pixel_tp=hit,
+        pixel_fn=pixels_of - hit,
+        **pixels,
+    )
+    blind = windows.drop(columns=list(PIXELS)).assign(decision=0)
+    table = table_of(
+        line_of(result_of(windows=windows), label="Seer"),
+        line_of(result_of(windows=blind), label="Blind"),
+    )
+    text = area.area_markdown(table)
+    assert "below 10 px 2, 10 to 39 px 2, from 40 px 2" in text
+    of_seer, of_blind = (found for _, found in area.area_lines(table).values())
+    assert [each["mdr"].value for each in of_seer.values()] == [0.5, 0.5, 0]
+    assert [each["iou"].value for each in of_seer.values()] == pytest.approx(
+        [2 / 16, 15 / 46, 150 / 186]
+    )
+    assert [each["mdr"].value for each in of_blind.values()] == [1, 1, 1]
+    assert not any("iou" in each for each in of_blind.values())
+    path = area.draw_area(table, tmp_path / "area.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_orders_are_held_against_the_papers() -> None:

@@ -82,6 +82,9 @@ def table(
         beside = {"interference": tables.interference_markdown, "events": tables.events_markdown}
         if experiment.against:
             beside["orders"] = tables.orders_markdown
+        if any("pixel_tp" in line.windows[0] for line in made.measured):
+            beside["area"] = tables.area_markdown
+            written.append(tables.draw_area(made, folder / f"{experiment.name}-area.png"))
         for kind, text in beside.items():
             written.append(folder / f"{experiment.name}-{kind}.md")
             write_text(written[-1], text(made))

@@ -3,6 +3,7 @@
 An experiment is a YAML file under `experiments/`; `fmbench table NAME` runs it.
 """
 
+from fmbench.tables.area import area_markdown, draw_area
 from fmbench.tables.breakdown import (
     events_markdown,
     interference_markdown,
@@ -17,8 +18,10 @@ from fmbench.tables.results import read_result
 from fmbench.tables.table import make
 
 __all__ = [
+    "area_markdown",
     "cases_drawn",
     "compare",
+    "draw_area",
     "draw_lengths",
     "draw_rows",
     "events_markdown",

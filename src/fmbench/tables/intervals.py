@@ -241,7 +241,9 @@ def _counted(windows: Array, pixels: Array | None = None) -> dict[str, Array]:
     of_windows = [metrics.Counts(*row) for row in windows.tolist()]
     found = {name: np.array([rate(row) for row in of_windows]) for name, rate in COUNTED.items()}
     if pixels is not None:
-        found["miou"] = np.array([metrics.miou(metrics.Counts(*row)) for row in pixels.tolist()])
+        of_pixels = [metrics.Counts(*row) for row in pixels.tolist()]
+        found["miou"] = np.array([metrics.miou(row) for row in of_pixels])
+        found["iou"] = np.array([metrics.iou(row) for row in of_pixels])
     return found
 
 

@@ -26,6 +26,7 @@ NAMES = {
     "fdr": "FDR",
     "mdr": "MDR",
     "miou": "mIoU",
+    "iou": "IoU",
     "auroc": "AUROC",
     "aupr": "AUPR",
 }
