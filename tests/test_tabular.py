@@ -34,9 +34,14 @@ def test_aligned_markdown_has_columns_of_equal_width_with_numbers_to_the_right()
 
 def test_latex_has_rules_of_booktabs_and_its_notes_above_and_below() -> None:
     rows = [["Method", "Acc", "F1"], ["A", "0.9", "0.8"], ["B", r"\multicolumn{2}{l}{failed}"]]
-    assert latex(rows, labels=1, notes=["50 % of it.", "Two."]).splitlines() == [
+    made = latex(rows, labels=1, caption="A & B", label="tab:x", notes=["50 % of it.", "Two."])
+    assert made.splitlines() == [
         "% 50 % of it.",
         "% Two.",
+        r"\begin{table}[t]",
+        r"\centering",
+        r"\caption{A \& B}",
+        r"\label{tab:x}",
         r"\begin{tabular}{lrr}",
         r"\toprule",
         r"Method & Acc & F1 \\",
@@ -44,8 +49,9 @@ def test_latex_has_rules_of_booktabs_and_its_notes_above_and_below() -> None:
         r"A & 0.9 & 0.8 \\",
         r"B & \multicolumn{2}{l}{failed} \\",
         r"\bottomrule",
-        r"\multicolumn{3}{p{0.95\linewidth}}{\footnotesize 50 \% of it. Two.}",
         r"\end{tabular}",
+        r"\par\smallskip\footnotesize 50 \% of it. Two.",
+        r"\end{table}",
     ]
 
 

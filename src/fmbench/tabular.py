@@ -36,24 +36,32 @@ def markdown(rows: Sequence[Sequence[str]], *, aligned: bool = False) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], rule, *cells[1:]])
 
 
-def latex(rows: Sequence[Sequence[str]], *, labels: int, notes: Sequence[str]) -> str:
-    r"""A LaTeX `tabular` for the package booktabs.
+def latex(
+    rows: Sequence[Sequence[str]], *, labels: int, caption: str, label: str, notes: Sequence[str]
+) -> str:
+    r"""A LaTeX `table` to paste into a paper; it needs the package booktabs.
 
     Args:
         rows: cells in LaTeX; the first row is the head. A last cell may span columns
             (`\multicolumn`).
         labels: the first columns, aligned to the left; the others are aligned to the right.
-        notes: sentences in plain text, comments above the table and a footnote below it.
+        caption: in plain text.
+        label: for `\ref`.
+        notes: sentences in plain text, comments above the table and small print below it.
     """
     width = len(rows[0])
     head, *body = (" & ".join(row) + r" \\" for row in rows)
     lines = [
         *(f"% {note}" for note in notes),
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{latex_text(caption)}}}",
+        rf"\label{{{label}}}",
         rf"\begin{{tabular}}{{{'l' * labels}{'r' * (width - labels)}}}",
         *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
-        rf"\multicolumn{{{width}}}{{p{{0.95\linewidth}}}}"
-        rf"{{\footnotesize {latex_text(' '.join(notes))}}}",
         r"\end{tabular}",
+        rf"\par\smallskip\footnotesize {latex_text(' '.join(notes))}",
+        r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -49,7 +49,8 @@ def test_every_experiment_of_ours_is_read_and_its_rows_resolve(name: str) -> Non
     experiment = read_experiment(name)
     labels = [row.label for row in experiment.rows]
     if name.startswith("table") and not experiment.counts:
-        assert labels[-4:] == ["Always abnormal", "Random score", "RMS current", "Brightest red"]
+        trivial = ["Always abnormal", "Random score", "RMS current", "Brightest red"]
+        assert labels[-7:] == [*trivial, "Boosted trees", "Small CNN", "Trees + CNN"]
     for row in experiment.trained():
         for profile in ("smoke", "cpu", "paper"):
             config = config_for(row, profile=profile, seed=3)
@@ -464,6 +465,34 @@ def test_latex_has_a_cell_for_every_column_and_no_bare_sign() -> None:
     assert r"50 \% \& more\_or\_less" in body[0]
     assert body[0].replace(r"\&", "").count("&") == len(METRICS) + 1
     assert r"failed: a\_b" in body[1]
+
+
+def test_the_best_value_of_a_column_is_bold_and_no_reference_is() -> None:
+    flat = windows_of(seed=1)
+    right = flat.assign(decision=flat["label"], log_odds=flat["label"] - 0.5)
+    lines = [
+        line_of(result_of(windows=right.assign(decision=0, log_odds=-0.5)), label="None"),
+        line_of(result_of(windows=flat), label="Mine", paper={"acc": 0.9}),
+        line_of(result_of(windows=right), label="Oracle", reference=True),
+    ]
+    text = render.table_latex(table_of(*lines, metrics=("acc", "fdr")))
+    rows = {row.split(" & ")[0]: row.split(" & ")[2:] for row in text.splitlines() if " & " in row}
+    bold = {name: [r"\mathbf" in cell for cell in cells] for name, cells in rows.items()}
+    assert bold["None"] == [False, True]  # no false alarm
+    assert bold["Mine"] == [True, False]
+    assert bold["Oracle"] == [False, False]
+    assert r"\caption{A table}" in text
+    assert r"\label{tab:mine}" in text
+    assert "[" in rows["Mine"][0]
+
+
+def test_compact_latex_has_the_spread_over_seeds_and_neither_interval_nor_paper() -> None:
+    line = replace(line_of(paper={"acc": 0.9}), spread={"acc": 0.0123})
+    text = render.table_latex(table_of(line, metrics=("acc",)), "compact")
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert rf"$\mathbf{{{line.intervals['acc'].value:.4f}}} \pm 0.0123$" in body
+    assert "[" not in body
+    assert "paper" not in body
 
 
 def test_every_file_of_a_table_is_written_and_twice_the_same(tmp_path: Path) -> None:

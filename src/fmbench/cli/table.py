@@ -11,7 +11,7 @@ from fmbench.cli.data import ensure_given
 from fmbench.config.hints import Folder
 from fmbench.config.resolve import DEFAULT_PROFILE, DataOptions, TrainerOptions
 from fmbench.files.atomic import write_text
-from fmbench.tables.render import NAMES, DrawTable
+from fmbench.tables.render import NAMES, DrawTable, Tex
 from fmbench.tabular import SIMULATED
 
 FAILED = 1
@@ -26,6 +26,8 @@ def table(
     results: Folder | None = None,
     runs: Folder = Path("runs/experiments"),
     stored: bool = False,
+    metrics: str | None = None,
+    tex: Tex = "intervals",
     data: DataOptions,
     trainer: TrainerOptions,
 ) -> int:
@@ -41,13 +43,17 @@ def table(
         results: folder of results and tables (default: experiments/results/PROFILE).
         runs: folder of checkpoints and logs.
         stored: train nothing: tabulate the existing results.
+        metrics: columns, separated by commas, of acc, f1, fdr, mdr, miou, auroc and aupr (default:
+            the experiment's).
+        tex: cells of the LaTeX table: value and interval, with the paper's value below; or compact,
+            value ± standard deviation over seeds.
         data: data, over the profile's and the rows'.
         trainer: Lightning's Trainer.
     """
     for option, value in (("seeds", seeds), ("jobs", jobs)):
         if value < 1:
             raise ValueError(f"--{option} is {value}; it must be at least 1")
-    experiment = tables.read_experiment(name)
+    experiment = tables.read_experiment(name, metrics.split(",") if metrics else None)
     folder = results or Path(f"experiments/results/{Path(profile).stem}")
     root = ensure_given(data)
     if experiment.counts:
@@ -77,7 +83,7 @@ def table(
     except KeyboardInterrupt as stopped:
         stopped.add_note("go on with the same command")
         raise
-    written = tables.write_table(made, folder, draw)
+    written = tables.write_table(made, folder, draw, tex)
     if made.measured:
         beside = {"interference": tables.interference_markdown, "events": tables.events_markdown}
         if experiment.against:

@@ -40,7 +40,7 @@ def write_counts(experiment: Experiment, root: Path, folder: Path) -> list[Path]
     notes += [SIMULATED] if synthetic else []
     texts = {
         "md": counts_markdown(experiment, measured, paper, notes),
-        "tex": counts_latex(measured, paper, notes),
+        "tex": counts_latex(experiment, measured, paper, notes),
         "csv": counts_csv(measured, paper, synthetic),
     }
     written = []
@@ -74,14 +74,17 @@ def counts_markdown(
     return "\n".join(lines) + "\n"
 
 
-def counts_latex(measured: FrameCounts, paper: FrameCounts, notes: list[str]) -> str:
+def counts_latex(
+    experiment: Experiment, measured: FrameCounts, paper: FrameCounts, notes: list[str]
+) -> str:
     """The counts, with the paper's in a second line of each row."""
     rows = [["", *map(latex_text, paper)]]
     for kind in CLASSES:
         rows.append([kind, *(latex_text(_number(measured, kind, part)) for part in paper)])
         italics = [rf"\textit{{{paper[part][kind]:,}}}" for part in paper]
         rows.append([r"\quad\textit{paper}", *italics])
-    return tabular.latex(rows, labels=1, notes=notes)
+    label = f"tab:{experiment.name}"
+    return tabular.latex(rows, labels=1, caption=experiment.title, label=label, notes=notes)
 
 
 def counts_csv(measured: FrameCounts, paper: FrameCounts, synthetic: bool) -> str:

@@ -6,7 +6,7 @@ and the rows, each with the paper's printed values beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -136,8 +136,12 @@ def known_experiments() -> list[str]:
     return sorted(path.stem for path in shipped(FOLDER).glob("*.yaml") if path.stem != REFERENCES)
 
 
-def read_experiment(name: str) -> Experiment:
+def read_experiment(name: str, metrics: Sequence[str] | None = None) -> Experiment:
     """An experiment by name (`table2`) or by the path of a file.
+
+    Args:
+        name: of a shipped experiment, or a path.
+        metrics: columns, of METRICS, instead of the file's.
 
     Raises:
         ValueError: no such experiment, an unknown key, a value that is not allowed, or a row whose
@@ -155,8 +159,10 @@ def read_experiment(name: str) -> Experiment:
     if file.references and not file.counts:
         shared = shipped(FOLDER) / f"{REFERENCES}.yaml"
         rows += validated(ExperimentFile, read_yaml(shared), shared.name).rows
+    for metric in metrics or ():
+        known(metric, METRICS, "metrics: there is no ")
     merged = [row.model_copy(update={"config": _merged(file.config, row.config)}) for row in rows]
-    changes = {"name": path.stem, "metrics": file.metrics or METRICS, "rows": merged}
+    changes = {"name": path.stem, "metrics": metrics or file.metrics or METRICS, "rows": merged}
     experiment = Experiment(**dict(file) | changes)
     try:
         if file.counts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,12 @@ NAMES = {
 }
 LEARNING = "†"
 DrawTable = Callable[[Table, Path], Path]
+Tex = Literal["intervals", "compact"]
+SMALLER_IS_BETTER = ("fdr", "mdr")
 MODALITY_COLOURS = {"current": "#009E73", "visual": "#E69F00", "cross": "#0072B2"}
 
 
-def write_table(table: Table, folder: Path, draw: DrawTable) -> list[Path]:
+def write_table(table: Table, folder: Path, draw: DrawTable, tex: Tex = "intervals") -> list[Path]:
     """Write `<name>.md`, `.tex`, `.csv` and, if any row is measured, `.png` into `folder`; returns
     their paths.
 
@@ -43,9 +46,10 @@ def write_table(table: Table, folder: Path, draw: DrawTable) -> list[Path]:
         table: the measured rows.
         folder: where the files go.
         draw: writes the picture of the table to a path, such as `draw_rows`.
+        tex: cells of the LaTeX table, as of `table_latex`.
     """
     name = table.experiment.name
-    texts = {"md": table_markdown(table), "tex": table_latex(table), "csv": table_csv(table)}
+    texts = {"md": table_markdown(table), "tex": table_latex(table, tex), "csv": table_csv(table)}
     written = []
     for ending, text in texts.items():
         written.append(folder / f"{name}.{ending}")
@@ -75,24 +79,33 @@ def table_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table_latex(table: Table) -> str:
-    """Value and interval in one cell, the paper's values in a second line of each row."""
+def table_latex(table: Table, tex: Tex = "intervals") -> str:
+    """A LaTeX table with the best value of each column in bold, reference rows left aside.
+
+    Args:
+        table: the measured rows.
+        tex: `intervals` puts value and interval in one cell, and the paper's values in a second
+            line of each row; `compact` gives the value ± standard deviation over seeds alone.
+    """
     metrics = table.experiment.metrics
     rows = [["Method", "Input", *(NAMES[metric] for metric in metrics)]]
+    best = {metric: _best(table, metric) for metric in metrics}
     for line in table.lines:
         first = [latex_text(_label(line)), latex_text(line.row.input)]
         if line.failed:
             why = latex_text(_why(line))
             rows.append([*first, rf"\multicolumn{{{len(metrics)}}}{{l}}{{{why}}}"])
             continue
-        rows.append([*first, *(_latex_cell(line, metric) for metric in metrics)])
-        if line.row.paper:
+        cells = [_latex_cell(line, metric, tex, line in best[metric]) for metric in metrics]
+        rows.append([*first, *cells])
+        if line.row.paper and tex == "intervals":
             printed = [
                 rf"\textit{{{line.row.paper[metric]:.4f}}}" if metric in line.row.paper else ""
                 for metric in metrics
             ]
             rows.append([r"\quad\textit{paper}", "", *printed])
-    return tabular.latex(rows, labels=2, notes=table.head())
+    title, label = table.experiment.title, f"tab:{table.experiment.name}"
+    return tabular.latex(rows, labels=2, caption=title, label=label, notes=table.head())
 
 
 def table_csv(table: Table) -> str:
@@ -196,12 +209,27 @@ def interval_text(interval: Interval, digits: int = 3) -> str:
     return f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
-def _latex_cell(line: Line, metric: str) -> str:
+def _best(table: Table, metric: str) -> list[Line]:
+    """The lines with the best value as it is printed; reference rows do not count."""
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    values = [
+        (sign * round(line.intervals[metric].value, 4), line)
+        for line in table.measured
+        if not line.row.reference and metric in line.intervals
+    ]
+    top = max((value for value, _ in values if not math.isnan(value)), default=None)
+    return [line for value, line in values if value == top]
+
+
+def _latex_cell(line: Line, metric: str, tex: Tex, best: bool) -> str:
     interval = line.intervals.get(metric)
     if interval is None or math.isnan(interval.value):
         return "--"
-    spread = rf" \pm {line.spread[metric]:.3f}" if metric in line.spread else ""
-    return rf"${interval.value:.4f}{spread}$ {{\scriptsize{interval_text(interval)}}}"
+    number = rf"\mathbf{{{interval.value:.4f}}}" if best else f"{interval.value:.4f}"
+    spread = rf" \pm {line.spread[metric]:.4f}" if metric in line.spread else ""
+    if tex == "compact" or math.isnan(interval.low):
+        return f"${number}{spread}$"
+    return rf"${number}{spread}$ {{\scriptsize{interval_text(interval)}}}"
 
 
 def _count(number: int | None) -> str:
