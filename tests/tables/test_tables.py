@@ -9,20 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from torch import nn
 
+from fmbench import registry
 from fmbench.cli import main
+from fmbench.config import defaults, resolve
+from fmbench.config.resolve import config_of
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
+from fmbench.jobs import Failed
+from fmbench.objective import Optim
+from fmbench.registry import list_models
 from fmbench.simulator import Tag, read_tags, write_dataset
 from fmbench.tables import area, breakdown, render, results
 from fmbench.tables.experiment import (
@@ -35,7 +42,9 @@ from fmbench.tables.experiment import (
 )
 from fmbench.tables.intervals import intervals
 from fmbench.tables.results import PIXELS, Job, Result, key_of, onsets, read_result, write_result
+from fmbench.tables.runner import run_all
 from fmbench.tables.table import Line, Table, joined, rising
+from fmbench.types import Modality, Problem
 from recordings import write_root
 from test_cli import Command, fmbench, refused
 
@@ -196,6 +205,101 @@ def test_tests_of_one_training_share_its_run_and_have_results_of_their_own() -> 
     assert longer.run == plain.run == plain.stem
     assert longer.stem != plain.stem
     assert longer.tested(Path("r")) != plain.tested(Path("r")) == Path("r")
+
+
+class Mine(nn.Module):
+    modalities = frozenset({Modality.CURRENT})
+    dense: frozenset[Modality] = frozenset()
+
+    def __init__(self, problem: Problem, *, width: int = 8) -> None: ...
+
+
+class Gated(Mine):
+    def __init__(self, problem: Problem, *, width: int = 8, gated: bool = False) -> None: ...
+
+
+class Wide(Mine):
+    def __init__(self, problem: Problem, *, width: int = 16) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongerConfig(Config):
+    average: Literal["ema"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongerOptim(Optim):
+    momentum: float = 0.9
+
+
+def stored(folder: Path, **options: Any) -> Result | Failed:
+    """What `run_all` finds for a training of the plug-in `mine`, without training."""
+    config = config_of([("test", {"model": "mine", "modality": "current", **options})])
+    job = Job(label="mine", config=config, fingerprint="data")
+    found = run_all(
+        [job],
+        data=lambda _: pytest.fail("opens data"),
+        results=folder,
+        runs=folder / "runs",
+        at_once=1,
+        say=lambda _: None,
+        train=False,
+    )
+    return found[job.key]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[type[nn.Module]], None]:
+    """Registers a class as the model `mine`; there is a result of `Mine`."""
+
+    def register(model: type[nn.Module]) -> None:
+        monkeypatch.setattr(registry, "catalogue", lambda: {"mine": model})
+
+    register(Mine)
+    config = config_of([("test", {"model": "mine", "modality": "current"})])
+    job = Job(label="mine", config=config, fingerprint="data")
+    assert stored(tmp_path) == Failed(reason="not trained yet")
+    result = replace(result_of(config=config.to_plain()), key=job.key)
+    write_result(result, tmp_path / f"{job.stem}.json")
+    assert isinstance(stored(tmp_path), Result)
+    return register
+
+
+def test_new_options_find_the_results_from_before_them(
+    tmp_path: Path, mine: Callable[[type[nn.Module]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine(Gated)
+    for module in (defaults, resolve):
+        monkeypatch.setattr(module, "Config", LongerConfig)
+        monkeypatch.setattr(module, "Optim", LongerOptim)
+    config = config_of([("test", {"model": "mine", "modality": "current"})])
+    assert (config.net["gated"], config.optim["momentum"]) == (False, 0.9)
+    assert isinstance(stored(tmp_path), Result)
+    for changed in ({"net": {"gated": True}}, {"optim": {"momentum": 0.8}}, {"average": "ema"}):
+        assert stored(tmp_path, **changed) == Failed(reason="not trained yet")
+
+
+def test_a_default_that_changes_finds_no_result_of_the_old_one(
+    tmp_path: Path, mine: Callable[[type[nn.Module]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine(Wide)
+    with pytest.raises(ValueError, match=r"made with other defaults \(net.width is 16, was 8\)"):
+        stored(tmp_path)
+    known = defaults.frozen("fmformer")
+    monkeypatch.setattr(defaults, "frozen", lambda _: {**known, "net.width": 8})
+    assert stored(tmp_path) == Failed(reason="not trained yet")
+    assert isinstance(stored(tmp_path, net={"width": 8}), Result)  # the value, not the name, counts
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_default_of_ours_is_written_down(name: str) -> None:
+    model = registry.catalogue()[name]
+    now = defaults.signature_defaults(name, next(iter(model.modalities)))
+    missing = {name: now[name] for name in sorted(now.keys() - defaults.frozen(name).keys())}
+    assert not missing, (
+        f"add these new options to {defaults.FILE} (below net, under {name!r}), each with the value"
+        " that means what the code did before the option"
+    )
 
 
 # Result files

@@ -67,7 +67,7 @@ class Config:
 
     def to_plain(self) -> dict[str, Any]:
         """Every value as a type of YAML and JSON, groups as nested mappings."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = as_plain(asdict(self))
         return plain
 
 
@@ -88,10 +88,10 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """`value` in the types of YAML and JSON."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmbench.config.schema import NOT_PART_OF_A_TRAINING, Config
+from fmbench.config.defaults import contradictions, differing
+from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
@@ -34,7 +35,7 @@ class Result:
     """The outcome of a run.
 
     Attributes:
-        key: hash of configuration and data (`key_of`).
+        key: hash of what was set, and of the data (`key_of`).
         facts: metrics, config, parameters, data, versions and so on, as JSON values.
         windows: a row a test window: recording, frame, time, label, decision, log_odds and
             since_onset (seconds since the abnormal stretch began, NaN in a normal one); PIXELS if
@@ -83,15 +84,11 @@ class Job:
 
 
 def key_of(config: Config, fingerprint: str, test: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """SHA-256 of a resolved configuration, its data's fingerprint and the test's options.
+    """SHA-256 of what differs from the defaults, of the data's fingerprint and the test's options.
 
-    NOT_PART_OF_A_TRAINING does not enter the key.
+    `fmbench.config.defaults.differing` says which options of the training enter the key.
     """
-    content = asdict(config)
-    for name in NOT_PART_OF_A_TRAINING:
-        group, _, option = name.rpartition(".")
-        (content[group] if group else content).pop(option, None)
-    text = json.dumps([content, fingerprint, *([dict(test)] if test else [])], sort_keys=True)
+    text = json.dumps([differing(config), fingerprint, dict(test)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -116,6 +113,8 @@ def gather(job: Job, run: Path, data: FurnaceData) -> Result:
     if measured["data_fingerprint"] != data.fingerprint():
         where = tested / "test.json"
         raise ValueError(f"{where} was measured on other data; test again or delete it")
+    if changed := contradictions(val["config"], job.config):
+        raise ValueError(f"{run} was trained with other defaults ({changed[0]}); delete it")
     windows = pd.read_csv(tested / "test-predictions.csv").drop(columns="score")
     facts = {
         "config": asdict(job.config),

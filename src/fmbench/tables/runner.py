@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmbench.config.defaults import contradictions
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.files.atomic import write_text
@@ -68,7 +69,7 @@ def run_all(
     for job in jobs:
         path = results / f"{job.stem}.json"
         if path.is_file():
-            found[job.key] = _known(path, job.key)
+            found[job.key] = _known(path, job)
         if not path.is_file() or (extra and not (results / f"{job.stem}{extra.ending}").is_file()):
             todo.setdefault(job.key, job)
     if found:
@@ -149,16 +150,18 @@ def _made(
     if extra and beside in wanted:
         with reading:
             extra.make(best, beside)
-    return _known(path, job.key)
+    return _known(path, job)
 
 
-def _known(path: Path, key: str) -> Result:
+def _known(path: Path, job: Job) -> Result:
     try:
         result = read_result(path)
-        if result.key != key:
+        if result.key != job.key:
             raise ValueError(
                 f"{path} was made with another configuration or other data than its name states"
             )
+        if changed := contradictions(result.facts["config"], job.config):
+            raise ValueError(f"{path} was made with other defaults ({changed[0]})")
     except ValueError as error:
         remedy = "restore it, or delete it to have the row trained again"
         raise ValueError(f"{error}; {remedy}") from None
