@@ -14,6 +14,7 @@ import fmbench
 from fmbench import types
 from fmbench.models import official
 from fmbench.registry import catalogue
+from fmbench.training.provenance import code_of
 
 
 def test_public_names_are_frozen() -> None:
@@ -136,3 +137,26 @@ def test_one_name_twice_is_an_error_that_names_both(plug_in: Path) -> None:
         ValueError, match=r"two models are called .fmformer.: (?=.*FmFormer)(?=.*acme_models\.Mean)"
     ):
         fmbench.list_models()
+
+
+def test_the_code_of_a_plug_in_is_its_module_without_comments_and_docstrings(plug_in: Path) -> None:
+    file = plug_in / "acme_models.py"
+    first = code_of("acme-mean")
+    assert (first["distribution"], first["version"], first["module"]) == (
+        "acme",
+        "1.0",
+        "acme_models",
+    )
+    text = file.read_text()
+    file.write_text(
+        "# mine\n" + text.replace("Linear on the mean", "On the mean").replace(", 2)", ",2)")
+    )
+    assert code_of("acme-mean") == first
+    file.write_text(text.replace("width, 2)", "width, 3)"))
+    assert code_of("acme-mean")["syntax"] != first["syntax"]
+
+
+def test_the_code_of_a_baseline_is_that_of_its_module() -> None:
+    code = code_of("vivit")
+    assert (code["distribution"], code["module"]) == ("fmformer-bench", "fmbench_baselines.vivit")
+    assert len(code["syntax"] or "") == 64

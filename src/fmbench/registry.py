@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
 from torch import nn
@@ -49,6 +49,12 @@ def catalogue() -> dict[str, ModelClass]:
                 )
             found[name] = model
     return found
+
+
+def entry_of(name: str) -> EntryPoint | None:
+    """The entry point of the catalogue that has the model `name`."""
+    entries = sorted(entry_points(group="fmbench.models"), key=lambda entry: entry.name)
+    return next((entry for entry in entries if name in entry.load()), None)
 
 
 def list_models(modality: Modality | str | None = None) -> list[str]:

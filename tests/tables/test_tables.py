@@ -44,8 +44,10 @@ from fmbench.tables.intervals import intervals
 from fmbench.tables.results import PIXELS, Job, Result, key_of, onsets, read_result, write_result
 from fmbench.tables.runner import run_all
 from fmbench.tables.table import Line, Table, joined, rising
+from fmbench.training.provenance import code_of
 from fmbench.types import Modality, Problem
 from recordings import write_root
+from test_api import PLUG_IN
 from test_cli import Command, fmbench, refused
 
 __all__ = ["fmbench"]  # a fixture
@@ -541,6 +543,20 @@ def test_smoke_is_stamped_and_learning_is_marked() -> None:
     assert "†" not in flat
 
 
+def test_rows_of_other_or_unknown_code_are_named() -> None:
+    facts = {"config": {"select": "val/acc", "model": "vit"}}
+    today, other = {"code": code_of("vit")}, {"code": {"syntax": "0" * 64}}
+    lines = [
+        line_of(result_of(**facts, **today), label="same"),
+        line_of(result_of(**facts, **other), label="edited"),
+        line_of(result_of(**facts), label="old"),
+    ]
+    text = " ".join(table_of(*lines).head())
+    assert "Code changed since: edited (visual) (`--stale retrain` trains them again)." in text
+    assert "It is not recorded with which code old (visual) was trained." in text
+    assert "ode" not in " ".join(table_of(lines[0]).head())
+
+
 @pytest.mark.parametrize(
     ("curve", "metric", "still"),
     [
@@ -753,6 +769,51 @@ def test_a_table_is_made_once_and_a_row_that_fails_takes_no_other_with_it(
     kept[0].write_bytes(kept[1].read_bytes())
     assert main(command(tmp_path, root, "--seeds", "2", rows=ROWS)) == 2
     assert "made with another configuration or other data" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_plug_in_that_changes_is_named_and_trained_again_on_request(
+    tmp_path: Path, root: Path
+) -> None:
+    installed = tmp_path / "installed"
+    info = installed / "acme-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fmbench.models]\nacme = acme_models:MODELS\n")
+    module = installed / "acme_models.py"
+    module.write_text(PLUG_IN)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(installed), *(entry for entry in sys.path if entry)])
+    }
+    row = {"label": "acme", "model": "acme-mean", "modality": "current"}
+    words = command(tmp_path, root, rows=[row])
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**PROFILE, "net": {}}))
+
+    def table(*more: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "fmbench", *words, *more],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "Code changed" not in table()
+    (path,) = tmp_path.glob("results/runs/*.json")
+    first = path.read_bytes()
+    module.write_text(PLUG_IN.replace("nn.ReLU", "nn.Tanh"))
+    masks = path.with_name(f"{path.stem}-cases-0.npz")
+    masks.touch()
+    assert "Code changed since: acme (current)" in table()
+    assert path.read_bytes() == first
+    assert "Code changed" not in table("--stale", "retrain")
+    assert path.read_bytes() != first
+    assert not masks.exists()  # it was made from the old result
+    assert read_result(path).facts["code"]["distribution"] == "acme"
+    again = path.stat().st_mtime_ns
+    table("--stale", "retrain")
+    assert path.stat().st_mtime_ns == again
 
 
 INTERRUPTIBLE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fmbench import tables
 from fmbench.cli.data import ensure_given
@@ -28,6 +28,7 @@ def table(
     stored: bool = False,
     metrics: str | None = None,
     tex: Tex = "intervals",
+    stale: Literal["keep", "retrain"] = "keep",
     data: DataOptions,
     trainer: TrainerOptions,
 ) -> int:
@@ -47,12 +48,16 @@ def table(
             the experiment's).
         tex: cells of the LaTeX table: value and interval, with the paper's value below; or compact,
             value ± standard deviation over seeds.
+        stale: rows whose method's module has changed since their training: keep their results, or
+            retrain.
         data: data, over the profile's and the rows'.
         trainer: Lightning's Trainer.
     """
     for option, value in (("seeds", seeds), ("jobs", jobs)):
         if value < 1:
             raise ValueError(f"--{option} is {value}; it must be at least 1")
+    if stored and stale == "retrain":
+        raise ValueError("--stored trains nothing, --stale retrain trains rows again; choose one")
     experiment = tables.read_experiment(name, metrics.split(",") if metrics else None)
     folder = results or Path(f"experiments/results/{Path(profile).stem}")
     root = ensure_given(data)
@@ -74,6 +79,7 @@ def table(
             experiment,
             profile=profile,
             seeds=seeds,
+            retrain=stale == "retrain",
             changes={key: each for key, each in groups.items() if each},
             **where,
         )

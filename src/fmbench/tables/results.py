@@ -26,6 +26,7 @@ from fmbench.files.yaml_json import read_json
 from fmbench.metrics import Counts
 from fmbench.simulator import read_tags
 from fmbench.training.logs import curve
+from fmbench.training.provenance import code_of
 
 PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
 
@@ -73,10 +74,11 @@ class Job:
         """File name of the result, without its ending."""
         return stem_of(self.config, self.key)
 
-    @property
-    def run(self) -> str:
-        """Folder name of the run; jobs that differ in the test alone share it."""
-        return stem_of(self.config, key_of(self.config, self.fingerprint))
+    def run(self, code: Mapping[str, str | None]) -> str:
+        """Folder name of the run with this code (`code_of`; empty if unknown); jobs that differ in
+        the test alone share it."""
+        name = stem_of(self.config, key_of(self.config, self.fingerprint))
+        return f"{name}-{syntax[:6]}" if (syntax := code.get("syntax")) else name
 
     def tested(self, run: Path) -> Path:
         """The folder of the test's files for a run in the folder `run`."""
@@ -125,11 +127,19 @@ def gather(job: Job, run: Path, data: FurnaceData) -> Result:
         "synthetic": measured["synthetic"],
         "data_fingerprint": measured["data_fingerprint"],
         **{name: val[name] for name in ("fit_seconds", "epochs", "steps")},
+        **({"code": val["code"]} if "code" in val else {}),
         "curve": curve(run, job.config.select),
         "git_commit": measured["git_commit"],
         "versions": measured["versions"],
     }
     return Result(key=job.key, facts=facts, windows=with_truth(windows, data))
+
+
+def code_changed(facts: Mapping[str, Any]) -> bool | None:
+    """Whether the module of a result's model is not today's (`code_of`); None if unknown."""
+    was = facts.get("code", {}).get("syntax")
+    now = code_of(facts["config"]["model"])["syntax"] if was else None
+    return None if now is None else was != now
 
 
 def with_truth(windows: pd.DataFrame, data: FurnaceData) -> pd.DataFrame:

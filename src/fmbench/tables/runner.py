@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.files.atomic import write_text
 from fmbench.jobs import BusyError, Failed, JobRunner
-from fmbench.tables.results import Job, Result, gather, read_result, write_result
+from fmbench.tables.results import Job, Result, code_changed, gather, read_result, write_result
+from fmbench.training.provenance import code_of
 
 NOT_YET = "not trained yet"
 
@@ -44,6 +45,7 @@ def run_all(
     at_once: int,
     say: Callable[[str], None],
     train: bool = True,
+    retrain: bool = False,
     extra: Extra | None = None,
     patience: float = 60,
 ) -> dict[str, Result | Failed]:
@@ -57,6 +59,7 @@ def run_all(
         at_once: number of jobs that run at the same time.
         say: receives progress, line by line.
         train: train and test jobs without a result; if false, they are reported as failed.
+        retrain: train jobs again whose result is of other code than today's.
         extra: a further file to make beside each result.
         patience: seconds between two progress lines while no job ends.
 
@@ -66,14 +69,20 @@ def run_all(
     """
     found: dict[str, Result | Failed] = {}
     todo: dict[str, Job] = {}
+    stale = set[str]()
     for job in jobs:
         path = results / f"{job.stem}.json"
         if path.is_file():
-            found[job.key] = _known(path, job)
-        if not path.is_file() or (extra and not (results / f"{job.stem}{extra.ending}").is_file()):
+            found[job.key] = result = _known(path, job)
+            if retrain and code_changed(result.facts):
+                stale.add(job.key)
+        lacks = extra and not (results / f"{job.stem}{extra.ending}").is_file()
+        if lacks or job.key in stale or not path.is_file():
             todo.setdefault(job.key, job)
     if found:
         say(f"{len(found)} of {len({*found, *todo})} results are there ({results})")
+    if stale:
+        say(f"{len(stale)} of them are of other code and are made again")
     if not train:
         return {key: Failed(reason=NOT_YET) for key in todo} | found
     runner = JobRunner(at_once, say, patience=patience)
@@ -83,10 +92,11 @@ def run_all(
 
     def make(job: Job) -> Result | Failed | BusyError:
         """Fit and test a job and store its result; an error fails this job only."""
-        run = runs / job.run
+        path = results / f"{job.stem}.json"
+        run = runs / job.run(_code(job, path, retrain))
         try:
             with runner.alone(job.label, run, seconds=30 if job.key in put_off else 0) as lock:
-                return _made(job, runner, lock, reading, data, results, run, extra)
+                return _made(job, runner, lock, reading, data, results, run, extra, retrain)
         except BusyError as busy:
             return busy
         except (ValueError, OSError) as error:
@@ -123,11 +133,16 @@ def _made(
     results: Path,
     run: Path,
     extra: Extra | None,
+    retrain: bool,
 ) -> Result | Failed:
     path, best = results / f"{job.stem}.json", run / "checkpoints" / "best.ckpt"
     beside = results / f"{job.stem}{extra.ending}" if extra else None
     wanted = [each for each in (path, beside) if each and not each.is_file()]
+    if _is_stale(path, retrain):
+        wanted.append(path)
     if wanted and not (run / "val.json").is_file():
+        if path not in wanted and code_changed(read_result(path).facts):
+            return Failed(reason=f"{run} is gone, and the code has changed since: --stale retrain")
         settings = run / "asked.yaml"
         write_text(settings, job.config.to_yaml())
         words = ["fit", "--config", str(settings), "--run", str(run), "--resume", "auto"]
@@ -147,10 +162,25 @@ def _made(
                 return failed
         with reading:
             write_result(gather(job, run, data(job.config)), path)
+        for made_from_it in results.glob(f"{job.stem}-*"):  # from the result that it replaces
+            made_from_it.unlink()
     if extra and beside in wanted:
         with reading:
             extra.make(best, beside)
     return _known(path, job)
+
+
+def _is_stale(path: Path, retrain: bool) -> bool:
+    """Whether a result is there, of other code than today's, and to be made again."""
+    return retrain and path.is_file() and bool(code_changed(read_result(path).facts))
+
+
+def _code(job: Job, path: Path, retrain: bool) -> Mapping[str, str | None]:
+    """The code of the result that is there and kept, else today's."""
+    if not path.is_file() or _is_stale(path, retrain):
+        return code_of(job.config.model)
+    code: Mapping[str, str | None] = read_result(path).facts.get("code", {})
+    return code
 
 
 def _known(path: Path, job: Job) -> Result:

@@ -23,7 +23,7 @@ from fmbench.tables.intervals import (
     named_blocks,
     rates,
 )
-from fmbench.tables.results import PIXELS, Job, Result
+from fmbench.tables.results import PIXELS, Job, Result, code_changed
 from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
 from fmbench.training.loop import LOWER_IS_BETTER
@@ -114,6 +114,24 @@ class Table:
             f"Profile {self.profile}, {self.seeds} seed{plural}; {self._uncertainty()} Checkpoints"
             " and thresholds were chosen on validation and training recordings."
         )
+        return notes + self._code_notes()
+
+    def _code_notes(self) -> list[str]:
+        """Sentences on rows whose code is not today's, or not known."""
+        states = {
+            line.row.name: [code_changed(result.facts) for result in line.results]
+            for line in self.measured
+        }
+        changed = [name for name, found in states.items() if True in found]
+        unknown = [name for name, found in states.items() if None in found and True not in found]
+        notes = []
+        if changed:
+            notes.append(
+                f"Code changed since: {', '.join(changed)} (`--stale retrain` trains them again)."
+            )
+        if unknown:
+            which = "any row" if len(unknown) == len(states) else ", ".join(unknown)
+            notes.append(f"It is not recorded with which code {which} was trained.")
         return notes
 
     def _uncertainty(self) -> str:
@@ -152,6 +170,7 @@ def make(
     at_once: int,
     say: Callable[[str], None],
     train: bool = True,
+    retrain: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> Table:
     """Tabulate every row; train and test those without a result.
@@ -165,6 +184,7 @@ def make(
         at_once: number of rows that train at the same time.
         say: receives progress, line by line.
         train: train and test rows that have no result; if false, they are reported as failed.
+        retrain: train rows again whose result is of other code than today's.
         changes: settings that override those of every row.
 
     Raises:
@@ -191,6 +211,7 @@ def make(
         at_once=at_once,
         say=say,
         train=train,
+        retrain=retrain,
     )
     outcomes = {name: [found[job.key] for job in of_row] for name, of_row in jobs.items()}
     lines = tuple(

@@ -26,7 +26,7 @@ from fmbench.training.lit import Detector
 from fmbench.training.logs import open_loggers
 from fmbench.training.loop import train_stages
 from fmbench.training.measure import measure
-from fmbench.training.provenance import git_commit, versions
+from fmbench.training.provenance import code_of, git_commit, versions
 from fmbench.training.resume import resume_from
 from fmbench.training.wandb_logger import TolerantWandbLogger
 from fmbench.types import Modality
@@ -95,6 +95,7 @@ def fit(
         "fit_seconds": round(detector.seconds, 1),
         "epochs": trained.epochs,
         "steps": trained.steps,
+        "code": detector.stamp["code"],
         "config": config.to_plain(),
     }
     options = {
@@ -118,6 +119,7 @@ def _build(config: Config) -> tuple[Detector, FurnaceData]:
     facts = stamp(config.model, config.net, problem, config.data, data.description) | {
         "config": config.to_plain(),
         "data_fingerprint": data.fingerprint(),
+        "code": code_of(config.model),
         "git_commit": git_commit(),
         "versions": versions(),
     }
