@@ -26,6 +26,7 @@ COMMANDS = {
     "test": ("cli.train:test", "training.measure:measure"),
     "predict": ("cli.train:predict", "training.predict:predict"),
     "table": ("cli.table:table",),
+    "tune": ("cli.table:tune",),
     "compare": ("cli.table:compare",),
     "sweep": ("cli.sweep:sweep", "sweep.trials:run_sweep"),
     "speed": ("cli.speed:speed",),

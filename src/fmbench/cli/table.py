@@ -80,6 +80,7 @@ def table(
             profile=profile,
             seeds=seeds,
             retrain=stale == "retrain",
+            rates=tables.read_rates(folder),
             changes={key: each for key, each in groups.items() if each},
             **where,
         )
@@ -105,6 +106,57 @@ def table(
     print("\n".join(str(path) for path in written))
     failed = any(line.failed for line in made.lines)
     return FAILED if failed and not stored else 0
+
+
+def tune(
+    name: str,
+    *,
+    profile: str = DEFAULT_PROFILE,
+    windows: int = 4000,
+    jobs: int = 1,
+    results: Folder | None = None,
+    runs: Folder = Path("runs/tuning"),
+    data: DataOptions,
+    trainer: TrainerOptions,
+) -> int:
+    """Choose each row's learning rate: three short trainings, judged on validation recordings.
+
+    `fmbench table` trains the rows at the chosen rates, which rates.yaml holds beside the results.
+
+    Args:
+        name: an experiment of experiments/, such as table2, or the path of a YAML file.
+        profile: whose rate is tried, a third of it and three times it: a profile or a YAML file.
+        windows: training windows of each training.
+        jobs: trainings at the same time.
+        results: folder of rates.yaml (default: experiments/results/PROFILE).
+        runs: folder of checkpoints and logs.
+        data: data, over the profile's and the rows'.
+        trainer: Lightning's Trainer.
+    """
+    for option, value in (("windows", windows), ("jobs", jobs)):
+        if value < 1:
+            raise ValueError(f"--{option} is {value}; it must be at least 1")
+    experiment = tables.read_experiment(name)
+    if experiment.counts:
+        raise ValueError(f"{name} trains nothing, so that there is no rate to choose")
+    ensure_given(data)
+    groups = {"data": data, "trainer": trainer}
+    try:
+        written = tables.tune(
+            experiment,
+            profile=profile,
+            windows=windows,
+            folder=results or Path(f"experiments/results/{Path(profile).stem}"),
+            runs=runs,
+            at_once=jobs,
+            say=lambda line: print(line, flush=True),
+            changes={key: each for key, each in groups.items() if each},
+        )
+    except KeyboardInterrupt as stopped:
+        stopped.add_note("go on with the same command")
+        raise
+    print(written)
+    return 0
 
 
 def compare(a: str, b: str) -> int:

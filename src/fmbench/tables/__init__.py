@@ -13,9 +13,11 @@ from fmbench.tables.dataset_counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
 from fmbench.tables.figures import cases_drawn, draw_lengths
 from fmbench.tables.intervals import compare
+from fmbench.tables.rates import read_rates
 from fmbench.tables.render import draw_rows, write_table
 from fmbench.tables.results import read_result
 from fmbench.tables.table import make
+from fmbench.tables.tune import tune
 
 __all__ = [
     "area_markdown",
@@ -30,7 +32,9 @@ __all__ = [
     "make",
     "orders_markdown",
     "read_experiment",
+    "read_rates",
     "read_result",
+    "tune",
     "write_counts",
     "write_table",
 ]

@@ -177,9 +177,14 @@ def read_experiment(name: str, metrics: Sequence[str] | None = None) -> Experime
 
 
 def config_for(
-    row: Row, *, profile: str, seed: int, changes: Mapping[str, Any] | None = None
+    row: Row,
+    *,
+    profile: str,
+    seed: int,
+    tuned: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The resolved training of a row: defaults, then profile, experiment, row, `changes`.
+    """The resolved training of a row: defaults, then profile, `tuned`, experiment, row, `changes`.
 
     Raises:
         ValueError: an unknown option, or a value that it does not take.
@@ -187,6 +192,7 @@ def config_for(
     chosen = {"model": row.model, "modality": row.modality, "seed": seed}
     layers = [
         (profile, read_yaml(find_config(profile))),
+        ("the tuned rates", dict(tuned or {})),
         (f"row {row.name!r}", dict(row.config)),
         ("the command line", dict(changes or {})),
         ("the row's model, modality and seed", chosen),

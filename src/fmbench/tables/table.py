@@ -23,6 +23,7 @@ from fmbench.tables.intervals import (
     named_blocks,
     rates,
 )
+from fmbench.tables.rates import RATES, Rates, tuned
 from fmbench.tables.results import PIXELS, Job, Result, code_changed
 from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
@@ -81,12 +82,14 @@ class Table:
         profile: name of the profile with which the rows were trained.
         seeds: trainings of each row.
         lines: rows with results, in the experiment's order.
+        tuned: whether rows have their own learning rate (`fmbench.tables.rates`).
     """
 
     experiment: Experiment
     profile: str
     seeds: int
     lines: tuple[Line, ...]
+    tuned: bool = False
 
     @property
     def measured(self) -> list[Line]:
@@ -114,6 +117,11 @@ class Table:
             f"Profile {self.profile}, {self.seeds} seed{plural}; {self._uncertainty()} Checkpoints"
             " and thresholds were chosen on validation and training recordings."
         )
+        if self.tuned:
+            notes.append(
+                "Each method has the best of the same few learning rates, by short trainings on"
+                f" validation recordings ({RATES})."
+            )
         return notes + self._code_notes()
 
     def _code_notes(self) -> list[str]:
@@ -171,6 +179,7 @@ def make(
     say: Callable[[str], None],
     train: bool = True,
     retrain: bool = False,
+    rates: Rates | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Table:
     """Tabulate every row; train and test those without a result.
@@ -185,6 +194,7 @@ def make(
         say: receives progress, line by line.
         train: train and test rows that have no result; if false, they are reported as failed.
         retrain: train rows again whose result is of other code than today's.
+        rates: learning rates of `fmbench.tables.tune`; the profile's for rows without one.
         changes: settings that override those of every row.
 
     Raises:
@@ -195,7 +205,9 @@ def make(
     jobs: dict[str, list[Job]] = {row.name: [] for row in experiment.trained()}
     for row in experiment.trained():
         for seed in range(seeds):
-            config = config_for(row, profile=profile, seed=seed, changes=changes)
+            config = config_for(
+                row, profile=profile, seed=seed, tuned=tuned(rates, row), changes=changes
+            )
             job = Job(
                 label=f"{row.name}, seed {seed}",
                 config=config,
@@ -218,7 +230,13 @@ def make(
         replace(_line(row, experiment.joined_in(row), outcomes), jobs=tuple(jobs.get(row.name, ())))
         for row in experiment.rows
     )
-    table = Table(experiment=experiment, profile=Path(profile).stem, seeds=seeds, lines=lines)
+    table = Table(
+        experiment=experiment,
+        profile=Path(profile).stem,
+        seeds=seeds,
+        lines=lines,
+        tuned=rates is not None,
+    )
     _check_parameters(table)
     return table
 
