@@ -204,7 +204,7 @@ def test_tests_of_one_training_share_its_run_and_have_results_of_their_own() -> 
     plain = Job(label="a", config=config, fingerprint="data")
     longer = replace(plain, test={"frames": 4})
     assert plain.key == key_of(config, "data")
-    assert longer.run == plain.run == plain.stem
+    assert longer.run({}) == plain.run({}) == plain.stem
     assert longer.stem != plain.stem
     assert longer.tested(Path("r")) != plain.tested(Path("r")) == Path("r")
 
@@ -571,6 +571,12 @@ def test_a_curve_that_still_rises_has_not_flattened(
     curve: list[float], metric: str, still: bool
 ) -> None:
     assert rising(curve, metric) is still
+
+
+def test_the_head_states_the_windows() -> None:
+    data = {"frames": 4, "stride": 12, "current_samples": 60}
+    table = table_of(line_of(result_of(config={"select": "val/acc", "seed": 0, "data": data})))
+    assert "40 windows of 4 frames over 1.44 s, 60 samples of current (30 s)." in table.head()[0]
 
 
 def test_latex_has_a_cell_for_every_column_and_no_bare_sign() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import pandas as pd
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.jobs import Failed
-from fmbench.tables.experiment import Experiment, Row, config_for
+from fmbench.tables.experiment import LENGTHS, Experiment, Row, config_for
 from fmbench.tables.intervals import (
     LEVEL,
     Interval,
@@ -28,6 +29,7 @@ from fmbench.tables.results import PIXELS, Job, Result, code_changed
 from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
 from fmbench.training.loop import LOWER_IS_BETTER
+from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 SMOKE = "SMOKE: shows that everything runs; nothing has been learnt."
 RISE = 0.01
@@ -107,7 +109,10 @@ class Table:
             return ["No row has a result."]
         first = self.measured[0]
         facts = first.results[0].facts
-        notes = [f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows."]
+        notes = [
+            f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows of"
+            f" {window_text(facts['config'].get('data', {}))}."
+        ]
         if self.synthetic:
             notes += [SIMULATED, "The paper's values were measured on other data."]
         if self.profile == "smoke":
@@ -253,6 +258,20 @@ def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     total = first["log_odds"] + second["log_odds"]
     kept = first.drop(columns=[name for name in PIXELS if name in first])
     return kept.assign(log_odds=total, decision=(total > 0).astype(int))
+
+
+def window_text(data: Mapping[str, Any]) -> str:
+    """The window of a data configuration: `4 frames over 1.44 s, 240 samples of current (120 s)`.
+
+    A default that is not in `data` is FurnaceData's.
+    """
+    defaults = inspect.signature(FurnaceData).parameters
+    frames, stride, samples = (data.get(name, defaults[name].default) for name in LENGTHS)
+    span = (frames - 1) * stride / FRAME_RATE
+    return (
+        f"{frames} frames over {span:.2f} s, {samples} samples of current"
+        f" ({samples / CURRENT_RATE:g} s)"
+    )
 
 
 def rising(curve: Sequence[float], metric: str) -> bool:
