@@ -72,7 +72,7 @@ def table(runs: list[dict[str, Any]]) -> str:
                 *(f"{metrics[key]:.4f}" if key in metrics else NONE for key in RATES),
                 f"{fit['fit_seconds'] / 60:.0f}",
                 f"{int(run['windows'].max()):,}",
-                str(fit["config"]["trainer"].get("precision", "32")),
+                str(fit.get("precision") or fit["config"]["trainer"].get("precision", "32")),
                 str(fit["git_commit"])[:9],
             ]
         )

@@ -557,6 +557,21 @@ def test_rows_of_other_or_unknown_code_are_named() -> None:
     assert "ode" not in " ".join(table_of(lines[0]).head())
 
 
+def test_a_note_says_which_trainings_were_in_bfloat16() -> None:
+    old, low, full = (
+        line_of(result_of(**facts), label=label)
+        for label, facts in (
+            ("old", {}),
+            ("low", {"precision": "bf16-mixed"}),
+            ("full", {"precision": "32-true"}),
+        )
+    )
+    assert "Precision" not in render.table_markdown(table_of(old, full))
+    assert "\n\nPrecision of the trainings: bf16-mixed.\n" in render.table_markdown(table_of(low))
+    both = "Precision of the trainings: 32-true: old (visual), full (visual); bf16-mixed: low"
+    assert both in render.table_markdown(table_of(old, low, full))
+
+
 @pytest.mark.parametrize(
     ("curve", "metric", "still"),
     [

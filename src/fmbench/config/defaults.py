@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from fmbench.config.schema import NOT_PART_OF_A_TRAINING, Config, as_plain
+from fmbench.config.schema import AUTO, NOT_PART_OF_A_TRAINING, Config, as_plain
 from fmbench.data import FurnaceData
 from fmbench.files.yaml_json import read_json
 from fmbench.objective import Loss, Optim
@@ -27,9 +27,10 @@ def differing(config: Config) -> dict[str, Any]:
     """The options of a training by dotted name that differ from the defaults of `defaults.json`.
 
     For an option that this file lacks, the default is the signature's. The trainer's options are
-    all those that were given. NOT_PART_OF_A_TRAINING is left out.
+    all those that were given, but the precision AUTO. NOT_PART_OF_A_TRAINING is left out.
     """
     usual = signature_defaults(config.model, config.modality) | frozen(config.model)
+    usual |= {"trainer.precision": AUTO}
     return {
         name: value
         for name, value in options(config.to_plain()).items()

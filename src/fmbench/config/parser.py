@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Union, get_args, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
@@ -86,6 +86,7 @@ class Parser(ArgumentParser):
         title: str,
         *,
         instead: Mapping[str, str] = types.MappingProxyType({}),
+        also: Mapping[str, tuple[Any, str]] = types.MappingProxyType({}),
     ) -> None:
         """Add `--<group>.<name>` for every parameter of `source` that takes a plain value.
 
@@ -94,6 +95,7 @@ class Parser(ArgumentParser):
             source: a class or function with type hints.
             title: heading in the help.
             instead: parameters that are set elsewhere, and the hint for users who try to set them.
+            also: parameters that take a further type, and a sentence about it for the help.
         """
         section = self.add_argument_group(title)
         hints = get_type_hints(source.__init__ if inspect.isclass(source) else source)
@@ -101,13 +103,15 @@ class Parser(ArgumentParser):
         prefix = f"{group}." if group else ""
         self.instead |= {prefix + name: text for name, text in instead.items()}
         for name, parameter in inspect.signature(source).parameters.items():
-            hint = plain(hints.get(name))
+            more, text = also.get(name, (None, ""))
+            hint = plain(Union[hints[name], more] if more else hints.get(name))  # noqa: UP007
             if hint is None or name in instead:
                 continue
             empty = parameter.default is inspect.Parameter.empty
             default = None if empty else parameter.default
             self.in_files.add(prefix + name)
-            self.option(prefix + name, hint, default, described.get(name, ""), section=section)
+            text = ". ".join(filter(None, (described.get(name, ""), text)))
+            self.option(prefix + name, hint, default, text, section=section)
 
     def values(self, argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
         """Every option's value by dotted name, and the names of those that were given.

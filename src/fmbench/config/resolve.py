@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from lightning.pytorch import Trainer
 
@@ -30,12 +30,18 @@ RUN = "FMBENCH_RUN"
 
 
 def group(
-    prefix: str, source: Callable[..., Any], instead: Mapping[str, str] = MappingProxyType({})
+    prefix: str,
+    source: Callable[..., Any],
+    instead: Mapping[str, str] = MappingProxyType({}),
+    also: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
 ) -> Options:
-    """The options `--<prefix>.*` of `source`; the parameter gets those that the user gave."""
+    """The options `--<prefix>.*` of `source`; the parameter gets those that the user gave.
+
+    `instead` and `also` are those of `Parser.add_signature`.
+    """
 
     def add(parser: Parser, title: str, _: Sequence[str] = ()) -> Reader:
-        parser.add_signature(prefix, source, title, instead=instead)
+        parser.add_signature(prefix, source, title, instead=instead, also=also)
         return lambda values, given: {
             name.removeprefix(f"{prefix}."): values[name]
             for name in sorted(given)
@@ -60,6 +66,12 @@ TRAINER = group(
         "barebones": "it would leave no checkpoint and no metrics",
         "callbacks": "a callback is an object, which no flag or file can name",
         "plugins": "a plug-in is an object, which no flag or file can name",
+    },
+    {
+        "precision": (
+            Literal["auto"],
+            "auto: bf16-mixed where the CPU or GPU has bfloat16 in hardware, else 32-true",
+        ),
     },
 )
 DataOptions = Annotated[Mapping[str, Any], DATA]

@@ -21,6 +21,10 @@ NOT_PART_OF_A_TRAINING = (
 )
 """Options that do not change what is trained: location and loading of the data, logging, speed."""
 
+AUTO = "auto"
+"""The `trainer.precision` that leaves the choice to the device of the training. It is no
+part of a training: another device may go on in another precision."""
+
 UNTIL_WHEN = re.compile(
     r"trainer\.(max_epochs|max_steps|max_time|accelerator|devices|num_nodes|strategy)"
 )
@@ -85,6 +89,7 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if before.get(name) != after.get(name)
         and name not in NOT_PART_OF_A_TRAINING
         and not UNTIL_WHEN.fullmatch(name)
+        and not (name == "trainer.precision" and AUTO in (before.get(name), after.get(name)))
     ]
 
 

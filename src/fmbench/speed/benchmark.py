@@ -26,6 +26,7 @@ from fmbench.speed.timing import StepTimer, Waits, durations, forget, highest
 from fmbench.stages import Learn, Solve
 from fmbench.training.lit import Detector
 from fmbench.training.loop import interruptible, quiet
+from fmbench.training.precision import with_precision
 from fmbench.types import Batch, Problem
 
 FROM_TRAINER = (
@@ -255,7 +256,7 @@ def _engine(
     chosen = {name: config.trainer[name] for name in FROM_TRAINER if name in config.trainer}
     with quiet():
         return L.Trainer(
-            **chosen,
+            **with_precision(chosen),
             devices=1,
             max_epochs=1,
             limit_val_batches=0,

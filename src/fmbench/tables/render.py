@@ -72,8 +72,9 @@ def table_markdown(table: Table) -> str:
         rows.append([*first, *cells, _count(line.parameters), _minutes(line.fit_seconds)])
     title = table.experiment.title
     lines = [f"# {title}", "", *table.head(), "", _explained(table), "", tabular.markdown(rows)]
-    if table.experiment.note:
-        lines += ["", table.experiment.note]
+    lines += [
+        line for note in (table.experiment.note, table.precisions()) if note for line in ("", note)
+    ]
     if table.experiment.draw != "rows" and table.measured:
         lines += ["", f"![{title}]({table.experiment.name}.png)"]
     return "\n".join(lines) + "\n"

@@ -127,7 +127,7 @@ def gather(job: Job, run: Path, data: FurnaceData) -> Result:
         "synthetic": measured["synthetic"],
         "data_fingerprint": measured["data_fingerprint"],
         **{name: val[name] for name in ("fit_seconds", "epochs", "steps")},
-        **({"code": val["code"]} if "code" in val else {}),
+        **{name: val[name] for name in ("code", "precision") if name in val},
         "curve": curve(run, job.config.select),
         "git_commit": measured["git_commit"],
         "versions": measured["versions"],

@@ -152,11 +152,8 @@ def _made(
         tested = job.tested(run)
         if not (tested / "test.json").is_file():
             words = ["test", "--checkpoint", str(best), "--out", str(tested)]
-            words += [
-                f"--trainer.{name}={job.config.trainer[name]}"
-                for name in ("accelerator", "precision")
-                if name in job.config.trainer
-            ]
+            if "accelerator" in job.config.trainer:
+                words += [f"--trainer.accelerator={job.config.trainer['accelerator']}"]
             words += [f"--data.{name}={value}" for name, value in job.test.items()]
             if failed := runner.command(job.label, words, run, lock):
                 return failed

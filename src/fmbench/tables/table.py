@@ -29,6 +29,7 @@ from fmbench.tables.results import PIXELS, Job, Result, code_changed
 from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
 from fmbench.training.loop import LOWER_IS_BETTER
+from fmbench.training.precision import FLOAT32
 from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 SMOKE = "SMOKE: shows that everything runs; nothing has been learnt."
@@ -157,6 +158,25 @@ class Table:
             )
         hold = "and over seeds" if self.seeds > 1 else "(other recordings, not other seeds)"
         return f"{LEVEL:.0%} intervals by block jackknife over {named_blocks(windows)} {hold}."
+
+    def precisions(self) -> str:
+        """A sentence on the precisions of the trainings; empty if all were in float32."""
+        rows: dict[str, list[str]] = {}
+        for line in self.measured:
+            for precision in sorted({trained_in(result) for result in line.results}):
+                rows.setdefault(precision, []).append(line.row.name)
+        if set(rows) <= {FLOAT32}:
+            return ""
+        one = len(rows) == 1
+        parts = [name if one else f"{name}: {', '.join(rows[name])}" for name in sorted(rows)]
+        return f"Precision of the trainings: {'; '.join(parts)}."
+
+
+def trained_in(result: Result) -> str:
+    """The precision of a result's training; of a result that does not hold it, the one asked for,
+    by default float32."""
+    asked = result.facts["config"].get("trainer", {}).get("precision")
+    return str(result.facts.get("precision") or asked or FLOAT32)
 
 
 class Opened:

@@ -174,7 +174,7 @@ class Detector(L.LightningModule):
     def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
         if not isinstance(self.stage, Solve):
             return self.forward(batch)
-        gathered = {name: value.detach().cpu() for name, value in self.stage.gather(batch).items()}
+        gathered = {name: widened(value) for name, value in self.stage.gather(batch).items()}
         self._batches.append(gathered)
         return gathered
 
@@ -284,6 +284,12 @@ def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:
 def concatenated(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Batches of named columns, each (b, ...), joined along the first axis to (N, ...)."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def widened(value: Tensor) -> Tensor:
+    """A detached tensor on the CPU; one of mixed precision, which NumPy may lack, as float32."""
+    half = value.dtype in (torch.bfloat16, torch.float16)
+    return value.detach().to("cpu", torch.float32 if half else value.dtype)
 
 
 def interleaved(shares: Sequence[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from fmbench.training.console import say
 from fmbench.training.guard import Killable
 from fmbench.training.lit import Detector
 from fmbench.training.loop import interruptible, quiet
+from fmbench.training.precision import with_precision
 from fmbench.training.processes import watch_processes
 from fmbench.training.provenance import git_commit, versions
 
@@ -40,7 +41,8 @@ def measure(
         data: options of `FurnaceData` that differ from those of the training.
         split: the part to measure on.
         out: folder of the results, by default the run's.
-        trainer: options of Lightning's Trainer (devices, precision, …).
+        trainer: options of Lightning's Trainer (devices, precision, …), by default those of
+            Lightning: float32, whatever the precision of the training.
         extra: further entries of the JSON file.
 
     Returns:
@@ -57,7 +59,7 @@ def measure(
     part.judged = split
     with quiet(), interruptible():
         engine = L.Trainer(
-            **(trainer or {}),
+            **with_precision(trainer or {}),
             callbacks=[Killable()],
             logger=False,
             enable_checkpointing=False,
@@ -87,6 +89,7 @@ def measure(
         "synthetic": part.synthetic,
         "trained_on": detector.stamp["trained_on"],
         "metrics": metrics,
+        "precision": str(engine.precision),
         **(extra or {}),
         "checkpoint": str(checkpoint),
         "data_fingerprint": part.fingerprint(),

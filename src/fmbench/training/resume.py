@@ -60,6 +60,9 @@ def resume_from(
         raise ValueError(
             f"{path} is of stage {stage}; this training's are {', '.join(names)}; nothing resumed"
         )
+    was, now = facts.get("precision"), detector.stamp["precision"]
+    if was not in (None, now):
+        say(f"{path} was trained in precision {was}; the training goes on in {now}")
     load_weights(detector, content["state_dict"], path)
     detector.stamp["seconds"] = facts.get("seconds", 0)
     detector.process_states = content.get("processes", [])

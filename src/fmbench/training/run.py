@@ -26,6 +26,7 @@ from fmbench.training.lit import Detector
 from fmbench.training.logs import open_loggers
 from fmbench.training.loop import train_stages
 from fmbench.training.measure import measure
+from fmbench.training.precision import FLOAT32, with_precision
 from fmbench.training.provenance import code_of, git_commit, versions
 from fmbench.training.resume import resume_from
 from fmbench.training.wandb_logger import TolerantWandbLogger
@@ -54,6 +55,7 @@ def fit(
         Stopped: SIGTERM or SIGUSR1; the last step is saved. A SystemExit.
     """
     detector, data = _build(config)
+    trainer = with_precision(config.trainer)
     start = resume_from(resume, run, detector, force=force)
     if start is None and any(run.rglob("[!.]*.ckpt")):
         raise ValueError(
@@ -65,8 +67,11 @@ def fit(
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         remove_halves(run)
         write_text(run / "config.yaml", config.to_yaml())
-    size = f"{detector.num_parameters:,} parameters"
-    say(f"{config.model} ({config.modality}, {size}) on {data.description}; run: {run}")
+    size, precision = f"{detector.num_parameters:,} parameters", detector.stamp["precision"]
+    say(
+        f"{config.model} ({config.modality}, {size}) on {data.description};"
+        f" precision {precision}; run: {run}"
+    )
     if config.compile:
         detector.model.compile(mode=config.compile)  # in place: the checkpoint's names stay
     detector.started = time.monotonic()
@@ -77,7 +82,7 @@ def fit(
             data,
             run=run,
             select=config.select,
-            options=config.trainer,
+            options=trainer,
             loggers=loggers,
             resume=start,
         )
@@ -98,10 +103,9 @@ def fit(
         "code": detector.stamp["code"],
         "config": config.to_plain(),
     }
-    options = {
-        key: config.trainer[key] for key in ("accelerator", "precision") if key in config.trainer
+    options = {"devices": 1} | {
+        name: value for name, value in trainer.items() if name in ("accelerator", "precision")
     }
-    options |= {"devices": 1}
     measure(trained.best, data=config.data, split="val", out=run, trainer=options, extra=extra)
     return trained.best
 
@@ -119,6 +123,7 @@ def _build(config: Config) -> tuple[Detector, FurnaceData]:
     facts = stamp(config.model, config.net, problem, config.data, data.description) | {
         "config": config.to_plain(),
         "data_fingerprint": data.fingerprint(),
+        "precision": with_precision(config.trainer).get("precision") or FLOAT32,
         "code": code_of(config.model),
         "git_commit": git_commit(),
         "versions": versions(),
