@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fmbench.types import Batch
 
 Losses = Callable[[Batch], Mapping[str, Tensor]]
+Check = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,15 @@ class Learn:
         name: of the stage in progress, logs and folders.
         turns: taken one after the other on every batch, each with its own optimizer.
         share: of the run's epochs, relative to the shares of the other stages.
+        check: takes a validation batch and returns logits (n, K) and classes (n,) int64 of what the
+            stage has learnt to tell apart. The stage then ends with a line that states its AUROC,
+            and says so if that is chance. Not for the last stage, which is validated as a detector.
     """
 
     name: str
     turns: Sequence[Turn]
     share: float = 1
+    check: Check | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +66,12 @@ class Solve:
         solve: takes the gathered tensors of all windows, each (N, ...) on the CPU in no particular
             order, and writes the solution into the model's buffers. It draws random numbers only
             from its own seed, because every process of a distributed training solves separately.
+            It returns lines to print, or None.
     """
 
     name: str
     gather: Callable[[Batch], Mapping[str, Tensor]]
-    solve: Callable[[Mapping[str, Tensor]], None]
+    solve: Callable[[Mapping[str, Tensor]], str | None]
 
 
 Stage = Learn | Solve
@@ -75,7 +81,7 @@ def stages_of(model: nn.Module) -> list[Stage]:
     """The stages that a model declares, or the one supervised pass.
 
     Raises:
-        ValueError: no stage, or two of the same name.
+        ValueError: no stage, two of the same name, or a `check` of the last.
     """
     declare = getattr(model, "stages", None)
     if declare is None:
@@ -85,6 +91,11 @@ def stages_of(model: nn.Module) -> list[Stage]:
     if not names or len(set(names)) < len(names):
         raise ValueError(
             f"{type(model).__name__}.stages() must return one or more stages of different names"
+        )
+    if isinstance(stages[-1], Learn) and stages[-1].check:
+        raise ValueError(
+            f"{type(model).__name__}: stage {names[-1]} is the last, which validation measures by"
+            " the model's prediction; its check has no effect"
         )
     return stages
 

@@ -51,11 +51,13 @@ class Staged(nn.Module):
         self.register_buffer("threshold", torch.tensor(torch.nan))
         self.register_buffer("solved_on", torch.tensor(0))
         self.seen = []
+        self.knows = 1
 
     def stages(self):
         coder = [*self.encoder.parameters(), *self.decoder.parameters()]
         return [
-            Learn(name="reconstruct", turns=[Turn(parameters=coder, losses=self.reconstruct)]),
+            Learn(name="reconstruct", turns=[Turn(parameters=coder, losses=self.reconstruct)],
+                  check=self.told),
             Learn(name="rivals", share=2, turns=[
                 Turn(parameters=[{"params": list(self.head.parameters()), "lr_scale": 0.1}],
                      losses=lambda batch: self.apart(batch, "head")),
@@ -71,6 +73,10 @@ class Staged(nn.Module):
     def reconstruct(self, batch):
         x = self.standardize(batch.current)
         return {"reconstruction": F.mse_loss(self.decoder(self.encoder(x)), x)}
+
+    def told(self, batch):
+        score = batch.label * self.knows
+        return torch.stack([-score, score], 1).float(), batch.label
 
     def apart(self, batch, who):
         frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
@@ -118,9 +124,12 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("staged_models", None)
 
 
+PROBLEM = Problem(modality=Modality.CURRENT, current_samples=12)
+
+
 def build() -> Any:
     torch.manual_seed(0)
-    return fmbench.create_model("staged", Problem(modality=Modality.CURRENT, current_samples=12))
+    return fmbench.create_model("staged", PROBLEM)
 
 
 def config(root: Path, epochs: int = 3, **trainer: Any) -> Config:
@@ -176,6 +185,26 @@ def test_a_run_trains_its_stages_in_order_and_each_leaves_other_parameters_uncha
     assert result["epochs"] == 3
     assert result["steps"] == 4 + 2 * 8  # one epoch of one turn, two epochs of two
     assert fmbench.load(best).model.threshold.isfinite()
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_stage_with_a_check_says_what_it_has_learnt_and_says_so_if_that_is_nothing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], knows: bool
+) -> None:
+    model = build()
+    model.knows = int(knows)
+    detector = Detector(model, problem=PROBLEM)
+    data = FurnaceData(**config(root).data, modality=Modality.CURRENT)
+    logger = CSVLogger(tmp_path, name="log")
+    options = {"max_epochs": 3, "accelerator": "cpu"}
+    train_stages(detector, data, run=tmp_path, select="val/acc", options=options, loggers=[logger])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "AUROC" in line]
+    if knows:
+        assert lines == ["stage reconstruct: AUROC 1.000 on validation"]
+    else:
+        assert len(lines) == 1
+        assert lines[0].startswith("stage reconstruct ENDS AT CHANCE: AUROC 0.500 on validation")
+    assert "val/reconstruct_auroc" in Path(logger.log_dir, "metrics.csv").read_text()
 
 
 def test_a_turn_changes_only_its_own_parameters(root: Path, tmp_path: Path) -> None:
@@ -263,6 +292,15 @@ def test_a_model_without_stages_is_one_supervised_pass() -> None:
     (stage,) = detector.stages
     detector.enter(stage)
     assert [p.requires_grad for p in model.parameters()] == [True, False]
+
+
+def test_a_check_of_the_last_stage_is_refused() -> None:
+    class Checked(nn.Module):
+        def stages(self) -> list[Stage]:
+            return [Learn(name="a", turns=[], check=lambda batch: (batch.label, batch.label))]
+
+    with pytest.raises(ValueError, match=r"Checked: stage a is the last.*has no effect"):
+        stages_of(Checked())
 
 
 def test_two_stages_of_the_same_name_are_refused() -> None:

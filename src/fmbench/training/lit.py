@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from torchmetrics import SumMetric
 from fmbench.metrics import Counts, DetectionMetrics, of_each_window
 from fmbench.objective import Loss, Optim
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
+from fmbench.training.console import say
 from fmbench.training.random_state import get_random_state, set_random_state
 from fmbench.types import Batch, Prediction, Problem
 
@@ -42,10 +44,11 @@ class Detector(L.LightningModule):
         process_states: per process, the random state and the sums of the unfinished epoch, as
             `on_save_checkpoint` stored them. A resumed training sets it; `setup` consumes it.
         terms: detached weighted losses of the latest training batch by name, each a scalar.
-        metrics: `DetectionMetrics` of "val" and "test".
+        metrics: `DetectionMetrics` of "val", "test" and "check", which is `Learn.check`'s.
         losses: sum of the loss over the windows of "val" and "test".
         measured: the latest validation or test: mean loss per window under "loss", and what
             `DetectionMetrics.compute` returns.
+        checked: AUROC of the latest validation of a stage with a check, in [0, 1], or NaN.
         columns: the latest test: columns of `of_each_window`, each (N,), in the windows' order.
     """
 
@@ -75,10 +78,12 @@ class Detector(L.LightningModule):
         self.metrics = nn.ModuleDict(
             {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
         )
+        self.metrics["check"] = DetectionMetrics(dense=False)
         # A sum, because Lightning's mean over processes divides by the truncated mean number of
         # windows, and torchmetrics' MeanMetric drops NaN, or with "disable" the weights.
         self.losses = nn.ModuleDict({part: SumMetric("disable") for part in ("val", "test")})
         self.measured: dict[str, float] = {}
+        self.checked = math.nan
         self.columns: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}  # of the losses over the epoch so far
         self._windows = 0  # of the epoch so far
@@ -163,6 +168,11 @@ class Detector(L.LightningModule):
         self.log_dict(means, sync_dist=True)
 
     def validation_step(self, batch: Batch, index: int) -> None:
+        if isinstance(self.stage, Learn) and self.stage.check:
+            logits, label = self.stage.check(batch)
+            alone = Batch(None, None, label)
+            self.metrics["check"].update(Prediction(logits, None), alone)  # type: ignore[operator]
+            return
         self._evaluate("val", batch)
 
     def on_test_start(self) -> None:
@@ -184,9 +194,15 @@ class Detector(L.LightningModule):
             return
         shares = self._all_gather_object(concatenated(self._batches))
         self._batches = []
-        self.stage.solve(concatenated(shares))
+        if lines := self.stage.solve(concatenated(shares)):
+            say(lines)
 
     def on_validation_epoch_end(self) -> None:
+        if isinstance(self.stage, Learn) and self.stage.check:
+            self.checked = self.metrics["check"].compute()["auroc"]  # type: ignore[operator]
+            self.metrics["check"].reset()  # type: ignore[operator]
+            self.log(f"val/{self.stage.name}_auroc", self.checked, sync_dist=True)
+            return
         self._report("val")
 
     def on_test_epoch_end(self) -> None:
