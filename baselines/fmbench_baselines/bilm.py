@@ -6,10 +6,13 @@ initialisation follow the authors' code.
 Differs: the language model is a small DeBERTa-V2 that first learns the language of currents, the
 vision encoder a small ViT, and then both are frozen. A level of a phase is a word; a value between
 two levels is embedded between their embeddings. Pretraining predicts masked words in sentences of
-currents that end with a word for the label, so that each answer is a word known to the model. For
-the mask, every patch of a frame is a token, and the projection has a bias for each frame, since
-relative positions only reach as far as a sentence. The frozen parts have no dropout; the authors'
-decoder, which runs the last layer twice more, is left out.
+currents, and the word for the label at their end, so that the model knows each answer as a word.
+For the mask, every patch of a frame is a token, and the projection has a bias for each frame, since
+relative positions only reach as far as a sentence. The vision encoder is trained on this task
+(source: CLIP's, trained on images with captions). The source adapts by masked words of captions
+before it answers questions; here there is no such stage. Rate, clipping and weight decay are the
+run's (source: 3e-5 and 5e-5, gradient norm 0.1, no decay). The frozen parts have no dropout; the
+authors' decoder, which runs the last layer twice more, is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from timm.models import load_state_dict
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -35,6 +38,7 @@ VisualTokens = Literal["grid", "frame"]
 MASKED = 0.15  # share of masked words in pretraining, as in BERT and DeBERTa
 REACH = 5.0  # the levels cover this many standard deviations on each side of the mean
 CLS, MASK, FIRST_ANSWER = 0, 1, 2  # words; further labels follow, then the levels of each phase
+RARE = 5.0  # weight of abnormal patches in the stage `vision`, as of profile cpu's pixels
 LOADED = -1  # replaces the number of pretraining batches
 
 
@@ -93,7 +97,7 @@ def language_config(words: int, samples: int, dim: int, depth: int, heads: int) 
     """The options of DeBERTa-V2-XLarge, without dropout.
 
     All distances longer than a sentence share one position, so that pretraining learns every frozen
-    position.
+    position. Initial weights are those of `fmbench.nn.bert.BertStack`, √(768/D) times the source's.
     """
     options: dict[str, Any] = {
         "vocab_size": words,
@@ -111,6 +115,7 @@ def language_config(words: int, samples: int, dim: int, depth: int, heads: int) 
         "conv_kernel_size": 3,
         "conv_act": "gelu",
         "position_biased_input": False,
+        "initializer_range": 0.02 * (768 / dim) ** 0.5,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "legacy": False,
@@ -160,10 +165,11 @@ def load_vision(vision: VisionTransformer, path: str) -> None:
 class BiLM(nn.Module):
     """Predict the class as the word at [MASK] in one sentence of frames and currents.
 
-    Three stages: `vision` learns the class of the label's own frame through a head that is then
-    discarded, `language` predicts masked words of the training currents, `adapt` freezes both and
-    trains projection, adapters, LayerNorms and dense head. Neither `adapt` nor a prediction runs on
-    frozen weights that are neither pretrained nor loaded (`sources`).
+    Three stages: `vision` learns which patches of the label's frame are abnormal (or the frame, if
+    there are no masks) through a head that is then discarded, `language` predicts the label and the
+    masked words of the training currents, `adapt` freezes both and trains projection, adapters,
+    LayerNorms and dense head. Neither `adapt` nor a prediction runs on frozen weights that are
+    neither pretrained nor loaded (`sources`).
 
     At the default size a window of 10 frames and 240 samples is 882 tokens.
 
@@ -267,17 +273,17 @@ class BiLM(nn.Module):
         if self.vision_head is not None:
             learnt = [*self.vision.parameters(), *self.vision_head.parameters()]
             turn = Turn(parameters=learnt, losses=self.vision_losses)
-            stages.append(Learn(name="vision", turns=[turn]))
+            stages.append(Learn(name="vision", turns=[turn], check=self.seen))
         if not self.paths["language"]:
             learnt = [p for n, p in self.language.named_parameters() if not _of_adapter(n)]
             turn = Turn(parameters=learnt, losses=self.language_losses)
-            stages.append(Learn(name="language", turns=[turn]))
+            stages.append(Learn(name="language", turns=[turn], check=self.answered))
         tuned = [p for n, p in self.language.named_parameters() if _of_adapter(n) or _of_norm(n)]
         tuned += [*self.project.parameters(), self.frame_bias]
         groups: list[dict[str, Any]] = [{"params": tuned, "lr_scale": 2}]  # 1e-3 if lr is 5e-4
         if self.dense_head is not None:
             groups.append({"params": list(self.dense_head.parameters())})
-        return [*stages, Learn(name="adapt", share=2, turns=[Turn(parameters=groups)])]
+        return [*stages, Learn(name="adapt", turns=[Turn(parameters=groups)])]
 
     @property
     def sources(self) -> dict[str, str]:
@@ -290,35 +296,64 @@ class BiLM(nn.Module):
         return texts
 
     def vision_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of the class from the mean token of the label's own frame."""
-        assert self.vision_head is not None
+        """Cross-entropy of the classes that `seen` tells apart; abnormal patches weigh more."""
         self.vision_batches += 1
-        tokens = self.frame_tokens(self._inputs(batch)[0][:, :, -1:])
-        logits = self.vision_head(tokens.mean((1, 2, 3)))
-        return {"frame": F.cross_entropy(logits, batch.label)}
+        logits, label = self.seen(batch)
+        weight = logits.new_ones(self.problem.num_classes)
+        if batch.mask is not None:
+            weight[1:] = RARE
+        return {"patch": F.cross_entropy(logits, label, weight)}
+
+    def seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits and class of every patch of the label's own frame, 2 × (B·y·x, …).
+
+        A patch with an abnormal pixel is abnormal. Without masks: of every frame, from its mean
+        token, 2 × (B, …).
+        """
+        assert self.vision_head is not None
+        tokens = self.frame_tokens(self._inputs(batch)[0][:, :, -1:])[:, 0]
+        if batch.mask is None:
+            return self.vision_head(tokens.mean((1, 2))), batch.label
+        patches = reduce(
+            batch.mask, "b (y h) (x w) -> (b y x)", "max", y=tokens.shape[1], x=tokens.shape[2]
+        )
+        return self.vision_head(tokens.flatten(0, 2)), patches.long()
 
     def language_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean cross-entropy of the masked words of the sentence [CLS], current, label.
+        """Cross-entropies of the masked words and the label of the sentence [CLS], current, [MASK].
 
-        A sample's loss is the mean over its phases. Each phase is classified among its own levels,
-        and the label's word among the labels.
+        A sample's loss is the mean over its phases, each classified among its own levels. Every
+        sentence asks for the label, as in `forward`.
         """
         self.language_batches += 1
         place = self.places(self._inputs(batch)[1])
-        sentence = self.sentence(place, FIRST_ANSWER + batch.label)
-        masked = torch.rand(sentence.shape[:2], device=sentence.device) < MASKED
-        masked[:, 0] = False
-        sentence = torch.where(masked[..., None], self.words[MASK], sentence)
-        with without_adapters(self.language):
-            states = self.language.deberta(inputs_embeds=sentence).last_hidden_state
-        scores = self.scores(states[:, 1:])  # (B, L + 1, words)
+        masked = torch.rand(place.shape[:2], device=place.device) < MASKED
+        scores = self.read_alone(place, masked)  # (B, L + 1, words)
         levels = scores[:, :-1, self.first_level :]
         levels = rearrange(levels, "b l (c q) -> b q l c", q=self.levels)
         sample = F.cross_entropy(levels, place.round().long(), reduction="none").mean(-1)
-        answers = scores[:, -1, FIRST_ANSWER : self.first_level]
-        answer = F.cross_entropy(answers, batch.label, reduction="none")
-        losses = torch.cat([sample, answer[:, None]], dim=1) * masked[:, 1:]
-        return {"words": losses.sum() / masked.sum().clamp(min=1)}
+        return {
+            "words": (sample * masked).sum() / masked.sum().clamp(min=1),
+            "answer": F.cross_entropy(self.answers(scores[:, -1]), batch.label),
+        }
+
+    def answered(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits from the current alone, without adapters, and the class: 2 × (B, …)."""
+        place = self.places(self._inputs(batch)[1])
+        scores = self.read_alone(place, torch.zeros_like(place[..., 0], dtype=torch.bool))
+        return self.answers(scores[:, -1]), batch.label
+
+    def read_alone(self, place: Tensor, masked: Tensor) -> Tensor:
+        """Scores of samples and label by the language model without video and adapters.
+
+        (B, L, C) positions and (B, L) bool, the samples that are masked -> (B, L + 1, words).
+        """
+        sentence = self.sentence(place)
+        hidden = F.pad(masked, (1, 1))  # neither [CLS] nor [MASK]
+        sentence = torch.where(hidden[..., None], self.words[MASK], sentence)
+        with without_adapters(self.language):
+            states = self.language.deberta(inputs_embeds=sentence).last_hidden_state
+        return self.scores(states[:, 1:])
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
@@ -328,11 +363,10 @@ class BiLM(nn.Module):
         if self.visual_tokens == "frame":
             tokens = tokens.mean((2, 3), keepdim=True)
         visual = self.project(tokens) + self.frame_bias  # (B, T, y, x, D)
-        asked = torch.full_like(batch.label, MASK)
-        text = self.sentence(self.places(current), asked)
+        text = self.sentence(self.places(current))
         sequence = torch.cat([visual.flatten(1, 3), text], dim=1)
         states = self.language.deberta(inputs_embeds=sequence).last_hidden_state
-        logits = self.scores(states[:, -1])[:, FIRST_ANSWER : self.first_level]
+        logits = self.answers(self.scores(states[:, -1]))
         mask_logits = None
         if self.dense_head is not None:
             mask_logits = self.dense_head(states[:, : -text.shape[1]].reshape(visual.shape))
@@ -351,16 +385,16 @@ class BiLM(nn.Module):
         value: Tensor = self.standardize_current(current).clamp(-REACH, REACH)
         return (value + REACH) * (self.levels - 1) / (2 * REACH)
 
-    def sentence(self, place: Tensor, last: Tensor) -> Tensor:
-        """[CLS], the samples, a last word: (B, L, C) positions and (B,) words -> (B, L + 2, D).
+    def sentence(self, place: Tensor) -> Tensor:
+        """[CLS], the samples, [MASK], which asks for the label: (B, L, C) -> (B, L + 2, D).
 
         A sample is the sum of its phases' words, each value interpolated between two levels.
         """
         level = torch.arange(self.levels, device=place.device)
         nearness = F.relu(1 - (place[..., None] - level).abs())  # (B, L, C, levels)
         samples = nearness.flatten(2) @ self.words[self.first_level :]
-        start = self.words[CLS].expand(len(place), 1, -1)
-        return torch.cat([start, samples, self.words[last][:, None]], dim=1)
+        start, end = (self.words[word].expand(len(place), 1, -1) for word in (CLS, MASK))
+        return torch.cat([start, samples, end], dim=1)
 
     def scores(self, states: Tensor) -> Tensor:
         """The frozen head: transformed states times each word's embedding, plus its bias.
@@ -370,6 +404,10 @@ class BiLM(nn.Module):
         head, words = self.language.lm_predictions.lm_head, self.language.get_input_embeddings()
         out: Tensor = head(states, words)
         return out
+
+    def answers(self, scores: Tensor) -> Tensor:
+        """Scores of the labels' words: (B, words) -> (B, K)."""
+        return scores[:, FIRST_ANSWER : self.first_level]
 
     @property
     def words(self) -> Tensor:

@@ -270,51 +270,51 @@ def test_a_value_is_its_levels_word_or_lies_between_two() -> None:
     place = model.places(current)
     torch.testing.assert_close(place[0, :4, 0], torch.tensor([0.0, 2, 2.25, 7]))
     first, second, third = model.words[4:].split(8)
-    got = model.sentence(place, torch.tensor([3]))[0]
+    got = model.sentence(place)[0]
     rest = second[0] + third[0]
     torch.testing.assert_close(got[1], first[0] + rest)
     torch.testing.assert_close(got[2], first[2] + rest)
     torch.testing.assert_close(got[3], 0.75 * first[2] + 0.25 * first[3] + rest)
     torch.testing.assert_close(got[4], first[7] + rest)
-    assert torch.equal(got[-1], model.words[3])
+    assert torch.equal(got[-1], model.words[MASK])
 
 
-def test_masked_modelling_is_the_mean_cross_entropy_of_the_masked_words() -> None:
+def test_masked_modelling_is_the_mean_cross_entropy_of_the_masked_words_and_of_all_labels() -> None:
     model = small()
     rows = batch(8)
     torch.manual_seed(0)
     with torch.no_grad():
-        loss = float(model.language_losses(rows)["words"])
+        found = {name: float(loss) for name, loss in model.language_losses(rows).items()}
     torch.manual_seed(0)
-    masked = torch.rand(8, 14) < 0.15
+    masked = torch.rand(8, 12) < 0.15
     assert rows.current is not None
     place = model.places(rows.current)
-    sentence = model.sentence(place, 2 + rows.label).detach()
+    sentence = model.sentence(place).detach()
     plain = plain_language(model)
-    losses = []
+    losses, answers = [], []
     for row in range(8):
-        places = [i for i in range(1, 14) if masked[row, i]]
-        sentence[row, places] = model.words[MASK]
+        places = [i for i in range(1, 13) if masked[row, i - 1]]
+        sentence[row, [*places, 13]] = model.words[MASK]  # the label's word in every sentence
         with torch.no_grad():
             scores = plain(inputs_embeds=sentence[row : row + 1]).logits[0]
+        answers.append(float(F.cross_entropy(scores[13, 2:4], rows.label[row])))
         for i in places:
-            if i == 13:
-                losses.append(float(F.cross_entropy(scores[i, 2:4], rows.label[row])))
-                continue
             levels = [round(float(value)) for value in place[row, i - 1]]
             phases = [
                 float(F.cross_entropy(scores[i, 4 + 8 * c : 12 + 8 * c], torch.tensor(level)))
                 for c, level in enumerate(levels)
             ]
             losses.append(sum(phases) / 3)
-    assert masked[:, 13].any()  # a label's word was among them
-    assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    assert found == {
+        "words": pytest.approx(sum(losses) / len(losses), rel=1e-4),
+        "answer": pytest.approx(sum(answers) / 8, rel=1e-4),
+    }
 
 
 def test_pretraining_reaches_every_word_and_every_position_that_is_frozen_later() -> None:
     model = small()
     for _ in range(20):
-        model.language_losses(batch(8))["words"].backward()
+        sum(model.language_losses(batch(8)).values()).backward()
     reached = model.words.grad
     assert (reached.abs().sum(1) > 0).all()
     positions = model.language.deberta.encoder.rel_embeddings.weight
@@ -329,17 +329,56 @@ def test_pretraining_reaches_every_word_and_every_position_that_is_frozen_later(
     assert torch.isfinite(positions.grad).all()
 
 
-def test_the_encoder_learns_the_class_of_the_labels_own_frame_alone() -> None:
+@pytest.mark.parametrize("masks", [True, False])
+def test_the_encoder_learns_from_the_labels_own_frame_alone(masks: bool) -> None:
     model = small()
-    rows = batch()
+    rows = batch() if masks else batch()._replace(mask=None)
     assert rows.video is not None
-    loss = model.vision_losses(rows)["frame"]
+    loss = model.vision_losses(rows)["patch"]
     earlier = rows.video.clone()
     earlier[:, :, :-1] = 0
-    assert torch.equal(model.vision_losses(rows._replace(video=earlier))["frame"], loss)
+    assert torch.equal(model.vision_losses(rows._replace(video=earlier))["patch"], loss)
     last = rows.video.clone()
     last[:, :, -1] = 0
-    assert not torch.equal(model.vision_losses(rows._replace(video=last))["frame"], loss)
+    assert not torch.equal(model.vision_losses(rows._replace(video=last))["patch"], loss)
+
+
+@torch.no_grad()
+def test_every_patch_of_the_frame_is_classified_and_an_abnormal_one_weighs_five_times() -> None:
+    model = small()
+    rows = batch()
+    assert rows.mask is not None
+    rows.mask[1, 15, 23] = 1  # one pixel, in the last patch
+    frame = model.standardize_video(rows.video)[:, :, -1]
+    assert model.vision_head is not None
+    logits = model.vision_head(model.vision.forward_features(frame)[:, 1:])  # no class token
+    total = weights = 0.0
+    abnormal = []
+    for row in range(4):
+        for y in range(2):
+            for x in range(3):
+                patch = rows.mask[row, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8]
+                kind = int(patch.sum() > 0)
+                weight = 5.0 if kind else 1.0
+                total -= weight * float(logits[row, 3 * y + x].log_softmax(-1)[kind])
+                weights += weight
+                abnormal.append(kind)
+    assert sum(abnormal) == 3
+    found, label = model.seen(rows)
+    torch.testing.assert_close(found, logits.flatten(0, 1))
+    assert label.tolist() == abnormal
+    loss = float(model.vision_losses(rows)["patch"])
+    assert loss == pytest.approx(total / weights, rel=1e-4)
+
+
+def test_without_masks_the_encoder_learns_the_class_of_the_frame() -> None:
+    model = small()
+    rows = batch()._replace(mask=None)
+    frame = model.standardize_video(rows.video)[:, :, -1]
+    assert model.vision_head is not None
+    logits = model.vision_head(model.vision.forward_features(frame)[:, 1:].mean(1))
+    expected = F.cross_entropy(logits, rows.label)
+    torch.testing.assert_close(model.vision_losses(rows)["patch"], expected)
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -482,6 +521,53 @@ def test_adapters_learn_to_see_what_the_current_does_not_tell() -> None:
             assert model.eval()(rows).logits.argmax(1).unique().numel() == 1
         train(model, stage, rows, steps)
     assert (model.eval()(rows).logits.argmax(1) == rows.label).all()
+
+
+def furnaces(size: int, of: Problem, seed: int) -> Batch:
+    """Abnormal windows: a red patch in most last frames, wider swings of the currents in all."""
+    draw = torch.Generator().manual_seed(seed)
+    label = torch.arange(size) % 2
+    video = torch.randint(100, (size, 3, of.frames, *of.image_size), generator=draw).byte()
+    mask = torch.zeros(size, *of.image_size).long()
+    for row in range(size):
+        if label[row] and torch.rand((), generator=draw) < 0.8:
+            y, x = (8 * int(torch.randint(side // 8, (), generator=draw)) for side in of.image_size)
+            video[row, 0, -1, y : y + 5, x : x + 5] = 200
+            mask[row, y : y + 5, x : x + 5] = 1
+    swing = (0.5 + label + 0.3 * torch.randn(size, generator=draw)).clamp(min=0.1)
+    noise = torch.randn(size, of.current_samples, of.current_channels, generator=draw)
+    return Batch(video, swing[:, None, None] * noise, label, mask)
+
+
+@pytest.mark.slow
+def test_a_short_training_reads_the_frames_and_the_currents() -> None:
+    """A vision stage that learns nothing, or an adaptation that ignores it, fails here."""
+    sizes = problem(frames=2, image_size=(16, 16), current_samples=10)
+    model = small(sizes)
+    for number, (stage, steps) in enumerate(zip(model.stages(), (120, 60, 250), strict=True)):
+        assert isinstance(stage, Learn)
+        for step in range(steps):
+            train(model, stage, furnaces(16, sizes, seed=1000 * number + step), 1)
+    model.eval()
+    rows = furnaces(400, sizes, seed=-1)
+    other = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+
+    def accuracy(batch: Batch) -> float:
+        with torch.no_grad():
+            return float((model(batch).logits.argmax(1) == batch.label).float().mean())
+
+    with torch.no_grad():
+        logits, patch = model.seen(rows)
+    assert float((logits.argmax(1) == patch).float().mean()) > 0.95
+    assert rows.video is not None
+    assert rows.current is not None
+    whole = accuracy(rows)
+    blind = accuracy(rows._replace(video=rows.video[other]))
+    deaf = accuracy(rows._replace(current=rows.current[other]))
+    print(f"accuracy {whole:.3f}; frames exchanged {blind:.3f}; currents exchanged {deaf:.3f}")
+    assert whole > 0.9
+    assert blind < whole - 0.1
+    assert deaf < whole - 0.02
 
 
 @pytest.mark.parametrize(
