@@ -227,8 +227,9 @@ class TubeVit(nn.Module):
         codes = torch.cat([torch.zeros(1, dim), centre_sinusoids(places, dim)])
         self.register_buffer("positions", codes, persistent=False)
         self.blocks = nn.Sequential(*(Block(dim, heads, mlp_ratio, dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
         self.weigh = nn.Linear(dim, 1, bias=False) if pool == "attention" else None
-        self.head = class_head(dim, problem.num_classes)
+        self.head = class_head(dim, problem.num_classes, norm=False)
         self.tiling = first_tiling(kinds, extent) if problem.dense else 0
         tiles = kinds[self.tiling]
         steps, patch = tiles.grid(extent)[0], tiles.kernel[1:]
@@ -239,7 +240,7 @@ class TubeVit(nn.Module):
         video = video_of(batch, frames=self.extent[0], image_size=self.extent[1:])
         tokens = self.embed(self.standardize(video))
         tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = self.blocks(tokens + self.positions)
+        tokens = self.norm(self.blocks(tokens + self.positions))
         mask_logits = None
         if self.dense_head is not None:
             mask_logits = self.dense_head(self.tiles(tokens))

@@ -75,7 +75,7 @@ class Vit(nn.Module):
         self.standardize = Standardize.video()
         self.embed = nn.Linear(patch * patch * 3, dim)
         self.encoder = Encoder(grid, dim, depth, heads, mlp_ratio, dropout)
-        self.head = class_head(dim, problem.num_classes)
+        self.head = class_head(dim, problem.num_classes, norm=False)
         self.dense_head = dense_head(problem, dim, steps=steps, patch=(patch, patch))
 
     def tokens(self, video: Tensor) -> Tensor:

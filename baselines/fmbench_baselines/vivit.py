@@ -124,7 +124,8 @@ class FactorisedBlock(nn.Module):
 
 
 class FactorisedAttention(nn.Module):
-    """Model 3: blocks of spatial, then temporal attention; the mean token gives the class."""
+    """Model 3: blocks of spatial, then temporal attention, a layer norm; the mean token gives the
+    class."""
 
     def __init__(
         self,
@@ -141,13 +142,14 @@ class FactorisedAttention(nn.Module):
         self.blocks = nn.Sequential(
             *(FactorisedBlock(dim, heads, mlp_ratio, dropout) for _ in range(depth))
         )
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(B, n_t, n_h, n_w, D) -> (B, D) for the class, and the tokens."""
         _, n_t, n_h, n_w, _ = tokens.shape
         flat = rearrange(tokens, "b t y x d -> b (t y x) d")
         flat = self.dropout(flat + self.positions([(n_t, n_h, n_w)]))
-        out = self.blocks(rearrange(flat, "b (t s) d -> b t s d", t=n_t))
+        out = self.norm(self.blocks(rearrange(flat, "b (t s) d -> b t s d", t=n_t)))
         return out.mean((1, 2)), rearrange(out, "b t (y x) d -> b t y x d", y=n_h)
 
 
@@ -218,7 +220,7 @@ class Vivit(nn.Module):
             raise ValueError(
                 f"design is {design!r}; allowed are joint, factorised_encoder, factorised_attention"
             )
-        self.head = class_head(dim, problem.num_classes)
+        self.head = class_head(dim, problem.num_classes, norm=False)
         self.dense_head = dense_head(problem, dim, steps=grid[0], patch=tube[1:])
 
     def tokens(self, video: Tensor) -> Tensor:

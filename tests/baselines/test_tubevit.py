@@ -175,19 +175,29 @@ def test_kernels_and_class_token_begin_small() -> None:
     assert tokens.std() < model.positions[1:].std()
 
 
-def test_class_token_and_attention_pooling_read_the_blocks_tokens() -> None:
+def test_class_token_and_attention_pooling_read_the_normalised_tokens() -> None:
     seen: list[Tensor] = []
     for pool in ("cls", "attention"):
-        model = TubeVit(problem(), depth=1, pool=pool).eval()  # type: ignore[arg-type]
+        model = TubeVit(problem(dense=True), depth=1, pool=pool).eval()  # type: ignore[arg-type]
+        nn.init.normal_(model.norm.weight)
+        nn.init.normal_(model.norm.bias)
         model.blocks.register_forward_hook(lambda _, __, out: seen.append(out))
-        logits = model(batch(2)).logits
+        logits, mask_logits, _ = model(batch(2))
         tokens = seen.pop()
         assert tokens.shape == (2, 209, 96)
+        spread = tokens.var(-1, correction=0, keepdim=True)
+        tokens = (tokens - tokens.mean(-1, keepdim=True)) / (spread + 1e-5).sqrt()
+        tokens = tokens * model.norm.weight + model.norm.bias  # before pooling
         pooled = tokens[:, 0]
         if model.weigh is not None:
             scores = (tokens @ model.weigh.weight[0]).exp()
             pooled = (scores[..., None] * tokens).sum(1) / scores.sum(1, keepdim=True)
-        torch.testing.assert_close(logits, model.head(pooled))
+        first, second = (layer for layer in model.head if isinstance(layer, nn.Linear))
+        hidden = F.gelu(pooled @ first.weight.T + first.bias)  # not normalised again
+        torch.testing.assert_close(logits, hidden @ second.weight.T + second.bias)
+        assert model.dense_head is not None
+        expected = model.dense_head(tokens[:, -128:].reshape(2, 2, 8, 8, 96))  # of the 1×8×8 tubes
+        torch.testing.assert_close(mask_logits, expected)
 
 
 def test_a_mask_is_drawn_from_the_tubes_that_tile_the_image_in_their_places() -> None:

@@ -57,8 +57,10 @@ def test_eq1_embedding_is_a_convolution_of_stride_8_and_a_product_with_unfolded_
         torch.testing.assert_close(tokens[:, frame].flatten(1, 2), products)
 
 
-def test_on_one_image_tokens_and_class_token_are_those_of_timm() -> None:
-    ours = Vit(problem(frames=1, dense=False), depth=3).double().eval()
+def test_on_one_image_both_heads_read_the_normalised_tokens_of_timm() -> None:
+    ours = Vit(problem(frames=1), depth=3).double().eval()
+    nn.init.normal_(ours.encoder.norm.weight)
+    nn.init.normal_(ours.encoder.norm.bias)
     theirs = VisionTransformer(
         img_size=64, patch_size=8, embed_dim=96, depth=3, num_heads=3, qkv_bias=False,
         norm_layer=nn.LayerNorm, num_classes=0,
@@ -68,6 +70,8 @@ def test_on_one_image_tokens_and_class_token_are_those_of_timm() -> None:
         "patch_embed.proj.bias": ours.embed.bias,
         "cls_token": ours.encoder.cls,
         "pos_embed": ours.encoder.positions.table,
+        "norm.weight": ours.encoder.norm.weight,
+        "norm.bias": ours.encoder.norm.bias,
     }
     names = {
         "norm1": "attention.norm",
@@ -82,16 +86,20 @@ def test_on_one_image_tokens_and_class_token_are_those_of_timm() -> None:
         for their, our in names.items():
             for kind in {"weight", "bias"} if their != "attn.qkv" else {"weight"}:
                 state[f"blocks.{block}.{their}.{kind}"] = blocks[f"{block}.{our}.{kind}"]
-    missing, unexpected = theirs.load_state_dict(state, strict=False)
-    assert (sorted(missing), unexpected) == (["norm.bias", "norm.weight"], [])
-    theirs.norm = nn.Identity()  # the last one is the class head's here
+    theirs.load_state_dict(state)
     video = batch(2, frames=1).video
     assert video is not None
     embedded = ours.tokens(video).flatten(1, 3)
     cls, patches = ours.encoder(embedded, (1, 8, 8))
     expected = theirs.forward_features(video[:, :, 0].double() / 255)
     torch.testing.assert_close(torch.cat([cls[:, None], patches], dim=1), expected)
-    torch.testing.assert_close(ours(batch(2, frames=1)).logits, ours.head(expected[:, 0]))
+    prediction = ours(batch(2, frames=1))
+    first, second = (layer for layer in ours.head if isinstance(layer, nn.Linear))
+    hidden = F.gelu(expected[:, 0] @ first.weight.T + first.bias)  # not normalised again
+    torch.testing.assert_close(prediction.logits, hidden @ second.weight.T + second.bias)
+    assert ours.dense_head is not None
+    mask_logits = ours.dense_head(expected[:, 1:].reshape(2, 1, 8, 8, 96))
+    torch.testing.assert_close(prediction.mask_logits, mask_logits)
 
 
 def test_a_painted_patch_changes_its_own_token_alone() -> None:

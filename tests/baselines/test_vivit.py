@@ -52,13 +52,37 @@ def torch_layer(block: Block) -> nn.TransformerEncoderLayer:
     return layer
 
 
+def disturb(norm: nn.Module) -> None:
+    """Give a layer norm weights of its own."""
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+
+
+def normalised(x: Tensor, norm: Any) -> Tensor:
+    """Layer norm, written out."""
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    out: Tensor = x * norm.weight + norm.bias
+    return out
+
+
+def check_heads(model: Vivit, pooled: Tensor, tokens: Tensor) -> None:
+    """The class is Linear, GELU, Linear of the pooled token, the mask is drawn from the tokens."""
+    prediction = model(batch(2))
+    first, second = (layer for layer in model.head if isinstance(layer, nn.Linear))
+    hidden = F.gelu(pooled @ first.weight.T + first.bias)  # not normalised again
+    torch.testing.assert_close(prediction.logits, hidden @ second.weight.T + second.bias)
+    assert model.dense_head is not None
+    torch.testing.assert_close(prediction.mask_logits, model.dense_head(tokens))
+
+
 @pytest.mark.parametrize(
     ("design", "count"),
-    # Model 2: spatial positions (65) and temporal ones (6) for the joint 321, one more class token.
+    # Model 2: spatial positions (65) and temporal ones (6) for the joint 321, one more class token
+    # and layer norm.
     # Model 3: neither class token nor its position, and in every block one more attention.
     [
         ("joint", 1_746_980),
-        ("factorised_encoder", 1_746_980 - (321 - 65 - 6) * 96 + 96),
+        ("factorised_encoder", 1_746_980 - (321 - 65 - 6) * 96 + 96 + 2 * 96),
         ("factorised_attention", 1_746_980 - 2 * 96 + 12 * (2 * 96 + 4 * 96 * 96 + 96)),
     ],
 )
@@ -81,7 +105,7 @@ def test_320_tubelets_are_unfolded_patches_through_a_linear_map() -> None:
 
 def test_model_1_is_that_of_transformers() -> None:
     transformers = pytest.importorskip("transformers", minversion="5")
-    ours = Vivit(problem(dense=False), depth=3).double().eval()
+    ours = Vivit(problem(), depth=3).double().eval()
     config = transformers.VivitConfig(
         image_size=64, num_frames=10, tubelet_size=[2, 8, 8], hidden_size=96, num_hidden_layers=3,
         num_attention_heads=3, intermediate_size=384, hidden_act="gelu", qkv_bias=False,
@@ -89,11 +113,14 @@ def test_model_1_is_that_of_transformers() -> None:
     )  # fmt: skip
     theirs = transformers.VivitModel(config, add_pooling_layer=False).double().eval()
     shell = ours.encoder.encoder
+    disturb(shell.norm)
     state = {
         "embeddings.cls_token": shell.cls,
         "embeddings.position_embeddings": shell.positions.table,
         "embeddings.patch_embeddings.projection.weight": ours.embed.weight,
         "embeddings.patch_embeddings.projection.bias": ours.embed.bias,
+        "layernorm.weight": shell.norm.weight,
+        "layernorm.bias": shell.norm.bias,
     }
     names = {
         "attention.o_proj": "attention.to_out",
@@ -110,22 +137,22 @@ def test_model_1_is_that_of_transformers() -> None:
         parts = blocks[f"{block}.attention.to_qkv.weight"].chunk(3)
         for name, part in zip("qkv", parts, strict=True):
             state[f"layers.{block}.attention.{name}_proj.weight"] = part
-    missing, unexpected = theirs.load_state_dict(state, strict=False)
-    assert (sorted(missing), unexpected) == (["layernorm.bias", "layernorm.weight"], [])
-    theirs.layernorm = nn.Identity()  # the last one is the class head's here
+    theirs.load_state_dict(state)
     video = batch(2).video
     assert video is not None
     expected = theirs(video.double().transpose(1, 2) / 255).last_hidden_state
     cls, tokens = ours.encoder(ours.tokens(video))
     torch.testing.assert_close(cls, expected[:, 0])
     torch.testing.assert_close(tokens.flatten(1, 3), expected[:, 1:])
-    torch.testing.assert_close(ours(batch(2)).logits, ours.head(expected[:, 0]))
+    check_heads(ours, expected[:, 0], expected[:, 1:].reshape(2, 5, 8, 8, 96))
 
 
 def test_model_2_gives_five_frames_class_tokens_to_a_temporal_encoder() -> None:
     model = Vivit(problem(), design="factorised_encoder").double().eval()
     encoder = model.encoder
     assert isinstance(encoder, FactorisedEncoder)
+    disturb(encoder.spatial.norm)
+    disturb(encoder.temporal.norm)
     assert (len(encoder.spatial.blocks), len(encoder.temporal.blocks)) == (8, 4)
     seen: list[tuple[int, ...]] = []
     for part in (encoder.spatial, encoder.temporal):
@@ -142,13 +169,17 @@ def test_model_2_gives_five_frames_class_tokens_to_a_temporal_encoder() -> None:
         )
         for block in encoder.spatial.blocks:
             x = torch_layer(block)(x)  # type: ignore[arg-type]
+        x = normalised(x, encoder.spatial.norm)
         of_frames.append(x[:, 0])
         torch.testing.assert_close(image[:, step].flatten(1, 2), x[:, 1:])
     x = torch.stack([encoder.temporal.cls[0].expand(2, 96), *of_frames], 1)
     x = x + encoder.temporal.positions([(5,)])
     for block in encoder.temporal.blocks:
         x = torch_layer(block)(x)  # type: ignore[arg-type]
-    torch.testing.assert_close(cls, x[:, 0])
+    torch.testing.assert_close(cls, normalised(x, encoder.temporal.norm)[:, 0])
+    rows = batch(2)
+    assert rows.video is not None
+    check_heads(model, *encoder(model.tokens(rows.video)))
 
 
 def test_model_3_attends_over_space_then_over_time() -> None:
@@ -178,12 +209,17 @@ def test_model_3_adds_positions_once_and_gives_the_tokens_mean_to_the_class() ->
     torch.manual_seed(0)
     model = Vivit(problem(), design="factorised_attention", depth=2).double().eval()
     tokens = torch.randn(2, 5, 8, 8, 96, dtype=torch.float64)
+    disturb(model.encoder.norm)
     pooled, out = model.encoder(tokens)
     x = tokens.flatten(1, 3) + model.encoder.positions.table
     for block in model.encoder.blocks:
         x = block(x.reshape(2, 5, 64, 96))
+    x = normalised(x, model.encoder.norm)  # before the mean is taken
     torch.testing.assert_close(out, x.reshape(2, 5, 8, 8, 96))
     torch.testing.assert_close(pooled, sum(x.reshape(2, 320, 96).unbind(1)) / 320)
+    rows = batch(2)
+    assert rows.video is not None
+    check_heads(model, *model.encoder(model.tokens(rows.video)))
 
 
 def test_model_3s_spatial_attention_sees_no_other_frames_and_its_temporal_one_no_other_places() -> (

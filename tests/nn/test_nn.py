@@ -238,12 +238,16 @@ def test_a_model_has_a_dense_head_only_where_the_problem_asks_for_a_mask(dilated
     assert all(torch.equal(state[name], value) for name, value in expected.state_dict().items())
 
 
-def test_the_encoder_is_a_class_token_positions_and_blocks() -> None:
+def test_the_encoder_is_a_class_token_positions_blocks_and_a_layer_norm() -> None:
     encoder = Encoder((2, 3), 24, depth=2, heads=3).double()
+    nn.init.normal_(encoder.norm.weight)
+    nn.init.normal_(encoder.norm.bias)
     tokens = torch.randn(4, 6, 24, dtype=torch.float64)
     x = torch.cat([encoder.cls.expand(4, -1, -1), tokens], dim=1) + encoder.positions([(2, 3)])
     for block in encoder.blocks:
         x = block(x)
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    x = x * encoder.norm.weight + encoder.norm.bias
     cls, rest = encoder(tokens, (2, 3))
     torch.testing.assert_close(cls, x[:, 0])
     torch.testing.assert_close(rest, x[:, 1:])

@@ -12,9 +12,10 @@ from fmbench.nn.positions import Grid, Positions
 
 
 class Encoder(nn.Module):
-    """{class token, tokens} + learnable positions, then pre-norm blocks (arXiv 2010.11929, Sec. 3).
+    """{class token, tokens} + learnable positions, pre-norm blocks, layer norm (arXiv 2010.11929).
 
-    There is no last normalisation, because the heads begin with one.
+    Its eq. (4) normalises the class token; like timm's and scenic's encoders, this one normalises
+    all tokens. A `class_head` behind it takes `norm=False`.
 
     Args:
         grid: extent of the tokens in training.
@@ -44,6 +45,7 @@ class Encoder(nn.Module):
         self.positions = Positions([grid], dim)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*(Block(dim, heads, mlp_ratio, dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
         nn.init.trunc_normal_(self.cls, std=0.02)
 
     def forward(self, tokens: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -52,5 +54,5 @@ class Encoder(nn.Module):
         For another grid than that of training, positions are interpolated.
         """
         tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = self.blocks(self.dropout(tokens + self.positions([tuple(grid)])))
+        tokens = self.norm(self.blocks(self.dropout(tokens + self.positions([tuple(grid)]))))
         return tokens[:, 0], tokens[:, 1:]

@@ -14,9 +14,13 @@ from fmbench.nn.positions import resize_grid
 from fmbench.types import Problem
 
 
-def class_head(dim: int, num_classes: int) -> nn.Sequential:
-    """MLP of eq. (12): (B, D) -> (B, K) logits. Hidden width D: Sec. IV-C1 only names layers."""
-    return mlp(dim, dim, num_classes)
+def class_head(dim: int, num_classes: int, *, norm: bool = True) -> nn.Sequential:
+    """MLP of eq. (12): (B, D) -> (B, K) logits. Hidden width D: Sec. IV-C1 only names layers.
+
+    `norm` is whether it begins with a layer norm; an input that is normalised already needs none.
+    """
+    head = mlp(dim, dim, num_classes)
+    return head if norm else head[1:]
 
 
 def upsample(channels: int, out: int) -> nn.Sequential:
