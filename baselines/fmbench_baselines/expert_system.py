@@ -6,8 +6,8 @@ doi 10.1109/TIE.2014.2349479.
 Reconstruction: only the abstract of that paper was available (rules on tracking error, rate and
 duration of current fluctuation), and its description in arXiv 2406.09016, Sec. V-B1 (tracking
 error, rate of change, arc resistance). Rule table, thresholds, set-points and voltages are not
-public. The rules below, their levels, the nominal voltage and reactance are ours; thresholds are
-calibrated on the training part.
+public. The rules below, their levels, the nominal voltage and reactance are ours; set-point and
+thresholds are calibrated on the training part.
 Differs: the case-based correction of set-points is control, not detection, and is left out.
 """
 
@@ -56,7 +56,7 @@ RULES = (
         "overheating",
         (
             Antecedent("error_mean", "<", -0.1),
-            Antecedent("resistance_mean", "<", 5.5),
+            Antecedent("resistance_change_mean", "<", -0.5),
             Antecedent("duration_max", ">", 60),
         ),
     ),
@@ -87,6 +87,11 @@ RULES = (
     ),
 )
 CLAUSES = [(rule, antecedent) for rule in RULES for antecedent in rule.antecedents]
+SETPOINT = 12_000.0
+"""Amperes, until a fit measures it."""
+PERSISTENT = [k for k, (_, a) in enumerate(CLAUSES) if a.feature.startswith("duration")]
+"""Antecedents whose level is a number of seconds."""
+LONGEST = max(CLAUSES[k][1].level for k in PERSISTENT)
 NAMES = [f"{rule.name}.{antecedent.feature}" for rule, antecedent in CLAUSES]
 SIGNS = [1.0 if antecedent.sign == ">" else -1.0 for _, antecedent in CLAUSES]
 SIZES = [len(rule.antecedents) for rule in RULES]
@@ -112,14 +117,20 @@ def trailing(mask: Tensor) -> Tensor:
 class ExpertSystem(nn.Module):
     """Predict a class by five crisp rules over features of the last two minutes' current.
 
-    Nothing is trained by gradient. One pass over the training part measures the standard deviation
-    of the features. Each threshold in turn moves to the quantile that raises the balanced accuracy
-    most, until none does. Logits are ±score/2 · sharpness; the score, the largest margin of a rule
-    or the excuse against it, is positive if and only if the crisp rules result in abnormal.
+    Nothing is trained by gradient. A first pass over the training part measures the set-point, the
+    median current of normal windows, unless it is given; a second one measures the standard
+    deviation of the features. Each threshold in turn moves to the quantile that raises the balanced
+    accuracy most, until none does. Antecedents that then hold always, and rules that never do, are
+    reported. Logits are ±score/2 · sharpness; the score, the largest margin of a rule or the excuse
+    against it, is positive if and only if the crisp rules result in abnormal.
+
+    A record of L samples shows a disturbance for at most L/2 - window + 0.5 seconds. If that is
+    less than 90 s, 1.5 times the longest duration in a rule, the durations are scaled down in
+    proportion, and the fit reports it.
 
     Args:
         problem: inputs and outputs; two classes, at least `window` seconds.
-        setpoint: set-point in amperes, or a band to which the record's median is clamped.
+        setpoint: set-point in amperes; default: measured by the fit (12 kA until then).
         window: seconds covered by the features of the present.
         lag: seconds over which a rate of change is measured.
         voltage: U, phase voltage in volts.
@@ -132,12 +143,13 @@ class ExpertSystem(nn.Module):
         thresholds: fixed thresholds by name ("semi_molten.error_mean"), left out of the search.
 
     Raises:
-        ValueError: a number is out of range, a threshold is unknown, the record is too short, or
-            there are more than two classes.
+        ValueError: a number is out of range, a threshold is unknown or cannot be exceeded, the
+            record is too short, or there are more than two classes.
     """
 
     modalities = frozenset({Modality.CURRENT})
     dense: frozenset[Modality] = frozenset()
+    setpoint: Tensor
     thresholds: Tensor
     scales: Tensor
 
@@ -145,7 +157,7 @@ class ExpertSystem(nn.Module):
         self,
         problem: Problem,
         *,
-        setpoint: float | tuple[float, float] = (8000, 16000),
+        setpoint: float | None = None,
         window: float = 10,
         lag: float = 1,
         voltage: float = 89,
@@ -162,11 +174,13 @@ class ExpertSystem(nn.Module):
             raise ValueError(
                 f"{problem.num_classes} classes; expert_system tells abnormal from normal only"
             )
-        band = setpoint if isinstance(setpoint, (tuple, list)) else (setpoint, setpoint)
-        self.low, self.high = band
-        if not 0 < self.low <= self.high:
-            raise ValueError(f"setpoint is {setpoint}; it must be positive, or a band (low, high)")
-        for name, value in (("voltage", voltage), ("sharpness", sharpness)):
+        self.given = setpoint is not None
+        amperes = SETPOINT if setpoint is None else setpoint
+        for name, value in (
+            ("setpoint", amperes),
+            ("voltage", voltage),
+            ("sharpness", sharpness),
+        ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
         self.read = current_reader(problem, "expert_system")
@@ -186,7 +200,17 @@ class ExpertSystem(nn.Module):
             raise ValueError(f"no threshold is called {unknown[0]!r}\nKnown: {', '.join(NAMES)}")
         self.free = [k for k, name in enumerate(NAMES) if calibrate and name not in fixed]
         nominal = [float(antecedent.level) for _, antecedent in CLAUSES]
+        self.reach = (samples - self.window + 1) / CURRENT_RATE
+        self.shrink = min(1.0, self.reach / (1.5 * LONGEST))
+        for k in PERSISTENT:
+            nominal[k] *= self.shrink
+            if SIGNS[k] > 0 and fixed.get(NAMES[k], 0) >= self.reach:
+                raise ValueError(
+                    f"{NAMES[k]} is {fixed[NAMES[k]]} s, but a record of {samples / CURRENT_RATE} s"
+                    f" shows a disturbance for at most {self.reach} s; give it less"
+                )
         levels = [fixed.get(name, level) for name, level in zip(NAMES, nominal, strict=True)]
+        self.register_buffer("setpoint", torch.tensor(float(amperes)))
         self.register_buffer("thresholds", torch.tensor(levels))
         self.register_buffer("scales", torch.tensor(nominal).abs())
 
@@ -198,22 +222,21 @@ class ExpertSystem(nn.Module):
             record's changes.
         fluctuation: standard deviation of the window / set-point; swing: that of the record.
         duration: seconds since error and rate were last both below their onsets.
-        resistance: of the arc, mΩ, from the window's mean; resistance_change: minus the record's.
+        resistance_change: of the arc, mΩ, from the window's mean, minus that at the set-point.
         imbalance: (largest - smallest phase) / mean, in the window.
         unrest: share of the record in which any phase is above an onset.
 
-        The first nine exist for each phase and are returned as mean and max over the phases.
+        The first eight exist for each phase and are returned as mean and max over the phases.
         """
-        setpoint = current.flatten(1).median(1).values.clamp(self.low, self.high)[:, None]  # (B, 1)
+        setpoint = self.setpoint
         recent = current[:, -self.window :]
         level = recent.mean(1)
         means = current.unfold(1, self.window, 1).mean(-1)  # (B, L - window + 1, C), each trailing
         rates = (current[:, self.lag :] - current[:, : -self.lag]).abs() * (CURRENT_RATE / self.lag)
-        errors = (setpoint[:, None] - means) / setpoint[:, None]
+        errors = (setpoint - means) / setpoint
         rates_now = rates[:, -errors.shape[1] :]
         disturbed = (errors.abs() > self.onset_error) | (rates_now > self.onset_rate)
         error = errors[:, -1]
-        resistance = self.resistance(level)
         phases = {
             "error": error,
             "deviation": error.abs(),
@@ -222,8 +245,7 @@ class ExpertSystem(nn.Module):
             "fluctuation": recent.std(1, correction=0) / setpoint,
             "swing": current.std(1, correction=0) / setpoint,
             "duration": trailing(disturbed) / CURRENT_RATE,
-            "resistance": resistance,
-            "resistance_change": resistance - self.resistance(current.mean(1)),
+            "resistance_change": self.resistance(level) - self.resistance(setpoint),
         }
         return {
             **{f"{name}_mean": value.mean(1) for name, value in phases.items()},
@@ -274,15 +296,41 @@ class ExpertSystem(nn.Module):
         return explained
 
     def stages(self) -> list[Solve]:
-        """One pass over the training part, without gradients."""
-        return [Solve(name="calibrate", gather=self.gather, solve=self.solve)]
+        """Two passes over the training part, without gradients; one if the set-point is given."""
+        calibrate = Solve(name="calibrate", gather=self.gather, solve=self.solve)
+        if self.given:
+            return [calibrate]
+        return [Solve(name="setpoint", gather=self.levels, solve=self.set_setpoint), calibrate]
+
+    def levels(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean current of each normal window: (b,) amperes."""
+        return {"level": self.read(batch)[batch.label == 0].mean((1, 2))}
+
+    def set_setpoint(self, kept: Mapping[str, Tensor]) -> str:
+        """Set the set-point to the normal windows' median; returns a line that states it.
+
+        Raises:
+            ValueError: the training part has no normal window.
+        """
+        if not len(kept["level"]):
+            raise ValueError("expert_system needs normal windows to measure the set-point on")
+        level = kept["level"].median()
+        if level <= 0:
+            raise ValueError(
+                f"the median current of normal windows is {level.item():.4g} A; expert_system reads"
+                " amperes, which are positive"
+            )
+        self.setpoint.copy_(level)
+        return f"set-point: {self.setpoint.item():,.0f} A, the median of normal windows"
 
     def gather(self, batch: Batch) -> dict[str, Tensor]:
         """Features and labels of a batch."""
         return {"values": self.clauses(batch), "label": batch.label}
 
-    def solve(self, kept: Mapping[str, Tensor]) -> None:
+    def solve(self, kept: Mapping[str, Tensor]) -> str:
         """Measure the features' deviations, then search the thresholds that are not fixed.
+
+        Returns lines that state what was scaled, what always holds and what never does.
 
         Raises:
             ValueError: the training part has only one class.
@@ -294,6 +342,25 @@ class ExpertSystem(nn.Module):
         self.scales.copy_(torch.where(spread > 0, spread, 1.0))
         start = self.thresholds.cpu()
         self.thresholds.copy_(calibrated(values, abnormal, start, self.free))
+        return "\n".join(self.notes(values))
+
+    def notes(self, values: Tensor) -> list[str]:
+        """What a user must know of the rules, given the training part's features (N, A)."""
+        notes = []
+        if self.shrink < 1:
+            notes.append(
+                f"durations in rules are scaled by {self.shrink:.2f}: a record shows a disturbance"
+                f" for at most {self.reach} s, the rules are made for {1.5 * LONGEST:g} s"
+            )
+        held = self.margins(values.to(self.scales)) > 0  # (N, A)
+        for k, (rule, clause) in enumerate(CLAUSES):
+            if bool(held[:, k].all()):
+                level = f"{clause.feature} {clause.sign} {self.thresholds[k].item():.4g}"
+                notes.append(f"rule {rule.name}: {level} holds in every training window")
+        for rule, part in zip(RULES, torch.split(held, SIZES, 1), strict=True):
+            if not bool(part.all(1).any()):
+                notes.append(f"rule {rule.name} holds in no training window")
+        return notes
 
 
 def candidates(values: Tensor, count: int = 64) -> Tensor:
