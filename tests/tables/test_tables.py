@@ -650,16 +650,31 @@ def test_every_file_of_a_table_is_written_and_twice_the_same(tmp_path: Path) -> 
     assert first == second
 
 
-def test_two_detectors_joined_add_their_logits() -> None:
+def test_two_detectors_joined_add_their_logits_and_keep_the_first_ones_mask() -> None:
     a, b = windows_of(seed=1), windows_of(seed=2, dense=False)
     both = joined(a, b)
     logits = [torch.tensor(np.stack([np.zeros(40), part["log_odds"]], 1)) for part in (a, b)]
     fused = (logits[0] + logits[1]).softmax(1)  # eq. (12)
     assert both["decision"].tolist() == fused.argmax(1).tolist()
     np.testing.assert_allclose(1 / (1 + np.exp(-both["log_odds"])), fused[:, 1])
-    assert not set(PIXELS) & set(both)
+    assert both[list(PIXELS)].equals(a[list(PIXELS)])
+    assert not set(PIXELS) & set(joined(b, a))
     with pytest.raises(ValueError, match="different windows"):
         joined(a, b.iloc[1:].reset_index(drop=True))
+
+
+def test_row_1_of_table_5_is_the_untrained_join_of_table_4_with_the_mask_of_row_0() -> None:
+    four, five = (read_experiment(f"table{number}") for number in (4, 5))
+    (join,) = (row for row in four.rows if row.join)
+    one = next(row for row in five.rows if row.label.startswith("1:"))
+    zero = five.rows[0]
+    assert [(row.model, row.modality, row.config) for row in five.joined_in(one)] == [
+        (row.model, row.modality, row.config) for row in four.joined_in(join)
+    ]
+    assert five.joined_in(one)[0] is zero
+    printed = {name: value for name, value in one.paper.items() if name != "miou"}
+    assert printed == join.paper
+    assert one.paper["miou"] == zero.paper["miou"]
 
 
 # By interference, and events

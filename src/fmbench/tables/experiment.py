@@ -49,7 +49,8 @@ class Row(Content):
         model: registered name; None where `join` is given.
         config: settings of `fit` for this row, over those of the experiment and the profile.
         test: LENGTHS with which the trained model is tested, where they differ from its training's.
-        join: labels of two rows whose class logits are added, without training (eq. 12, Table IV).
+        join: labels of two rows whose class logits are added, without training (eq. 12, Table IV);
+            the mask is the first one's.
         paper: the paper's printed values by metric.
         shown: what the table prints as the modality.
         reference: whether it is one of the honest rows that learn next to nothing.

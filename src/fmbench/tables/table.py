@@ -25,7 +25,7 @@ from fmbench.tables.intervals import (
     rates,
 )
 from fmbench.tables.rates import RATES, Rates, tuned
-from fmbench.tables.results import PIXELS, Job, Result, code_changed
+from fmbench.tables.results import Job, Result, code_changed
 from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
 from fmbench.training.loop import LOWER_IS_BETTER
@@ -269,6 +269,8 @@ def make(
 def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Sum of the class logits of two detectors for each window: eq. (12) without training.
 
+    The mask is the first detector's.
+
     Raises:
         ValueError: the detectors were tested on different windows.
     """
@@ -276,8 +278,7 @@ def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     if not first[[*place, "label"]].equals(second[[*place, "label"]]):
         raise ValueError("the two rows were tested on different windows; they cannot be joined")
     total = first["log_odds"] + second["log_odds"]
-    kept = first.drop(columns=[name for name in PIXELS if name in first])
-    return kept.assign(log_odds=total, decision=(total > 0).astype(int))
+    return first.assign(log_odds=total, decision=(total > 0).astype(int))
 
 
 def window_text(data: Mapping[str, Any]) -> str:
