@@ -4,10 +4,11 @@ Dao, Fu, Ermon, Rudra, Ré: "FlashAttention: Fast and Memory-Efficient Exact Att
 IO-Awareness", NeurIPS 2022, arXiv 2205.14135, Sec. 3.1. The encoder and the name come from the
 code of Liu et al., "iTransformer", ICLR 2024, arXiv 2310.06625, which compares a post-norm
 Transformer with this attention.
-Differs: the width is FmFormer's (96, 3 heads, 3 layers; the source has 512, 8, 2); the kernel is
-PyTorch's; no calendar features; a head of GELU, flatten, linear (the Time-Series-Library's) instead
-of a forecast. The kernel changes the cost of attention, not its result: accuracy differs from that
-of any other softmax attention only by rounding, which is to bfloat16 on a GPU.
+Differs: the width is FmFormer's (96, 3 heads; the source has 512, 8), with 3 layers (source: 2);
+the kernel is PyTorch's; no calendar features; a head of GELU, flatten, linear (the
+Time-Series-Library's) instead of a forecast. The kernel changes the cost of attention, not its
+result: accuracy differs from that of any other softmax attention only by rounding, which is to
+bfloat16 on a GPU.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Flashformer(nn.Module):
         heads: attention heads, h (source: 8).
         mlp_ratio: hidden width of the MLPs divided by D.
         dropout: rate for embedding, attention output, MLPs and head, in training; not for the
-            attention map, which is never stored whole.
+            attention map (the source's tiled code takes such a rate and does not apply it).
         padding: padding of the embedding's convolution. With "circular" (source), the first
             sample sees the last.
         mean_pool: whether the head reads the tokens' mean, which allows any length, instead of

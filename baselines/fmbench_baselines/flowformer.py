@@ -4,10 +4,10 @@ Wu, Wu, Xu, Wang, Long: "Flowformer: Linearizing Transformers with Conservation 
 arXiv 2202.06258, Sec. 3. Where they leave a choice, this file follows the authors' time-series
 classifier: samples through a linear map times √D, post-norm layers, a head of GELU, flatten,
 linear.
-Differs: the width is FmFormer's (96, 3 heads; the source has 512, 8), the MLPs' hidden width four
-times that (source: once), and positions are fixed sinusoids (source: learnt). The authors' general
-code cuts the outgoing flow to [-1, 1] before the competition, their time-series code does not; this
-file does so only with `clamp`.
+Differs: the width is FmFormer's (96, 3 heads; the source has 512, 8), with 3 layers (source: 2),
+and positions are fixed sinusoids (source: learnt). The authors' general code cuts the outgoing flow
+to [-1, 1] before the competition, their time-series code does not; this file does so only with
+`clamp`.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Flowformer(nn.Module):
     Args:
         problem: inputs and outputs.
         dim: D, width of a token (source: 512).
-        depth: encoder layers.
+        depth: encoder layers (source: 2).
         heads: attention heads, h (source: 8).
-        mlp_ratio: hidden width of the MLPs divided by D (source: 1).
+        mlp_ratio: hidden width of the MLPs divided by D (source: 4).
         dropout: rate for embedding, attention output, MLPs and head, in training.
         clamp: whether the outgoing flow of the sources is cut to [-1, 1] before the competition.
         mean_pool: whether the head reads the tokens' mean, which allows any length, instead of

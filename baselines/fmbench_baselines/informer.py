@@ -4,8 +4,11 @@ Zhou, Zhang, Peng, Zhang, Li, Xiong, Zhang: "Informer: Beyond Efficient Transfor
 Sequence Time-Series Forecasting", AAAI 2021, arXiv 2012.07436, Sec. 3. Where the paper is silent,
 this file follows the authors' code: keys are sampled with replacement, shared by rows and heads.
 Differs: a classifier needs no generative decoder; no calendar features; the width is FmFormer's
-(96, 3 heads, 3 layers; the source has 512, 8, 2). The head (GELU, flatten, one linear map) is the
-Time-Series-Library's, which distils only when it forecasts; here distilling is on.
+(96, 3 heads; the source has 512, 8), with 3 layers (source: 2 to 3). One stack of layers reads the
+whole sequence; the paper's replicas on its last half are left out. The embedding has no bias
+(source: one). Evaluation always samples the same keys (source: new ones), so that a result can be
+repeated. The head (GELU, flatten, one linear map) is the Time-Series-Library's, which distils only
+when it forecasts; here distilling is on.
 """
 
 from __future__ import annotations

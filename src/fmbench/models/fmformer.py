@@ -3,7 +3,9 @@
 Wu, Zhang, Deng, Zhang, Chai: "Cross-Modal Learning for Anomaly Detection in Complex Industrial
 Process: Methodology and Benchmark", IEEE TCSVT 35(3), 2025, arXiv 2406.09016, Sec. III.
 Differs: where the authors' released network departs from the paper, this file follows the paper;
-`fmbench.models.official` follows the released network.
+`fmbench.models.official` follows the released network. Dilated patches use every d-th pixel once,
+as the released network's do: at 64 pixels as many as in the paper, at some other sizes one fewer a
+side (120 pixels: 7, not ⌊120/15⌋ = 8; 256 pixels: 16, not 17).
 """
 
 from __future__ import annotations
