@@ -4,7 +4,8 @@ Li, Duan, Fang, Gong, Jiang: "Unicoder-VL: A Universal Encoder for Vision and La
 Cross-Modal Pre-Training", AAAI 2020, arXiv 1908.06066, Sec. 3.
 Differs: for a furnace, words are the samples of three-phase current, and regions the 8×8 patches of
 every frame (as in FmFormer's comparison, Sec. V-B3) with an added embedding of the frame; without a
-detector there are no object classes to predict, so the mean colour of a hidden patch is predicted.
+detector there are no object classes to predict, so the mean colour of a hidden patch is predicted,
+and hidden samples are regressed (source: hidden words are classified).
 The width is FmFormer's (96, 3 heads; the source has BERT-base's 768, 12), the depth the source's.
 The class head has a hidden layer, and a mask is read from the patches' tokens. The source starts
 from BERT's weights and is pre-trained on captions; here all weights start at random, and `pretext`
@@ -74,7 +75,7 @@ class UnicoderVL(nn.Module):
             raise ValueError(f"lr_scale is {lr_scale}; it must be above 0")
         self.lr_scale = lr_scale
         self.series = SeriesEmbedding(problem, dim, dropout)
-        self.regions = RegionEmbedding(problem, dim, tube, dropout, class_token=False)
+        self.regions = RegionEmbedding(problem, dim, tube, dropout, mean_region=False)
         self.encoder = BertStack(dim, depth, heads, mlp_ratio, dropout)
         self.class_head = class_head(dim, problem.num_classes)
         steps, patch = self.regions.grid[0], self.regions.tube[1:]

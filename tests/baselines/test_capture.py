@@ -212,7 +212,7 @@ def test_at_the_papers_sizes_562_tokens_meet_in_the_co_transformer() -> None:
     assert seen == [(1, 562, 96)]
     assert len(model.self_current.encoder.layer) == len(model.self_video.encoder.layer) == 4
     assert (len(model.cross), len(model.co.layers.encoder.layer)) == (4, 4)
-    assert sum(p.numel() for p in model.parameters()) == 2_740_004
+    assert sum(p.numel() for p in model.parameters()) == 2_739_908
 
 
 def test_every_parameter_learns() -> None:
@@ -236,6 +236,8 @@ def test_without_pretext_it_is_one_supervised_pass() -> None:
     (stage,) = model.stages()
     assert isinstance(stage, Learn)
     assert learnt_in(stage) == set(model.parameters())
+    (group,) = stage.turns[0].parameters
+    assert group["lr_scale"] == 0.2  # type: ignore[index]
 
 
 def test_the_pretext_stage_teaches_all_but_the_heads_and_contrasts_only_true_pairs() -> None:
@@ -264,6 +266,7 @@ def test_the_pretext_stage_teaches_all_but_the_heads_and_contrasts_only_true_pai
         ({"heads": 5}, "dim 24 is not a multiple of heads 5"),
         ({"cross_depth": 0}, "cross_depth is 0; it must be at least 1"),
         ({"contrast": 0}, "contrast is 0; it must be above 0"),
+        ({"lr_scale": 0}, "lr_scale is 0; it must be above 0"),
         ({"near_seconds": -1}, "near_seconds is -1; it must be at least 0"),
         ({"tube": (3, 8, 8)}, "4 frames are not a multiple of the patch's 3"),
     ],

@@ -98,7 +98,7 @@ def test_the_box_of_a_patch_is_its_corners_and_its_area_over_the_image() -> None
 
 def test_a_region_is_the_norm_of_patch_box_time_and_segment() -> None:
     embedding = RegionEmbedding(
-        problem(frames=4, image_size=(16, 24)), 12, (2, 8, 8), 0.1, class_token=True
+        problem(frames=4, image_size=(16, 24)), 12, (2, 8, 8), 0.1, mean_region=True
     ).eval()
     video = torch.randint(0, 256, (2, 3, 4, 16, 24), dtype=torch.uint8)
     patches = embedding.patches(video)
@@ -111,10 +111,9 @@ def test_a_region_is_the_norm_of_patch_box_time_and_segment() -> None:
     expected = embedding.project(pixels) + embedding.locate(boxes(2, 3)[y, x])
     expected = embedding.norm(expected + embedding.time[0, :, t] + embedding.segment[0, 0])
     torch.testing.assert_close(tokens[1, 1 + (t * 2 + y) * 3 + x], expected)
-    assert embedding.cls is not None
-    torch.testing.assert_close(
-        tokens[:, :1], embedding.norm(embedding.cls + embedding.segment).expand(2, -1, -1)
-    )
+    whole = patches.flatten(1, 3).mean(1)  # of the whole clip, with the whole image as its box
+    first = embedding.project(whole) + embedding.locate(torch.tensor([0.0, 0, 1, 1, 1]))
+    torch.testing.assert_close(tokens[:, 0], embedding.norm(first + embedding.segment[0, 0]))
 
 
 def test_a_sample_is_the_norm_of_its_phases_position_and_segment() -> None:
@@ -137,7 +136,7 @@ def test_what_is_hidden_has_no_effect_and_keeps_its_place() -> None:
     assert torch.equal(series(samples, ~gap)[0, [8, 10]], series(samples)[0, [8, 10]])
 
     regions = RegionEmbedding(
-        problem(frames=2, image_size=(16, 16)), 12, (1, 8, 8), 0.0, class_token=False
+        problem(frames=2, image_size=(16, 16)), 12, (1, 8, 8), 0.0, mean_region=False
     )
     patches, gap = torch.randn(1, 2, 2, 2, 192), torch.zeros(1, 2, 2, 2, dtype=torch.bool)
     gap[0, 1, 0, 1] = True
@@ -148,7 +147,7 @@ def test_what_is_hidden_has_no_effect_and_keeps_its_place() -> None:
 
 
 def test_embeddings_read_other_sizes_than_they_were_built_for() -> None:
-    regions = RegionEmbedding(problem(), 12, (2, 8, 8), 0.1, class_token=True).eval()
+    regions = RegionEmbedding(problem(), 12, (2, 8, 8), 0.1, mean_region=True).eval()
     assert regions(regions.patches(torch.zeros(1, 3, 4, 32, 40))).shape == (1, 1 + 2 * 4 * 5, 12)
     assert SeriesEmbedding(problem(), 12, 0.1)(torch.zeros(1, 33, 3)).shape == (1, 34, 12)
     with pytest.raises(ValueError, match="3 frames are not a multiple of the patch's 2"):

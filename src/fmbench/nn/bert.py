@@ -107,14 +107,14 @@ class RegionEmbedding(nn.Module):
         dim: D.
         tube: frames, rows and columns of a patch.
         dropout: rate in training.
-        class_token: whether a class token comes first.
+        mean_region: whether the mean of all patches, with the whole image as its box, comes first.
 
     Raises:
         ValueError: frames or image are not multiples of the tube.
     """
 
     def __init__(
-        self, problem: Problem, dim: int, tube: Tube, dropout: float, *, class_token: bool
+        self, problem: Problem, dim: int, tube: Tube, dropout: float, *, mean_region: bool
     ) -> None:
         super().__init__()
         self.tube = (tube[0], tube[1], tube[2])
@@ -124,7 +124,7 @@ class RegionEmbedding(nn.Module):
         self.locate = nn.Linear(5, dim)
         self.time = learnable(1, dim, self.grid[0])
         self.segment = learnable(1, 1, dim)
-        self.cls = learnable(1, 1, dim) if class_token else None
+        self.mean_region = mean_region
         self.norm = nn.Sequential(nn.LayerNorm(dim, eps=EPS), nn.Dropout(dropout))
 
     def patches(self, video: Tensor) -> Tensor:
@@ -133,16 +133,17 @@ class RegionEmbedding(nn.Module):
         return tube_patches(self.standardize(video), self.tube)
 
     def forward(self, patches: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Standard scores from `patches` -> (B, n_t·n_h·n_w, D), after a class token if there is
-        one; `hidden` patches, (B, n_t, n_h, n_w) bool, only keep box and time."""
+        """Standard scores from `patches` -> (B, n_t·n_h·n_w, D), after the mean region if there
+        is one; `hidden` patches, (B, n_t, n_h, n_w) bool, only keep box and time."""
         steps, rows, columns = patches.shape[1:4]
         tokens = shown(self.project(patches), hidden)
         place = rearrange(self.locate(boxes(rows, columns).to(tokens)), "y x d -> 1 1 y x d")
         time = rearrange(resize_grid(self.time, (steps,)), "1 d t -> 1 t 1 1 d")
-        tokens = (tokens + place + time).flatten(1, 3)
-        if self.cls is not None:
-            tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
-        out: Tensor = self.norm(tokens + self.segment)
+        regions = (tokens + place + time).flatten(1, 3)
+        if self.mean_region:  # without what is hidden
+            whole = tokens.mean((1, 2, 3)) + self.locate(boxes(1, 1).to(tokens)[0, 0])
+            regions = torch.cat([whole[:, None], regions], dim=1)
+        out: Tensor = self.norm(regions + self.segment)
         return out
 
 
