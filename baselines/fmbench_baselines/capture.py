@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmbench.nn import Positions, attend, dense_head
-from fmbench.nn.attention import Heads
+from fmbench.nn.attention import Heads, split_heads
 from fmbench.nn.bert import EPS, BertStack, RegionEmbedding, SeriesEmbedding, both
 from fmbench.nn.pretext import PretextHeads, Task, apart, draw_task
 from fmbench.nn.tokens import Tube
@@ -74,9 +74,7 @@ class CoAttention(nn.Module):
 
     def qkv(self, tokens: Tensor) -> Heads:
         """(B, N, D) -> queries for this stream, keys and values for the other, (B, h, N, d)."""
-        query, key, value = rearrange(
-            self.to_qkv(tokens), "b n (k h d) -> k b h n d", k=3, h=self.heads
-        )
+        query, key, value = split_heads(self.to_qkv(tokens), 3, self.heads)
         return query, key, value
 
     def forward(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ import math
 import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fmbench.nn import (
     MultiHead,
@@ -29,6 +28,7 @@ from fmbench.nn import (
     series_head,
     sinusoids,
 )
+from fmbench.nn.attention import softmax_attention
 from fmbench.nn.series import Padding
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -77,7 +77,7 @@ def prob_sparse_attention(
     """
     top = sparsity(query, key, sample).topk(active, sorted=False).indices  # (B, h, u)
     top = top.unsqueeze(-1).expand(-1, -1, -1, query.shape[-1])
-    attended = F.scaled_dot_product_attention(query.gather(2, top), key, value)  # (B, h, u, d)
+    attended = softmax_attention(query.gather(2, top), key, value)  # (B, h, u, d)
     return value.mean(2, keepdim=True).expand_as(query).scatter(2, top, attended)
 
 

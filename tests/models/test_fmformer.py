@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmbench.models import FmFormer
+from fmbench.nn.attention import split_heads
 from fmbench.types import Batch, Modality, Problem
 
 SMALL = {"dim": 24, "depth": 2, "heads": 3}
@@ -182,7 +183,9 @@ def test_nothing_is_computed_that_no_head_reads(modality: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "fmbench.nn.attention.Attention.qkv",
-            lambda self, tokens, rows=None: self._heads(self.to_qkv(self.norm(tokens)), 3),
+            lambda self, tokens, rows=None: split_heads(
+                self.to_qkv(self.norm(tokens)), 3, self.heads
+            ),
         )
         with FlopCounterMode(display=False) as whole:
             full = model(given).logits

@@ -5,21 +5,127 @@ B batch, N tokens, D width, h heads, d = D/h width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmbench.nn.processor import native_bfloat16
+
 Heads = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values, each (B, h, N, d)."""
+Way = Literal["explicit", "sdpa"]
+"""Two matrix products and a softmax, or `F.scaled_dot_product_attention`. They differ in rounding,
+speed and memory: the first keeps the (B, h, N, M) map for the gradient."""
+
+# Read at import, because torch.compile can trace neither.
+NATIVE_BFLOAT16 = native_bfloat16()
+AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+# Measured by `python benchmarks/attention_choice.py`; see benchmarks/attention_choice.md.
+LARGEST_MAP = 2**28
+"""Bytes of the largest map that is kept for the gradient. FmFormer on both inputs (10 frames, 240
+samples) keeps 24 maps, together 0.95 GB in bfloat16 at batch 64."""
+SHORT = {False: 64, True: 128}
+"""Most keys of a short sequence in float32, without and with a gradient."""
+LANES, TAIL = 16, 9
+"""float32 values in a vector of AVX-512. PyTorch's flash kernel for CPUs computes the last
+M mod 16 exponentials of a row one by one; from 9 on, this takes longer than to keep the map."""
+
+_forced: Way | None = None
+
+
+@contextmanager
+def attention_by(way: Literal["auto", "explicit", "sdpa"]) -> Iterator[None]:
+    """Compute all softmax attention in this way, for benchmarks and tests; "auto": by `way_of`.
+
+    Raises:
+        ValueError: there is no such way.
+    """
+    global _forced
+    if way not in ("auto", "explicit", "sdpa"):
+        raise ValueError(f'way is {way!r}; allowed are "auto", "explicit" and "sdpa"')
+    before, _forced = _forced, None if way == "auto" else way
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def way_of(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Way:
+    """The faster way for these inputs on this device.
+
+    On CPUs, SDPA has a fused kernel without a map in memory. It gains nothing from bfloat16 in
+    hardware, is slow for some short sequences, and does not support dropout, for which SDPA keeps
+    the map too. Other devices have faster kernels.
+    """
+    if _forced is not None:
+        return _forced
+    device, dtype = query.device.type, query.dtype
+    if device != "cpu":
+        return "sdpa"
+    if torch.is_autocast_enabled(device) and dtype is not torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    if dtype is not torch.float32 and not (dtype is torch.bfloat16 and NATIVE_BFLOAT16):
+        return "sdpa"
+    if dropout > 0:
+        return "explicit"
+    keys = key.shape[2]
+    if query.shape[:3].numel() * keys * dtype.itemsize > LARGEST_MAP:
+        return "sdpa"
+    learns = torch.is_grad_enabled() and (
+        query.requires_grad or key.requires_grad or value.requires_grad
+    )
+    slow_tail = AVX512 and keys % LANES >= TAIL and keys <= SHORT[learns]
+    return "explicit" if dtype is torch.bfloat16 or slow_tail else "sdpa"
+
+
+def softmax_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(Q Kᵀ / √d) V: (B, h, N, d) and 2 × (B, h, M, d) -> (B, h, N, d), eqs. (4) and (7).
+
+    Args:
+        query: (B, h, N, d).
+        key: (B, h, M, d).
+        value: (B, h, M, d).
+        mask: bool, broadcast to (B, h, N, M), true where a query may see a key. A query that may
+            see none results in 0.
+        dropout: rate for the map.
+    """
+    if way_of(query, key, value, dropout) == "sdpa":
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    batch, scale = query.shape[0], query.shape[3] ** -0.5
+    query, key, value = (rearrange(x, "b h n d -> (b h) n d") for x in (query, key, value))
+    nothing = query.new_empty(1, 1, 1)
+    scores = torch.baddbmm(nothing, query, key.transpose(1, 2), beta=0, alpha=scale)
+    if mask is not None:
+        hidden = ~mask
+        rearrange(scores, "(b h) n m -> b h n m", b=batch).masked_fill_(
+            hidden, torch.finfo(scores.dtype).min
+        )
+    out = torch.bmm(F.dropout(scores.softmax(-1), dropout), value)
+    out = rearrange(out, "(b h) n d -> b h n d", b=batch)
+    return out if mask is None else out.masked_fill(hidden.all(-1, keepdim=True), 0)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(Q Kᵀ / √d) V, heads concatenated: (B, h, N, d) and 2 × (B, h, M, d) -> (B, N, D).
+    """`softmax_attention`, heads concatenated: (B, h, N, d), 2 × (B, h, M, d) -> (B, N, D)."""
+    return rearrange(softmax_attention(query, key, value, dropout=dropout), "b h n d -> b n (h d)")
 
-    Eqs. (4) and (7). Uses a fused kernel where the machine has one.
-    """
-    out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    return rearrange(out, "b h n d -> b n (h d)")
+
+def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, N, parts·D) -> `parts` views, (B, h, N, d), whose gradients are joined by one copy."""
+    parted = rearrange(x, "b n (k h d) -> b n k h d", k=parts, h=heads)
+    return tuple(part.transpose(1, 2) for part in parted.unbind(2))
 
 
 def mlp(dim: int, hidden: int, out: int, dropout: float = 0.0) -> nn.Sequential:
@@ -63,16 +169,12 @@ class Attention(nn.Module):
         """
         tokens = self.norm(tokens)
         if rows is None:
-            query, key, value = self._heads(self.to_qkv(tokens), 3)
+            query, key, value = split_heads(self.to_qkv(tokens), 3, self.heads)
             return query, key, value
         to_query, to_key_value = self.to_qkv.weight.tensor_split([tokens.shape[-1]])
-        query = self._heads(F.linear(tokens[:, :rows], to_query), 1)[0]
-        key, value = self._heads(F.linear(tokens, to_key_value), 2)
+        (query,) = split_heads(F.linear(tokens[:, :rows], to_query), 1, self.heads)
+        key, value = split_heads(F.linear(tokens, to_key_value), 2, self.heads)
         return query, key, value
-
-    def _heads(self, x: Tensor, parts: int) -> Tensor:
-        """(B, N, parts·D) -> (parts, B, h, N, d), a view."""
-        return rearrange(x, "b n (k h d) -> k b h n d", k=parts, h=self.heads)
 
     def output(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Eqs. (4), (5), (7): attention, then the output map: -> (B, N, D)."""

@@ -14,8 +14,8 @@ import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange, Reduce
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fmbench.nn.attention import softmax_attention, split_heads
 from fmbench.types import Batch, Problem
 
 Padding = Literal["circular", "replicate"]
@@ -94,9 +94,7 @@ class MultiHead(nn.Module):
         ValueError: dim is not a multiple of heads.
     """
 
-    def __init__(
-        self, dim: int, heads: int, rule: AttentionRule = F.scaled_dot_product_attention
-    ) -> None:
+    def __init__(self, dim: int, heads: int, rule: AttentionRule = softmax_attention) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
@@ -107,9 +105,7 @@ class MultiHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        query, key, value = rearrange(
-            self.to_qkv(tokens), "b n (k h d) -> k b h n d", k=3, h=self.heads
-        )
+        query, key, value = split_heads(self.to_qkv(tokens), 3, self.heads)
         out: Tensor = self.to_out(rearrange(self.rule(query, key, value), "b h n d -> b n (h d)"))
         return out
 
@@ -150,7 +146,7 @@ def post_norm_encoder(
     dim: int,
     depth: int,
     heads: int,
-    rule: AttentionRule = F.scaled_dot_product_attention,
+    rule: AttentionRule = softmax_attention,
     *,
     mlp_ratio: float,
     dropout: float,
