@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import BertModel
 
+from fmbench.nn import bert
+from fmbench.nn.attention import Way, attention_by
 from fmbench.nn.bert import BertStack, RegionEmbedding, SeriesEmbedding, both, boxes
 from fmbench.types import Batch, Modality, Problem
 
@@ -74,17 +78,41 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(stack(tokens), stack(tokens))
 
 
-def test_attention_runs_through_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, ...]] = []
-    fused = nn.functional.scaled_dot_product_attention
+@pytest.mark.parametrize("way", ["explicit", "sdpa"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_encoder_is_transformers_own_with_eager_attention(way: Way, masked: bool) -> None:
+    torch.manual_seed(0)
+    ours = BertStack(24, 2, 3).eval()
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    config = copy.deepcopy(ours.encoder.config)
+    config._attn_implementation = "eager"
+    theirs = BertModel(config, add_pooling_layer=False).encoder.eval()
+    theirs.load_state_dict(ours.encoder.state_dict())
+    tokens, mask, added = torch.randn(2, 17, 24), None, None
+    if masked:
+        mask = torch.rand(2, 1, 17, 17) > 0.5
+        mask[..., 0] = True
+        added = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+    with attention_by(way):
+        out = ours(tokens, mask)
+    expected = theirs(tokens, attention_mask=added).last_hidden_state
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
 
-    def counted(query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        calls.append(tuple(query.shape))
-        return fused(query, *args, **kwargs)
 
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", counted)
-    BertStack(24, 2, 3)(torch.randn(1, 9, 24))
-    assert calls == [(1, 3, 9, 8)] * 2
+def test_attention_is_the_one_that_all_models_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[tuple[int, ...], float]] = []
+    shared = bert.softmax_attention
+
+    def counted(query: Tensor, key: Tensor, value: Tensor, mask: Any, dropout: float) -> Tensor:
+        calls.append((tuple(query.shape), dropout))
+        return shared(query, key, value, mask, dropout)
+
+    monkeypatch.setattr(bert, "softmax_attention", counted)
+    stack = BertStack(24, 2, 3, dropout=0.25)
+    stack(torch.randn(1, 9, 24))
+    stack.eval()(torch.randn(1, 9, 24))
+    assert calls == [((1, 3, 9, 8), 0.25)] * 2 + [((1, 3, 9, 8), 0.0)] * 2
 
 
 def test_the_box_of_a_patch_is_its_corners_and_its_area_over_the_image() -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import AttentionInterface, BertConfig, BertModel
 
+from fmbench.nn.attention import softmax_attention
 from fmbench.nn.positions import Positions, resize_grid
 from fmbench.nn.standardize import Standardize
 from fmbench.nn.tokens import Tube, tube_grid, tube_patches
@@ -17,6 +18,26 @@ from fmbench.types import Batch, Problem
 
 EPS = 1e-12
 """Epsilon of BERT's layer norms."""
+ATTENTION = "fmbench_softmax"
+"""Name of `softmax_attention` among transformers' attention functions."""
+
+
+def bert_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """`softmax_attention` as transformers calls it: -> (B, N, h, d) and no map."""
+    out = softmax_attention(query, key, value, attention_mask, dropout)
+    return out.transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION, bert_attention)
 
 
 class BertStack(nn.Module):
@@ -56,7 +77,7 @@ class BertStack(nn.Module):
             attention_probs_dropout_prob=dropout,
             layer_norm_eps=EPS,
             initializer_range=0.02 * (768 / dim) ** 0.5,
-            attn_implementation="sdpa",  # type: ignore[call-arg]  # taken by the base class
+            attn_implementation=ATTENTION,  # type: ignore[call-arg]  # taken by the base class
         )
         self.encoder = BertModel(config, add_pooling_layer=False).encoder
 
