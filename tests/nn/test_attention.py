@@ -165,20 +165,19 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[str, Any], Way]] = {
     "bfloat16 in hardware": ({"native": True}, {"keys": 241, "dtype": torch.bfloat16}, "explicit"),
     "few keys in bfloat16": ({"native": True}, {"keys": 5, "dtype": torch.bfloat16}, "explicit"),
     "bfloat16, emulated": ({}, {"keys": 241, "dtype": torch.bfloat16}, "sdpa"),
+    "training in emulated bfloat16": (
+        {},
+        {"keys": 241, "dtype": torch.bfloat16, "requires_grad": True},
+        "explicit",
+    ),
     "float32 beside bfloat16": ({"native": True}, {"keys": 241}, "sdpa"),
     "a short sequence": ({}, {"keys": 61}, "explicit"),
+    "training on a short sequence": ({}, {"keys": 61, "requires_grad": True}, "explicit"),
     "whole vectors": ({}, {"keys": 64}, "sdpa"),
-    "a short tail": ({}, {"keys": 65}, "sdpa"),
+    "a short tail": ({}, {"keys": 56}, "sdpa"),
+    "a longer sequence": ({}, {"keys": 77}, "sdpa"),
     "no AVX-512": ({"avx512": False}, {"keys": 61}, "sdpa"),
-    "inference": ({}, {"keys": 125}, "sdpa"),
-    "training": ({}, {"keys": 125, "requires_grad": True}, "explicit"),
-    "training on long sequences": ({}, {"keys": 253, "requires_grad": True}, "sdpa"),
     "dropout": ({"dropout": 0.1}, {"keys": 241}, "explicit"),
-    "dropout in emulated bfloat16": (
-        {"dropout": 0.1},
-        {"keys": 241, "dtype": torch.bfloat16},
-        "sdpa",
-    ),
     "float64": ({"native": True}, {"keys": 61, "dtype": torch.float64}, "sdpa"),
     "float16": ({"native": True}, {"keys": 61, "dtype": torch.float16}, "sdpa"),
     "another device": ({"native": True, "dropout": 0.1}, {"keys": 61, "device": "meta"}, "sdpa"),
@@ -195,12 +194,14 @@ def test_the_choice(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_choice_looks_at_autocast_and_at_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "NATIVE_BFLOAT16", True)
-    monkeypatch.setattr(attention, "AVX512", True)
     with torch.autocast("cpu", torch.bfloat16):
         assert way_of(*of_shape(keys=241)) == "explicit"
         assert way_of(*of_shape(keys=241, dtype=torch.float64)) == "sdpa"
+    monkeypatch.setattr(attention, "NATIVE_BFLOAT16", False)
+    inputs = of_shape(keys=241, dtype=torch.bfloat16, requires_grad=True)
+    assert way_of(*inputs) == "explicit"
     with torch.no_grad():
-        assert way_of(*of_shape(keys=125, requires_grad=True)) == "sdpa"
+        assert way_of(*inputs) == "sdpa"
 
 
 def test_a_map_over_the_bound_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:

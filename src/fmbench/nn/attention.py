@@ -28,13 +28,14 @@ AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 # Measured by `python benchmarks/attention_choice.py`; see benchmarks/attention_choice.md.
 LARGEST_MAP = 2**28
-"""Bytes of the largest map that is kept for the gradient. FmFormer on both inputs (10 frames, 240
-samples) keeps 24 maps, together 0.95 GB in bfloat16 at batch 64."""
-SHORT = {False: 64, True: 128}
-"""Most keys of a short sequence in float32, without and with a gradient."""
-LANES, TAIL = 16, 9
+"""Bytes of the largest map that is kept for the gradient where SDPA keeps none. FmFormer on both
+inputs (10 frames, 240 samples) keeps 24 maps, together 0.95 GB in bfloat16 at batch 64."""
+SHORT = 64
+"""Most keys of a short sequence in float32."""
+LANES, TAIL = 16, 12
 """float32 values in a vector of AVX-512. PyTorch's flash kernel for CPUs computes the last
-M mod 16 exponentials of a row one by one; from 9 on, this takes longer than to keep the map."""
+M mod 16 exponentials of a row one by one; 12 or more of a short row take as long as keeping the map
+does, or longer."""
 
 _forced: Way | None = None
 
@@ -60,28 +61,28 @@ def way_of(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> W
     """The faster way for these inputs on this device.
 
     On CPUs, SDPA has a fused kernel without a map in memory. It gains nothing from bfloat16 in
-    hardware, is slow for some short sequences, and does not support dropout, for which SDPA keeps
-    the map too. Other devices have faster kernels.
+    hardware, its backward pass in bfloat16 is slow, and so are some short sequences. It has no
+    dropout: with dropout, SDPA keeps the map too. Other devices have faster kernels.
     """
     if _forced is not None:
         return _forced
-    device, dtype = query.device.type, query.dtype
-    if device != "cpu":
+    if query.device.type != "cpu":
         return "sdpa"
-    if torch.is_autocast_enabled(device) and dtype is not torch.float64:
-        dtype = torch.get_autocast_dtype(device)
-    if dtype is not torch.float32 and not (dtype is torch.bfloat16 and NATIVE_BFLOAT16):
+    dtype = query.dtype
+    if torch.is_autocast_enabled("cpu") and dtype is not torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    if dtype not in (torch.float32, torch.bfloat16):
         return "sdpa"
     if dropout > 0:
         return "explicit"
     keys = key.shape[2]
     if query.shape[:3].numel() * keys * dtype.itemsize > LARGEST_MAP:
         return "sdpa"
-    learns = torch.is_grad_enabled() and (
-        query.requires_grad or key.requires_grad or value.requires_grad
-    )
-    slow_tail = AVX512 and keys % LANES >= TAIL and keys <= SHORT[learns]
-    return "explicit" if dtype is torch.bfloat16 or slow_tail else "sdpa"
+    if dtype is torch.bfloat16:
+        inputs = (query, key, value)
+        learns = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        return "explicit" if NATIVE_BFLOAT16 or learns else "sdpa"
+    return "explicit" if AVX512 and keys <= SHORT and keys % LANES >= TAIL else "sdpa"
 
 
 def softmax_attention(
