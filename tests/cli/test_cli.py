@@ -211,7 +211,7 @@ def test_the_trainer_gets_only_what_was_given(fmbench: Command) -> None:
 # Profiles
 
 
-@pytest.mark.parametrize("name", ["smoke", "cpu", "paper", "demo"])
+@pytest.mark.parametrize("name", ["smoke", "cpu", "long", "paper", "demo"])
 def test_profiles_resolve_by_name_and_by_path_and_hold_for_every_model(
     name: str, fmbench: Command
 ) -> None:

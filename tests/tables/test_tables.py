@@ -63,7 +63,7 @@ def test_every_experiment_of_ours_is_read_and_its_rows_resolve(name: str) -> Non
         trivial = ["Always abnormal", "Random score", "RMS current", "Brightest red"]
         assert labels[-7:] == [*trivial, "Boosted trees", "Small CNN", "Trees + CNN"]
     for row in experiment.trained():
-        for profile in ("smoke", "cpu", "paper"):
+        for profile in ("smoke", "cpu", "long", "paper"):
             config = config_for(row, profile=profile, seed=3)
             assert (config.model, config.modality, config.seed) == (row.model, row.modality, 3)
 
@@ -83,11 +83,11 @@ def test_what_a_row_sets_wins_over_experiment_and_profile(tmp_path: Path) -> Non
     )
     config = config_for(read_experiment(path).rows[0], profile="cpu", seed=0)
     assert (config.optim["lr"], config.optim["warmup_steps"]) == (1, 7)
-    assert config.data["frames"] == 2  # the profile's
+    assert config.data["frames"] == 4  # the profile's
     changed = config_for(
-        read_experiment(path).rows[0], profile="cpu", seed=0, changes={"data": {"frames": 4}}
+        read_experiment(path).rows[0], profile="cpu", seed=0, changes={"data": {"frames": 6}}
     )
-    assert changed.data["frames"] == 4
+    assert changed.data["frames"] == 6
 
 
 ROW = {"label": "a", "model": "vit", "modality": "visual"}
