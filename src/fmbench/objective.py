@@ -14,19 +14,22 @@ from fmbench.types import Batch, Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW and its schedule; the defaults are Sec. IV-C's.
+    """The optimizer and its schedule; the defaults are Sec. IV-C's.
 
     Attributes:
+        name: adamw, or muon for the linear layers of blocks, beside AdamW for all other parameters
+            (PyTorch 2.9 or later). Both take the same rate, schedule and weight decay.
         lr: highest learning rate.
-        weight_decay: of AdamW (not stated in the paper; PyTorch's default).
+        weight_decay: decoupled (not stated in the paper; PyTorch's default).
         schedule: "step" (times `gamma` after epoch `milestone`), "cosine" (to 0 at the end of
             training) or "constant".
         milestone: epoch after which the rate drops.
         gamma: factor by which it drops.
         warmup_steps: optimizer steps over which the rate first rises from 0.
-        fused: one kernel for all parameters; faster, rounds differently.
+        fused: one kernel for all parameters of AdamW; faster, rounds differently.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     lr: float = 5e-4
     weight_decay: float = 0.01
     schedule: Literal["step", "cosine", "constant"] = "step"

@@ -27,7 +27,8 @@ class Turn:
 
     Attributes:
         parameters: to train, or groups of them as torch's optimizers take them. Beside AdamW's own
-            options, a group may have "lr_scale", a factor of the run's learning rate.
+            options, a group may have "lr_scale", a factor of the run's learning rate. With Muon,
+            its matrices take from these the learning rate and the weight decay alone.
         losses: takes a batch and returns weighted losses by name, each a scalar; the turn minimises
             their sum. If None, the joint loss of the model's prediction.
     """

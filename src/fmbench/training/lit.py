@@ -20,6 +20,7 @@ from fmbench.metrics import Counts, DetectionMetrics, of_each_window
 from fmbench.objective import Loss, Optim
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
 from fmbench.training.console import say
+from fmbench.training.muon import MuonAdamW, check_muon, hidden_matrices
 from fmbench.training.random_state import get_random_state, set_random_state
 from fmbench.types import Batch, Prediction, Problem
 
@@ -35,6 +36,10 @@ class Detector(L.LightningModule):
         stamp: plain values that every checkpoint stores (`fmbench.training.checkpoint.stamp`).
         clip: largest gradient norm of a turn where several turns alternate; Lightning's Trainer
             clips only with a single optimizer.
+
+    Raises:
+        ValueError: the optimizer is Muon, and PyTorch lacks it or the model has nothing to train
+            with it.
 
     Attributes:
         stages: of the model, in order (`fmbench.stages.stages_of`).
@@ -67,6 +72,8 @@ class Detector(L.LightningModule):
         self.problem = problem
         self.loss = loss or Loss()
         self.optim = optim or Optim()
+        if self.optim.name == "muon":
+            check_muon(model)
         self.stamp = dict(stamp or {})
         self.stages = stages_of(model)
         self.stage: Stage | None = None
@@ -249,15 +256,20 @@ class Detector(L.LightningModule):
 
         chosen = []
         for groups in self.groups:
-            optimizer = AdamW(
-                groups,
-                lr=self.optim.lr,
-                weight_decay=self.optim.weight_decay,
-                fused=self.optim.fused or None,
-            )
+            optimizer = self._optimizer(groups)
             schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
             chosen.append({"optimizer": optimizer, "lr_scheduler": schedule})
         return chosen[0] if self.automatic_optimization else chosen
+
+    def _optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        shared: dict[str, Any] = {
+            "lr": self.optim.lr,
+            "weight_decay": self.optim.weight_decay,
+            "fused": self.optim.fused or None,
+        }
+        if self.optim.name == "muon":
+            return MuonAdamW(groups, hidden_matrices(self.model), **shared)
+        return AdamW(groups, **shared)
 
     def configure_gradient_clipping(
         self,
