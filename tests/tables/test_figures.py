@@ -18,6 +18,7 @@ from fmbench.simulator import Tag
 from fmbench.tables import dataset_counts, figures, read_experiment
 from fmbench.tables.experiment import CaseFrames, Experiment
 from fmbench.tables.results import read_result
+from fmbench.tables.table import Line
 from recordings import write_root
 from test_cli import Command, fmbench
 from test_tables import command, line_of, result_of, table_of, windows_of
@@ -195,6 +196,24 @@ def test_lengths_are_drawn_in_seconds_with_the_training_marked(tmp_path: Path) -
     assert drawn[0] == lines[0].intervals["acc"].value
     path = figures.draw_lengths(table_of(*lines), tmp_path / "fig.png")
     assert imread(path).std() > 0.05
+
+
+def test_a_curve_has_a_point_for_each_number_of_training_windows(tmp_path: Path) -> None:
+    def trained(windows: int, seed: int, **trainer: int) -> Line:
+        config = {
+            "select": "val/acc",
+            "data": {"epoch_windows": windows // 6},
+            "trainer": {"max_epochs": 6, **trainer},
+        }
+        result = result_of(config=config, windows=windows_of(seed=seed))
+        return line_of(result, label=f"Mine, {windows:,} windows")
+
+    lines = [trained(240_000, 1), trained(24_000, 2), trained(72_000, 3)]
+    assert [figures.training_windows(line) for line in lines] == [240_000, 24_000, 72_000]
+    path = figures.draw_windows(table_of(*lines), tmp_path / "fig.png")
+    assert imread(path).std() > 0.05
+    with pytest.raises(ValueError, match=r"needs data\.epoch_windows and trainer\.max_epochs"):
+        figures.training_windows(trained(24_000, 1, max_epochs=0))
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def table(
             changes={key: each for key, each in groups.items() if each},
             **where,
         )
-        draw: DrawTable = {"lengths": tables.draw_lengths}.get(experiment.draw, tables.draw_rows)
+        kinds = {"lengths": tables.draw_lengths, "windows": tables.draw_windows}
+        draw: DrawTable = kinds.get(experiment.draw, tables.draw_rows)
         if experiment.draw == "cases":
             draw = tables.cases_drawn(made, **where)
     except KeyboardInterrupt as stopped:

@@ -11,7 +11,7 @@ from fmbench.tables.breakdown import (
 )
 from fmbench.tables.dataset_counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
-from fmbench.tables.figures import cases_drawn, draw_lengths
+from fmbench.tables.figures import cases_drawn, draw_lengths, draw_windows
 from fmbench.tables.intervals import compare
 from fmbench.tables.rates import read_rates
 from fmbench.tables.render import draw_rows, write_table
@@ -26,6 +26,7 @@ __all__ = [
     "draw_area",
     "draw_lengths",
     "draw_rows",
+    "draw_windows",
     "events_markdown",
     "interference_markdown",
     "known_experiments",

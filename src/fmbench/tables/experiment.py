@@ -23,7 +23,7 @@ from fmbench.types import Modality
 
 METRICS = ("acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr")
 LENGTHS = ("frames", "stride", "current_samples")
-Draw = Literal["rows", "lengths", "cases"]
+Draw = Literal["rows", "lengths", "cases", "windows"]
 FOLDER = "experiments"
 REFERENCES = "references"
 
@@ -96,7 +96,8 @@ class ExperimentFile(Content):
         note: a line below the table.
         references: whether the rows of `references.yaml` follow.
         draw: the picture: each row with its interval (rows), rates over the lengths that rows are
-            tested with (lengths), or what each row marks in a few frames (cases).
+            tested with (lengths), what each row marks in a few frames (cases), or the first metric
+            over the training windows of each model and modality (windows).
         cases: of `draw: cases`, the recording and the frames by name of the disturbance; empty to
             have them chosen by the simulator's tags.
         against: name of the row that the others are compared with; none if empty.

@@ -1,4 +1,5 @@
-"""Fig. 5: masks that methods predict in hard cases. Fig. 6: rates at other input lengths."""
+"""Fig. 5: masks that methods predict in hard cases. Fig. 6: rates at other input lengths. A metric
+over the training windows."""
 
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ CASE_GAP = 25
 """Frames between the two frames of a case."""
 RATE_COLOURS = {"acc": "#0072B2", "f1": "#009E73", "fdr": "#D55E00", "mdr": "#CC79A7"}
 CASE_SIDE = 240
+LINES = {"current": ":", "visual": "--", "cross": "-"}
 
 
 class Case(NamedTuple):
@@ -211,6 +213,51 @@ def draw_lengths(table: Table, path: Path) -> Path:
     left.legend(frameon=False, fontsize=8.5)
     figure.suptitle(table.experiment.title, fontsize=10.5, x=0.005, ha="left")
     return finish(figure, table, path)
+
+
+def draw_windows(table: Table, path: Path) -> Path:
+    """Write a PNG with the first metric over the training windows, a line a model and modality,
+    named by its label up to the first comma; returns `path`."""
+    metric = table.experiment.metrics[0]
+    figure = Figure(figsize=(8.5, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    curves: dict[tuple[str | None, str], list[Line]] = {}
+    for line in table.measured:
+        curves.setdefault((line.row.model, line.row.modality), []).append(line)
+    ticks = set[int]()
+    for k, ((_, modality), lines) in enumerate(curves.items()):
+        points = sorted((training_windows(line), line.intervals[metric]) for line in lines)
+        x, measured = [at for at, _ in points], [interval for _, interval in points]
+        ticks.update(x)
+        name = lines[0].row.label.partition(",")[0]
+        style: Any = {"color": f"C{k}", "linestyle": LINES[modality]}
+        values = [each.value for each in measured]
+        axes.plot(x, values, marker="o", markersize=4, label=f"{name} ({modality})", **style)
+        ends = [each.low for each in measured], [each.high for each in measured]
+        axes.fill_between(x, *ends, color=style["color"], alpha=0.1, linewidth=0)
+    axes.set(xscale="log", xlabel="training windows", ylabel=f"test {NAMES[metric]}")
+    axes.set_xticks(sorted(ticks), [f"{at:,}" for at in sorted(ticks)], fontsize=8.5)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8.5)
+    axes.set_title(table.experiment.title, fontsize=10.5, loc="left")
+    return finish(figure, table, path)
+
+
+def training_windows(line: Line) -> int:
+    """Windows that a line's training sees: those of an epoch times the epochs.
+
+    Raises:
+        ValueError: the configuration names no number of either.
+    """
+    config = line.results[0].facts["config"]
+    epochs, windows = config["trainer"].get("max_epochs"), config["data"].get("epoch_windows")
+    if not epochs or not windows:
+        raise ValueError(
+            f"{line.row.name}: draw: windows needs data.epoch_windows and trainer.max_epochs"
+        )
+    return int(epochs * windows)
 
 
 def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str) -> None:
