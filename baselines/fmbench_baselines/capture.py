@@ -153,7 +153,9 @@ class Capture(nn.Module):
         lr_scale: factor on the run's learning rate (source: 1e-4): 1e-4 if the run's is 5e-4. At
             1e-3, the rate of profile cpu, twelve post-norm layers from random weights stay at
             chance: after 4,000 simulated windows AUROC 0.50, with the factor 0.88.
-        contrast: λ, weight of the contrastive loss.
+        contrast: λ, weight of the contrastive loss. In trainings as short as profile cpu's it stays
+            at a guess's ln(2B - 1) on simulated recordings, also with the temperature, the tokens
+            and the negatives of the source: few windows share little but their class.
         temperature: temperature of the contrastive loss.
         near_seconds: windows of one recording closer than this are not negatives of each other.
         pretext: epochs of the pretext stage divided by those of the supervised stage; 0: no stage.
