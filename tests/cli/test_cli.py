@@ -456,7 +456,7 @@ def test_simulating_shows_plain_lines_where_there_is_no_terminal(
     outcome = fmbench("data", "simulate", "--preset=tiny", "--lazy", "--seed", "5", "--out", "x")
     assert outcome.status == 0
     assert "\x1b" not in outcome.out
-    assert outcome.out.splitlines()[-1] == "x: synthetic, preset tiny, seed 5"
+    assert outcome.out.splitlines()[-1] == "x: synthetic (simulator v2), preset tiny, seed 5"
     assert (tmp_path / "x").is_dir()
 
 
@@ -491,7 +491,7 @@ def test_fit_leaves_a_run_that_test_and_predict_take(
     outcome = fmbench("test", "--checkpoint", best, "--data.root", tiny, "--out", tmp_path / "t")
     assert outcome.status == 0, outcome.err
     first, *rows = outcome.out.splitlines()
-    assert "synthetic data (simulator v1" in first
+    assert "synthetic data (simulator v2" in first
     printed = dict(row.split() for row in rows)
     written = json.loads((tmp_path / "t" / "test.json").read_text())["metrics"]
     assert float(printed["acc"]) == pytest.approx(written["acc"], abs=1e-4)

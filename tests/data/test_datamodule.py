@@ -558,7 +558,7 @@ def test_a_lazily_simulated_root_gives_what_a_written_one_gives(
     roots = [FurnaceData(root=root, **options) for root in simulated]
     for data in roots:
         assert data.synthetic
-        assert data.description.startswith("synthetic data (simulator v1, seed 3, preset tiny)")
+        assert data.description.startswith("synthetic data (simulator v2, seed 3, preset tiny)")
     for split in ("test_dataloader", "train_dataloader"):
         mine, theirs = (together(getattr(data, split)()) for data in roots)
         for one, other in zip(mine, theirs, strict=True):

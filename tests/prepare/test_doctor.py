@@ -495,18 +495,18 @@ def test_a_simulated_root_says_that_it_is(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """320 simulated recordings of 15 minutes."""
+    """400 simulated recordings of 15 minutes."""
     root = tmp_path_factory.mktemp("data") / "wide"
     write_dataset(root, preset="wide", seed=0, lazy=True)
     return root
 
 
 @pytest.mark.slow
-def test_320_recordings_fit_in_3_mb(wide: Path) -> None:
+def test_400_recordings_fit_in_3_mb(wide: Path) -> None:
     report = examine(wide, hours=3)
     text = page(report)
-    assert len(report.recordings) == 320
-    assert report.footage == "12 of 320 recordings"
+    assert len(report.recordings) == 400
+    assert report.footage == "12 of 400 recordings"
     assert len(text.encode()) < LIMIT
     assert text.count("<section") == 12
     assert above_note(report) == []

@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from fmbench.data import FurnaceData
 from fmbench.data.recording import upright_frames, upright_masks
 from fmbench.simulator import (
     FURNACE_BOX,
@@ -149,12 +150,34 @@ def test_a_lazy_recording_is_the_same_in_another_process(lazy: Path, method: str
 def test_the_manifest_says_synthetic_and_its_checksums_hold(written: Path) -> None:
     manifest = json.loads((written / "manifest.json").read_text())
     assert manifest["synthetic"] is True
-    assert (manifest["sim_version"], manifest["seed"], manifest["preset"]) == (1, SEED, "tiny")
+    assert (manifest["sim_version"], manifest["seed"], manifest["preset"]) == (2, SEED, "tiny")
     assert SimConfig.from_dict(manifest["config"]) == SimConfig(seed=SEED)
     found = {str(p.relative_to(written)) for p in written.rglob("*") if p.is_file()}
     assert found - {"manifest.json"} == set(manifest["files"])
     for path, digest in manifest["files"].items():
         assert hashlib.sha256((written / path).read_bytes()).hexdigest() == digest
+
+
+def test_a_root_of_version_1_opens_and_says_so(tmp_path: Path) -> None:
+    root = tmp_path / "old"
+    write_dataset(root, preset="tiny", seed=SEED, version=1, lazy=True)
+    manifest = json.loads((root / "manifest.json").read_text())
+    assert manifest["sim_version"] == manifest["config"]["sim_version"] == 1
+    del manifest["config"]["process"]["hold"], manifest["config"]["scene"]["glare"]
+    (root / "manifest.json").write_text(json.dumps(manifest))  # as fmbench with version 1 wrote it
+    assert "simulator v1" in FurnaceData(root=root).description
+    name, entry = next(iter(manifest["recordings"]["pixel-level"].items()))
+    run = simulate(
+        SimConfig.of_version(1, SEED),
+        entry["recording"],
+        entry["seconds"],
+        start=entry["start"],
+        frames=entry["exactly"],
+    )
+    opened = open_lazy(root / "pixel-level", name)
+    frames = np.empty((2, 3, 64, 64), np.uint8)
+    opened.read_frames(np.array([5, 3000]), frames)
+    assert np.array_equal(frames, Camera(run).frames(np.array([5, 3000])))
 
 
 def test_the_sidecar_holds_tags_latent_state_and_key_frames(written: Path) -> None:
@@ -384,10 +407,10 @@ def test_wide_is_made_within_a_minute_and_shares_no_recording_between_parts(tmp_
     assert {kind: len(found) for kind, found in lists.items()} == {
         "train": 240,
         "val": 40,
-        "test": 40,
+        "test": 120,
     }
-    assert len({e["recording"] for e in entries.values()}) == 320
-    assert len(entries) == len(set().union(*lists.values())) == 320
+    assert len({e["recording"] for e in entries.values()}) == 400
+    assert len(entries) == len(set().union(*lists.values())) == 400
     opened = [open_lazy(root / "pixel-level", name) for name in list(entries)[::8]]
     shares = [labels_of(recording).mean() for recording in opened]
     assert 0.42 < np.mean(shares) < 0.58

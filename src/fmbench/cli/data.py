@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fmbench.config.hints import Folder
 from fmbench.files.yaml_json import from_yaml
 from fmbench.progress import progress_bar
-from fmbench.simulator import write_dataset
+from fmbench.simulator import SIM_VERSION, write_dataset
 
 DEFAULT_ROOT = Path("data/sim")
 
@@ -18,6 +18,7 @@ def simulate(
     *,
     preset: str = "small",
     seed: int = 0,
+    version: int = SIM_VERSION,
     out: Folder = DEFAULT_ROOT,
     split: str | None = None,
     lazy: bool = False,
@@ -26,12 +27,21 @@ def simulate(
     """Write a simulated data set in the benchmark's format.
 
     Args:
+        version: of the simulator; 1 makes the data of earlier releases.
         out: the folder to make.
         set: change the simulator, e.g. process.beta=0; may be repeated.
     """
     overrides = dict(_assignment(text) for text in set)
-    write(out, preset=preset, seed=seed, split=split, lazy=lazy, overrides=overrides)
-    print(f"{out}: synthetic, preset {preset}, seed {seed}")
+    write(
+        out,
+        preset=preset,
+        seed=seed,
+        version=version,
+        split=split,
+        lazy=lazy,
+        overrides=overrides,
+    )
+    print(f"{out}: synthetic (simulator v{version}), preset {preset}, seed {seed}")
     return 0
 
 

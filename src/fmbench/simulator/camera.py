@@ -164,7 +164,8 @@ class Camera:
         self._albedo = (albedo * tint).astype(np.float32)
         self._lit = (lit * tint * (0.9 * scene.FLAME_COLOUR[:, None, None])).astype(np.float32)
         colour = scene.FLAME_COLOUR[:, None, None].astype(np.float32)
-        self._bloom = 0.10 * furnace_shell.shrink(bloom, fine) * colour
+        glare = self.run.config.scene.glare
+        self._bloom = glare * furnace_shell.shrink(bloom, fine) * colour
         flame = furnace_shell.shrink(body, fine)
         self._flame_rows = int(np.flatnonzero(flame.max(1) > 1e-3).max(initial=-1)) + 1
         self._flame_grid = replace(self._grid, size=(self._flame_rows, self.size[1]))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ PRESETS: dict[str, Preset] = {
         split="official",
     ),
     "wide": Preset(
-        train=240, val=40, test=40, seconds=(900,), balanced=False, every=5, lazy_only=True
+        train=240, val=40, test=120, seconds=(900,), balanced=False, every=5, lazy_only=True
     ),
 }
 
@@ -81,6 +81,7 @@ def write_dataset(
     *,
     preset: str = "small",
     seed: int = 0,
+    version: int = SIM_VERSION,
     split: str | None = None,
     lazy: bool = False,
     class_level: bool = False,
@@ -93,6 +94,7 @@ def write_dataset(
         root: a folder that does not exist yet, or is empty.
         preset: tiny, small, paper or wide.
         seed: of every random stream.
+        version: of the simulator: 1 for the random streams and knobs of simulator version 1.
         split: official, strict or by_recording; None takes the preset's.
         lazy: write no frame files; frames are rendered when they are read. `wide` is always lazy.
         class_level: also write class-level/: as many further recordings, labels without masks.
@@ -100,8 +102,8 @@ def write_dataset(
         overrides: dotted knobs, for instance `{"process.beta": 0}`.
 
     Raises:
-        ValueError: an unknown preset, split or knob, recordings too short for the split, or a root
-            that is not empty.
+        ValueError: an unknown preset, version, split or knob, recordings too short for the split,
+            or a root that is not empty.
     """
     if preset not in PRESETS:
         raise ValueError(
@@ -113,7 +115,7 @@ def write_dataset(
         raise ValueError("a lazy data set has no class-level part; write it with lazy off")
     rule = split or plan.split
     partition.check_rule(rule)
-    config = SimConfig(seed=seed).with_overrides(overrides or {})
+    config = SimConfig.of_version(version, seed).with_overrides(overrides or {})
     with staged(Path(root)) as folder:
         entries = {"pixel-level": _entries(config, plan, rule, 0)}
         if class_level:
@@ -139,7 +141,7 @@ def write_dataset(
         manifest = {
             "synthetic": True,
             "note": NOTE,
-            "sim_version": SIM_VERSION,
+            "sim_version": version,
             "seed": seed,
             "preset": preset,
             "split": rule,
@@ -147,7 +149,7 @@ def write_dataset(
             "listed_every": plan.every,
             "lazy": lazy,
             "image_size": [64, 64],
-            "versions": {"numpy": np.__version__, "fmbench": version("fmformer-bench")},
+            "versions": {"numpy": np.__version__, "fmbench": metadata.version("fmformer-bench")},
             "config": config.to_dict(),
             "plan": asdict(plan),
             "recordings": entries,

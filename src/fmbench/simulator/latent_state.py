@@ -148,7 +148,7 @@ def _event(
     config: SimConfig, batch: FurnaceBatch, rng: np.random.Generator, start: float
 ) -> Instability:
     knobs = config.process
-    rise, hold, fall = rng.uniform(20, 90), rng.uniform(70, 280), rng.uniform(20, 80)
+    rise, hold, fall = rng.uniform(20, 90), rng.uniform(*knobs.hold), rng.uniform(20, 80)
     side = math.radians(180 if knobs.rear_events else 65)
     azimuth = rng.uniform(-side, side)
     height, size, aspect = rng.uniform(0.25, 0.85), rng.uniform(0.13, 0.42), rng.uniform(0.6, 1.8)

@@ -15,7 +15,24 @@ import numpy as np
 
 from fmbench.errors import nearest
 
-SIM_VERSION = 1
+SIM_VERSION = 2
+
+VERSION_1: dict[str, object] = {
+    "process.gap": (10.0, 70.0),
+    "process.hold": (70.0, 280.0),
+    "process.weak": 0.15,
+    "process.beta": 3.2,
+    "process.peak": (1020.0, 1220.0),
+    "scene.mist": 0.35,
+    "scene.mist_pause": 270.0,
+    "scene.mist_amplitude": (1.2, 4.0),
+    "scene.flare_pause": 70.0,
+    "scene.flare_amplitude": (0.6, 2.6),
+    "scene.glare": 0.10,
+}
+"""Knobs whose values version 2 changed, as version 1 had them."""
+
+VERSIONS: dict[int, dict[str, object]] = {1: VERSION_1, SIM_VERSION: {}}
 
 
 class Stream(IntEnum):
@@ -55,6 +72,7 @@ class ProcessConfig:
 
     Attributes:
         gap: pause between two anomaly events, uniform, seconds.
+        hold: how long an event's drive is full, uniform, seconds; sub-critical events 0.6 of it.
         sub: probability that an event is sub-critical: it moves the current but never glows.
         weak: probability that an event hardly couples to the current.
         peak: peak shell temperature of an event that glows, uniform, kelvin.
@@ -72,13 +90,14 @@ class ProcessConfig:
         rear_events: events occur all around the shell, also out of the camera's view.
     """
 
-    gap: tuple[float, float] = (10.0, 70.0)
+    gap: tuple[float, float] = (15.0, 120.0)
+    hold: tuple[float, float] = (80.0, 300.0)
     sub: float = 0.15
-    weak: float = 0.15
-    peak: tuple[float, float] = (1020.0, 1220.0)
+    weak: float = 0.2
+    peak: tuple[float, float] = (1100.0, 1300.0)
     threshold: float = 973.0
     alpha: float = 0.30
-    beta: float = 3.2
+    beta: float = 2.0
     osc: float = 0.10
     fast: float = 0.10
     common: float = 0.10
@@ -100,17 +119,19 @@ class SceneConfig:
         mist_amplitude: optical depth added by such an episode, uniform.
         flare_pause: mean pause between flares of the flame, seconds.
         flare_amplitude: added to the flame by a flare, uniform.
+        glare: stray light of the flame over the shell, per unit of flame; it hides what it covers.
         ambient_pause: mean pause between steps of the hall's light, seconds.
         spatter_pause: mean pause between showers of hot drops, seconds.
         noise: sd of the camera noise, grey levels of 255.
         defects: seconds with 24 or 26 frames, and stalls that have currents but no frames.
     """
 
-    mist: float = 0.35
-    mist_pause: float = 270.0
-    mist_amplitude: tuple[float, float] = (1.2, 4.0)
-    flare_pause: float = 70.0
-    flare_amplitude: tuple[float, float] = (0.6, 2.6)
+    mist: float = 0.2
+    mist_pause: float = 680.0
+    mist_amplitude: tuple[float, float] = (14.0, 28.0)
+    flare_pause: float = 450.0
+    flare_amplitude: tuple[float, float] = (8.0, 16.0)
+    glare: float = 2.0
     ambient_pause: float = 160.0
     spatter_pause: float = 60.0
     noise: float = 2.2
@@ -121,8 +142,10 @@ class SceneConfig:
 class SimConfig:
     """One furnace hall; recordings are numbered within it.
 
+    The knobs' defaults are those of `SIM_VERSION`; `of_version` makes a hall of an earlier one.
+
     Raises:
-        ValueError: `sim_version` is not the one implemented here, or `seed` is negative.
+        ValueError: `sim_version` is not one of `VERSIONS`, or `seed` is negative.
     """
 
     seed: int = 0
@@ -131,13 +154,24 @@ class SimConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
 
     def __post_init__(self) -> None:
-        if self.sim_version != SIM_VERSION:
+        if self.sim_version not in VERSIONS:
             raise ValueError(
-                f"the data are of simulator version {self.sim_version}; this fmbench has version "
-                f"{SIM_VERSION}. Simulate them again, or install the fmbench that made them"
+                f"simulator version {self.sim_version}: this fmbench has versions "
+                f"{', '.join(map(str, VERSIONS))}. Simulate the data again, or install the fmbench "
+                "that made them"
             )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+
+    @classmethod
+    def of_version(cls, version: int, seed: int = 0) -> SimConfig:
+        """A hall of `version`, with that version's random streams and knobs.
+
+        Raises:
+            ValueError: no such version, or a negative seed.
+        """
+        bare = cls(seed=seed, sim_version=version)
+        return bare.with_overrides(VERSIONS[version])
 
     def stream(self, recording: int, purpose: Stream) -> np.random.Generator:
         """The generator of one purpose in one recording: counter-based, machine-independent."""
@@ -183,17 +217,17 @@ class SimConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SimConfig:
-        """The inverse of `to_dict`, also of its JSON.
+        """The inverse of `to_dict`, also of its JSON. A missing knob has its version's value.
 
         Raises:
-            ValueError: another simulator version, or an unknown knob.
+            ValueError: an unknown simulator version or knob.
         """
         knobs = {
             f"{part}.{name}": value
             for part in ("process", "scene")
             for name, value in values[part].items()
         }
-        bare = cls(seed=int(values["seed"]), sim_version=int(values["sim_version"]))
+        bare = cls.of_version(int(values["sim_version"]), int(values["seed"]))
         return bare.with_overrides(knobs)
 
 
