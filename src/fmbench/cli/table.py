@@ -60,12 +60,16 @@ def table(
         raise ValueError("--stored trains nothing, --stale retrain trains rows again; choose one")
     experiment = tables.read_experiment(name, metrics.split(",") if metrics else None)
     folder = results or Path(f"experiments/results/{Path(profile).stem}")
-    root = ensure_given(data)
+    root = Path() if experiment.grid else ensure_given(data)
     if experiment.counts:
         written = tables.write_counts(experiment, root, folder)
         print(written[0].read_text())
         print("\n".join(str(path) for path in written))
         return 0
+    if experiment.grid is not None:
+        if "root" in data:
+            raise ValueError(f"{name} simulates its own data sets; leave --data.root out")
+        tables.simulate_cells(experiment, lambda line: print(line, flush=True))
     groups = {"data": data, "trainer": trainer}
     where: dict[str, Any] = {
         "results": folder / "runs",
@@ -86,6 +90,8 @@ def table(
         )
         kinds = {"lengths": tables.draw_lengths, "windows": tables.draw_windows}
         draw: DrawTable = kinds.get(experiment.draw, tables.draw_rows)
+        if experiment.draw == "grid":
+            draw = tables.grid_drawn(made, tables.ceilings(experiment, folder, where["say"]))
         if experiment.draw == "cases":
             draw = tables.cases_drawn(made, **where)
     except KeyboardInterrupt as stopped:

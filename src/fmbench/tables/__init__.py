@@ -12,6 +12,7 @@ from fmbench.tables.breakdown import (
 from fmbench.tables.dataset_counts import write_counts
 from fmbench.tables.experiment import known_experiments, read_experiment
 from fmbench.tables.figures import cases_drawn, draw_lengths, draw_windows
+from fmbench.tables.grid import ceilings, grid_drawn, simulate_cells
 from fmbench.tables.intervals import compare
 from fmbench.tables.rates import read_rates
 from fmbench.tables.render import draw_rows, write_table
@@ -22,12 +23,14 @@ from fmbench.tables.tune import tune
 __all__ = [
     "area_markdown",
     "cases_drawn",
+    "ceilings",
     "compare",
     "draw_area",
     "draw_lengths",
     "draw_rows",
     "draw_windows",
     "events_markdown",
+    "grid_drawn",
     "interference_markdown",
     "known_experiments",
     "make",
@@ -35,6 +38,7 @@ __all__ = [
     "read_experiment",
     "read_rates",
     "read_result",
+    "simulate_cells",
     "tune",
     "write_counts",
     "write_table",

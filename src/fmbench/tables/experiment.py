@@ -6,7 +6,10 @@ and the rows, each with the paper's printed values beside it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,7 +26,7 @@ from fmbench.types import Modality
 
 METRICS = ("acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr")
 LENGTHS = ("frames", "stride", "current_samples")
-Draw = Literal["rows", "lengths", "cases", "windows"]
+Draw = Literal["rows", "lengths", "cases", "windows", "grid"]
 FOLDER = "experiments"
 REFERENCES = "references"
 
@@ -84,6 +87,54 @@ class CaseFrames(Content):
     frames: Listed[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 
 
+class Axis(Content):
+    """One direction of a grid of simulated furnaces.
+
+    Attributes:
+        title: of the axis.
+        cells: knobs of the simulator by name of the cell.
+    """
+
+    title: Text
+    cells: Mapping[Text, Mapping[Text, Any]] = Field(min_length=1)
+
+
+class Grid(Content):
+    """Simulated furnaces that differ in two ways; a cell has the knobs of its row and column."""
+
+    rows: Axis
+    columns: Axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of a grid.
+
+    Attributes:
+        name: `row, column`.
+        root: folder of its data set.
+        knobs: of the simulator.
+    """
+
+    name: str
+    root: Path
+    knobs: Mapping[str, Any]
+
+    def named(self, row: str) -> str:
+        """The name that a row of the file has in this cell: `FmFormer, weak, clear (cross)`."""
+        label, _, shown = row.rpartition(" (")
+        return f"{self.label(label)} ({shown}"
+
+    def label(self, label: str) -> str:
+        """The label that a row of the file has in this cell."""
+        return f"{label}, {self.name}"
+
+    def plain(self) -> dict[str, Any]:
+        """The knobs as JSON reads them."""
+        plain: dict[str, Any] = json.loads(json.dumps(dict(self.knobs)))
+        return plain
+
+
 class ExperimentFile(Content):
     """A file under `experiments/`.
 
@@ -96,11 +147,15 @@ class ExperimentFile(Content):
         note: a line below the table.
         references: whether the rows of `references.yaml` follow.
         draw: the picture: each row with its interval (rows), rates over the lengths that rows are
-            tested with (lengths), what each row marks in a few frames (cases), or the first metric
-            over the training windows of each model and modality (windows).
+            tested with (lengths), what each row marks in a few frames (cases), the first metric
+            over the training windows of each model and modality (windows), or the `gains` over
+            the `grid` (grid).
         cases: of `draw: cases`, the recording and the frames by name of the disturbance; empty to
             have them chosen by the simulator's tags.
         against: name of the row that the others are compared with; none if empty.
+        grid: simulated furnaces; the rows are made for each of its cells.
+        gains: of `draw: grid`, by title two names of rows: the accuracy of the first less that of
+            the second.
         counts: of Table I, what the paper counts, by part of the data and class; then nothing is
             trained.
     """
@@ -115,6 +170,8 @@ class ExperimentFile(Content):
     draw: Annotated[Draw, one_of(get_args(Draw))] = "rows"
     cases: Mapping[str, CaseFrames] = {}
     against: Text = ""
+    grid: Grid | None = None
+    gains: Mapping[Text, Annotated[Listed[Text], Field(min_length=2, max_length=2)]] = {}
     counts: Mapping[str, Mapping[str, Whole]] = {}
 
 
@@ -122,6 +179,26 @@ class Experiment(ExperimentFile):
     """What one table shows; `name` is the file's stem."""
 
     name: str
+
+    def cells_by_row(self) -> list[list[Cell]]:
+        """The cells of the grid, a list a row; none without a grid."""
+        if self.grid is None:
+            return []
+        return [
+            [
+                Cell(
+                    name=f"{row}, {column}",
+                    root=Path("data") / self.name / f"{_slug(row)}-{_slug(column)}",
+                    knobs={**of_row, **of_column},
+                )
+                for column, of_column in self.grid.columns.cells.items()
+            ]
+            for row, of_row in self.grid.rows.cells.items()
+        ]
+
+    def cells(self) -> list[Cell]:
+        """The cells of the grid, row by row."""
+        return [cell for row in self.cells_by_row() for cell in row]
 
     def trained(self) -> list[Row]:
         """The rows that a model stands behind."""
@@ -166,6 +243,9 @@ def read_experiment(name: str, metrics: Sequence[str] | None = None) -> Experime
     merged = [row.model_copy(update={"config": _merged(file.config, row.config)}) for row in rows]
     changes = {"name": path.stem, "metrics": metrics or file.metrics or METRICS, "rows": merged}
     experiment = Experiment(**dict(file) | changes)
+    if cells := experiment.cells():
+        rows = [_in_cell(row, cell) for cell in cells for row in merged]
+        experiment = experiment.model_copy(update={"rows": tuple(rows)})
     try:
         if file.counts:
             for key in sorted(file.model_fields_set):
@@ -227,6 +307,10 @@ def _check_rows(experiment: Experiment) -> None:
             _one_row(label, trained, f"{here}: join: ")
     for label in experiment.equal_parameters:
         _one_row(label, trained, "equal_parameters: ")
+    for pair in experiment.gains.values():
+        for name in pair:
+            for cell in experiment.cells():
+                known(cell.named(name), names, "gains: there is no ")
     if experiment.against:
         known(experiment.against, names, "against: there is no ")
 
@@ -235,6 +319,23 @@ def _one_row(label: str, trained: list[str], where: str) -> None:
     known(label, trained, f"{where}there is no ")
     if trained.count(label) > 1:
         raise ValueError(f"{where}{label!r} is meant, and two rows are labelled so")
+
+
+def _in_cell(row: Row, cell: Cell) -> Row:
+    """A row on the data set of a cell."""
+    over = {"data": {"root": str(cell.root)}}
+    return row.model_copy(
+        update={
+            "label": cell.label(row.label),
+            "join": tuple(cell.label(label) for label in row.join),
+            "config": _merged(row.config, over) if row.model else row.config,
+        }
+    )
+
+
+def _slug(text: str) -> str:
+    """A name for a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

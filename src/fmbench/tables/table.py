@@ -114,6 +114,10 @@ class Table:
             f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows of"
             f" {window_text(facts['config'].get('data', {}))}."
         ]
+        if cells := self.experiment.cells():
+            notes.append(
+                f"Each of the {len(cells)} cells has a data set of this size, with its knobs."
+            )
         if self.synthetic:
             notes += [SIMULATED, "The paper's values were measured on other data."]
         if self.profile == "smoke":
