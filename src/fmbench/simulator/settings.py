@@ -97,7 +97,7 @@ class ProcessConfig:
     peak: tuple[float, float] = (1100.0, 1300.0)
     threshold: float = 973.0
     alpha: float = 0.30
-    beta: float = 2.0
+    beta: float = 2.8
     osc: float = 0.10
     fast: float = 0.10
     common: float = 0.10
