@@ -62,7 +62,7 @@ def test_every_experiment_of_ours_is_read_and_its_rows_resolve(name: str) -> Non
     if name.startswith("table") and not experiment.counts:
         trivial = ["Always abnormal", "Random score", "RMS current", "Brightest red"]
         assert labels[-7:] == [*trivial, "Boosted trees", "Small CNN", "Trees + CNN"]
-    for row in experiment.trained():
+    for row in experiment.trained()[:22]:  # a grid repeats its rows in every cell
         for profile in ("smoke", "cpu", "long", "paper"):
             config = config_for(row, profile=profile, seed=3)
             assert (config.model, config.modality, config.seed) == (row.model, row.modality, 3)

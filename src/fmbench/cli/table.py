@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fmbench import tables
 from fmbench.cli.data import ensure_given
 from fmbench.config.hints import Folder
+from fmbench.config.profiles import find_config
 from fmbench.config.resolve import DEFAULT_PROFILE, DataOptions, TrainerOptions
 from fmbench.files.atomic import write_text
 from fmbench.tables.render import NAMES, DrawTable, Tex
@@ -60,6 +61,7 @@ def table(
         raise ValueError("--stored trains nothing, --stale retrain trains rows again; choose one")
     experiment = tables.read_experiment(name, metrics.split(",") if metrics else None)
     folder = results or Path(f"experiments/results/{Path(profile).stem}")
+    find_config(profile)  # a misspelt profile is found before data are simulated
     root = Path() if experiment.grid else ensure_given(data)
     if experiment.counts:
         written = tables.write_counts(experiment, root, folder)
@@ -146,6 +148,7 @@ def tune(
     experiment = tables.read_experiment(name)
     if experiment.counts:
         raise ValueError(f"{name} trains nothing, so that there is no rate to choose")
+    find_config(profile)
     ensure_given(data)
     groups = {"data": data, "trainer": trainer}
     try:
