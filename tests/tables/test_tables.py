@@ -191,6 +191,8 @@ def test_a_tag_in_an_experiment_file_builds_nothing(tmp_path: Path, fmbench: Com
 def test_a_key_follows_what_is_trained_and_not_where() -> None:
     config = Config(data={"root": "a", "frames": 2, "num_workers": 0}, trainer={"max_epochs": 2})
     same = replace(config, data={**config.data, "root": "b", "num_workers": 4}, logger="wandb")
+    held = replace(config, data={**config.data, "resident": True})
+    assert key_of(config, "data") == key_of(held, "data")
     assert key_of(config, "data") == key_of(same, "data")
     others = [
         key_of(config, "other data"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import fmbench
 from fmbench.config.profiles import find_config
 from fmbench.config.resolve import config_of
 from fmbench.files.yaml_json import read_yaml
+from fmbench.training.measure import measure
 from fmbench.training.run import fit
 from test_contract import SMALL
 from test_run import config, root
@@ -86,6 +89,36 @@ def test_optimizers_that_take_turns_are_clipped_in_bfloat16_too(root: Path, tmp_
     clipped = trained(root, tmp_path / "clipped", low, optim=optim, **turns)
     free = trained(root, tmp_path / "free", low | {"gradient_clip_val": None}, optim=optim, **turns)
     assert apart(clipped, free) > 0
+
+
+def test_resident_data_train_the_same_weights_bit_for_bit(root: Path, tmp_path: Path) -> None:
+    """Interrupted by nothing, and resumed with the data held where they were loaded before."""
+    plain = config(root, epochs=2)
+    held = replace(plain, data={**plain.data, "resident": True})
+    first = replace(plain, trainer={**plain.trainer, "max_epochs": 1})
+    runs = [tmp_path / name for name in ("loaded", "held", "resumed")]
+    best = [fit(each, run=run) for each, run in zip((plain, held, first), runs, strict=True)]
+    fit(held, run=runs[2], resume="auto")
+    loaded = weights(best[0])
+    for each in (best[1], runs[2] / "checkpoints" / "best.ckpt"):
+        found = weights(each)
+        assert all(torch.equal(value, found[name]) for name, value in loaded.items())
+    tables = [(run / "val-predictions.csv").read_text() for run in runs]
+    assert tables[0] == tables[1] == tables[2]
+    assert measure(best[1], out=tmp_path / "a") == measure(best[0], out=tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_two_processes_hold_what_each_of_them_needs(root: Path, tmp_path: Path) -> None:
+    words = [f"--data.root={root}", "--net.dim=12", "--net.depth=1", "--data.guard_seconds=5"]
+    words += ["--data.val_fraction=0.2", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    for held in ("true", "false"):
+        command = ["fit", "--config=smoke", f"--run={tmp_path / held}", f"--data.resident={held}"]
+        command = [sys.executable, "-m", "fmbench", *command, *words, "--trainer.accelerator=cpu"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    a, b = (weights(tmp_path / held / "checkpoints" / "best.ckpt") for held in ("true", "false"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ NOT_PART_OF_A_TRAINING = (
     "compile",
     "data.root",
     "data.num_workers",
+    "data.resident",
     "optim.fused",
     "net.checkpoint",
 )

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from fmbench.data.dataset import WindowDataset, already_collated
 from fmbench.data.order import EvenBatches, TrainOrder, WindowLoader
 from fmbench.data.recording import MatRecording, Recording
+from fmbench.data.resident import ResidentWindows, check_room, hold
 from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.splits import Lists, check_disjoint, split_lists
 from fmbench.data.statistics import Statistics, measure_inputs
@@ -62,6 +63,8 @@ class FurnaceData(LightningDataModule):
         test_windows: test windows, evenly spaced; all of them if None.
         flip: mirror half of the training clips and masks (row 28).
         num_workers: processes that load batches; 0 loads in the training process.
+        resident: hold all frames, masks and currents that the windows show in the memory of the
+            device that trains; the batches stay the same. Simulated recordings are rendered once.
         seed: of the order of training windows and of the flips.
 
     Raises:
@@ -90,6 +93,7 @@ class FurnaceData(LightningDataModule):
         test_windows: int | None = None,
         flip: bool = True,
         num_workers: int = 0,
+        resident: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -103,6 +107,11 @@ class FurnaceData(LightningDataModule):
         )
         if num_workers < 0 or seed < 0:
             raise ValueError("num_workers and seed must be at least 0")
+        if resident and num_workers:
+            raise ValueError(
+                f"num_workers is {num_workers}, but resident windows need no workers: set "
+                "num_workers to 0, or resident to false"
+            )
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction is {val_fraction}; it must be in [0, 1)")
         if guard_seconds is not None and not 0 <= guard_seconds < math.inf:
@@ -129,10 +138,12 @@ class FurnaceData(LightningDataModule):
         self.test_windows = test_windows
         self.flip = flip
         self.num_workers = num_workers
+        self.resident = resident
         self.seed = seed
         self.judged: Split = "test"
         self._place_in_order = START
         self._datasets: dict[str, WindowDataset] = {}
+        self._held: dict[str, ResidentWindows] = {}
 
     @cached_property
     def opened(self) -> Root:
@@ -237,6 +248,46 @@ class FurnaceData(LightningDataModule):
         """Recording, frame and time of each window, in the order of the val and test loaders."""
         return self.dataset(split).table()
 
+    def setup(self, stage: str) -> None:
+        """Hold the windows of a training or test on its device, if they are `resident`.
+
+        Raises:
+            ValueError: the device lacks the memory.
+        """
+        if self.resident:
+            validated: list[Split] = ["val"] if self.validates else []
+            uses: dict[str, list[Split]] = {
+                "fit": ["train", *validated],
+                "validate": validated,
+                "predict": ["train"],
+                "test": [self.judged],
+            }
+            self._hold(*uses[stage])
+
+    def release(self) -> None:
+        """Free the memory of resident windows, on the device too."""
+        for held in self._held.values():
+            held.release()
+        self._held = {}
+
+    def _hold(self, *splits: Split) -> None:
+        trainer = self.trainer
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        processes = trainer.world_size // trainer.num_nodes if trainer else 1
+        missing = [s for s in splits if s not in self._held or self._held[s].device != device]
+        windows = [self.dataset(split) for split in missing]
+        check_room(windows, device, processes)
+        if trainer:
+            trainer.strategy.barrier()  # on a CPU, one's windows are room that another lacks
+        self._held |= dict(zip(missing, hold(windows, device, processes), strict=True))
+
+    def _loaded(self, split: Split) -> WindowDataset | ResidentWindows:
+        """The windows of a split, as loaders take them."""
+        if not self.resident:
+            return self.dataset(split)
+        self._hold(split)
+        return self._held[split]
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches in random order; a resumed fit continues after the last batch it had seen."""
         train = self.dataset("train")
@@ -249,7 +300,9 @@ class FurnaceData(LightningDataModule):
         )
         # Batch normalisation fails on a last batch of one window and is unstable on two.
         drop_last = len(order) >= self.batch_size
-        loader = self._loader(train, sampler=order, batch_size=self.batch_size, drop_last=drop_last)
+        loader = self._loader(
+            self._loaded("train"), sampler=order, batch_size=self.batch_size, drop_last=drop_last
+        )
         order.resume(**self._place_in_order)
         self._place_in_order = START  # the next stage of a training starts with its first epoch
         return loader
@@ -274,11 +327,11 @@ class FurnaceData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Validation windows, by recording and frame; no loader if there are none."""
-        return self._in_order(self.dataset("val")) if self.validates else []
+        return self._in_order(self._loaded("val")) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Windows of the split `judged`, by default test, by recording and frame."""
-        return self._in_order(self.dataset(self.judged))
+        return self._in_order(self._loaded(self.judged))
 
     def windows_of(
         self, recording: str | Path, every: int = 1, frames: Sequence[int] | None = None
@@ -335,11 +388,11 @@ class FurnaceData(LightningDataModule):
             recordings, frames, self.spec, self.modality, upright=self.axes == "image"
         )
 
-    def _in_order(self, windows: WindowDataset) -> DataLoader[Batch]:
+    def _in_order(self, windows: WindowDataset | ResidentWindows) -> DataLoader[Batch]:
         batches = EvenBatches(len(windows), self.batch_size, **_place())
         return self._loader(windows, batch_sampler=batches)
 
-    def _loader(self, windows: WindowDataset, **order: Any) -> DataLoader[Batch]:
+    def _loader(self, windows: WindowDataset | ResidentWindows, **order: Any) -> DataLoader[Batch]:
         loader = WindowLoader(
             windows,
             collate_fn=already_collated,
@@ -349,7 +402,7 @@ class FurnaceData(LightningDataModule):
             worker_init_fn=ignore_stop_signals,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=isinstance(windows, WindowDataset) and torch.cuda.is_available(),
             **order,
         )
         atexit.register(end_workers, weakref.ref(loader))

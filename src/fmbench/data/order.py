@@ -102,11 +102,11 @@ class WindowLoader(DataLoader[Batch]):
     def batch(self, index: int) -> pd.DataFrame:
         """Recording, frame and time of each window of a training batch of the current epoch."""
         assert isinstance(self.sampler, TrainOrder)
-        assert isinstance(self.dataset, WindowDataset)
+        assert isinstance(self.sampler.dataset, WindowDataset)
         assert self.batch_size is not None
         first = index * self.batch_size
         drawn = self.sampler.share()[first : first + self.batch_size]
-        return self.dataset.table().iloc[np.where(drawn < 0, ~drawn, drawn)]
+        return self.sampler.dataset.table().iloc[np.where(drawn < 0, ~drawn, drawn)]
 
     def state_dict(self) -> dict[str, Any]:
         return {}

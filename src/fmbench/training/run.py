@@ -93,6 +93,7 @@ def fit(
         distributed.destroy_process_group()  # one process measures the whole part
         if not trained.is_global_zero:
             return trained.best
+    data.release()  # the validation part is held again
     if not data.validates:
         say("there is no validation part: best.ckpt holds the last weights")
         return trained.best
