@@ -20,19 +20,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from einops import rearrange, reduce
-from timm.models import load_state_dict
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
 from fmbench.nn import ImageNet, Standardize, current_reader, dense_head, tube_grid, video_of
 from fmbench.stages import Learn, Stage, Turn
 from fmbench.types import Batch, Modality, Prediction, Problem
+
+if TYPE_CHECKING:  # their imports take a second, which only this model should cost
+    from timm.models.vision_transformer import VisionTransformer
+    from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
 VisualTokens = Literal["grid", "frame"]
 MASKED = 0.15  # share of masked words in pretraining, as in BERT and DeBERTa
@@ -99,6 +100,8 @@ def language_config(words: int, samples: int, dim: int, depth: int, heads: int) 
     All distances longer than a sentence share one position, so that pretraining learns every frozen
     position. Initial weights are those of `fmbench.nn.bert.BertStack`, √(768/D) times the source's.
     """
+    from transformers import DebertaV2Config
+
     options: dict[str, Any] = {
         "vocab_size": words,
         "hidden_size": dim,
@@ -129,6 +132,8 @@ def load_language(path: str, config: DebertaV2Config) -> DebertaV2ForMaskedLM:
     Raises:
         ValueError: the folder cannot be read or holds another model.
     """
+    from transformers import DebertaV2ForMaskedLM
+
     load: Any = DebertaV2ForMaskedLM.from_pretrained
     try:
         language, report = load(
@@ -155,6 +160,9 @@ def load_vision(vision: VisionTransformer, path: str) -> None:
     Raises:
         ValueError: the file cannot be read or holds another encoder.
     """
+    from timm.models import load_state_dict
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
     try:
         state = checkpoint_filter_fn(load_state_dict(path, weights_only=True), vision)
         vision.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
@@ -220,6 +228,9 @@ class BiLM(nn.Module):
         pretrained_vision: str | None = None,
         pretrained_language: str | None = None,
     ) -> None:
+        from timm.models.vision_transformer import VisionTransformer
+        from transformers import DebertaV2ForMaskedLM
+
         super().__init__()
         pairs = (("heads", dim, heads), ("reduction", dim, reduction))
         for name, width, part in (*pairs, ("vision_heads", vision_dim, vision_heads)):

@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-import timm
 import torch
 from einops import rearrange, repeat
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from fmbench.nn import ImageNet, Standardize, dense_head, tube_grid
@@ -47,6 +45,8 @@ class GridFeatures(nn.Module):
     """
 
     def __init__(self, name: str, dim: int, *, frozen: bool) -> None:
+        import timm  # takes a second or so, which only this model should cost
+
         super().__init__()
         self.frozen = frozen
         self.cnn = timm.create_model(
@@ -74,6 +74,8 @@ class GridFeatures(nn.Module):
         Raises:
             ValueError: the file cannot be read or holds another network.
         """
+        from timm.models import load_state_dict
+
         try:
             state = load_state_dict(path, weights_only=True)
             self.cnn.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})

@@ -13,15 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,6 +31,11 @@ from fmbench.nn import (
 )
 from fmbench.stages import Learn, Solve, Stage, Turn, trainable
 from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
+
+if TYPE_CHECKING:  # only `solve` needs scikit-learn, whose import takes half a second
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -78,6 +79,8 @@ def folds(label: Ints, block: Ints) -> list[tuple[Ints, Ints]]:
     Raises:
         ValueError: not even two folds are possible.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     counts = np.bincount(label, minlength=2)
     blocks = len(np.unique(block))
     for number in range(min(5, blocks, int(counts.min())), 1, -1):
@@ -113,6 +116,11 @@ def fit_svm(scores: Floats, label: Ints, block: Ints, costs: Sequence[float]) ->
     Raises:
         ValueError: there are too few blocks to cross-validate.
     """
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
     splits = folds(label, block)
     scaler = StandardScaler().fit(scores)
     x = scaler.transform(scores)
@@ -217,15 +225,18 @@ class DcnnSvm(nn.Module):
 
     def branch_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of each branch over the windows outside held-out blocks; 0 without any."""
-        rows = self.blocks.split(batch).rest & (batch.label >= 0)
-        if not rows.any():  # batch normalisation rejects an empty batch
+        rest = self.blocks.split(batch).rest & (batch.label >= 0)
+        rows = rest.nonzero().squeeze(1)  # the only wait for the device: it tells their number
+        if not len(rows):  # batch normalisation rejects an empty batch
             branches = {"image": self.image, "current": self.current}
             return {name: 0 * sum_of_parameters(branch) for name, branch in branches.items()}
         frame, features = self.inputs(batch)
-        label = batch.label[rows]
+        frame, features, label = (
+            each.index_select(0, rows) for each in (frame, features, batch.label)
+        )
         return {
-            "image": F.cross_entropy(self.image(frame[rows]), label),
-            "current": F.cross_entropy(self.current(features[rows]), label),
+            "image": F.cross_entropy(self.image(frame), label),
+            "current": F.cross_entropy(self.current(features), label),
         }
 
     def held_out_scores(self, batch: Batch) -> dict[str, Tensor]:
