@@ -1,13 +1,18 @@
-"""Every row of Table II on one GPU: the same results as on the CPU, and how fast.
+"""Every row of Table II on one GPU: the same results as on the CPU, how fast, and trained.
 
-    python benchmarks/gpu.py --minutes 8 --out gpu            # on a machine with a GPU
-    python benchmarks/gpu.py --minutes 2 --out gpu --device cpu --batch 4   # rehearsal
+    python benchmarks/gpu.py --minutes 9 --out gpu            # on a machine with a GPU
+    python benchmarks/gpu.py --minutes 2 --out gpu --device cpu   # rehearsal, in small sizes
 
-Needs torch, einops, timm, transformers, lightning, torchmetrics and PyYAML; with `src` and
-`baselines` on PYTHONPATH nothing has to be installed. Inputs are random. One folder receives
-`gpu.json`, rewritten after each measurement, and `profile.txt`. Figures that the folder holds
-already are not measured again. Each row has a process of its own: a capture that fails leaves the
-random generator of its process unusable, and a graph's memory is not given back.
+Needs torch, einops, timm, transformers, lightning, torchmetrics and PyYAML, and for training what
+`fmbench fit` needs; with `src` and `baselines` on PYTHONPATH nothing has to be installed. One
+folder receives `gpu.json`, rewritten after each measurement, and `profile.txt`. Figures that the
+folder holds already are not measured again. Each row has a process of its own: a capture that fails
+leaves the random generator of its process unusable, and a graph's memory is not given back.
+
+The measurements take random inputs. Then rows are trained with the profile paper, on simulated
+recordings that the device holds (`data.resident`), and tested: those of FIRST, which share the
+time, then the others; each for `--row-minutes` at most. What they reach goes to `training.json`,
+and the test's predictions, as far as they fit, to `predictions.zip`.
 
 A training step is the joint loss (or the stage's own losses), its gradients and a fused AdamW, for
 the last stage of a model that learns by gradient. "graph" replays the whole step as one CUDA graph.
@@ -16,10 +21,14 @@ the last stage of a model that learns by gradient. "graph" replays the whole ste
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing
+import os
 import statistics
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -33,11 +42,19 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from fmbench.config.profiles import find_config
+from fmbench.config.resolve import config_of
+from fmbench.config.schema import Config
+from fmbench.files.atomic import in_one_step, write_text
+from fmbench.files.yaml_json import read_yaml
 from fmbench.models import MODELS as OWN
 from fmbench.nn import attention
-from fmbench.stages import Learn, Solve
+from fmbench.simulator import write_dataset
+from fmbench.stages import Learn, Solve, stages_of
 from fmbench.tabular import markdown
 from fmbench.training.lit import Detector, parameter_groups
+from fmbench.training.measure import measure as measure_checkpoint
+from fmbench.training.run import fit
 from fmbench.types import Batch, Modality, Problem
 from fmbench_baselines import MODELS as BASELINES
 
@@ -46,6 +63,29 @@ ROWS = Path(__file__).parents[1] / "experiments" / "table2.yaml"
 LR = 5e-4
 SOLVED_ON = 64
 """Windows on which a stage without gradients finds its solution."""
+SIZES = {"cuda": (64, 10, 240), "cpu": (4, 2, 20)}
+"""Windows of a batch, frames and samples of current, where the command line does not say."""
+FIRST = (
+    ("fmformer", "cross"),
+    ("fmformer", "visual"),
+    ("fmformer", "current"),
+    ("3dcrnn", "visual"),
+    ("clipbert", "cross"),
+)
+"""Rows that are trained before the others."""
+PRESETS = {"cuda": "paper", "cpu": "tiny"}
+"""Simulated recordings to train on."""
+EVALUATED: dict[str, dict[str, Any]] = {
+    "cuda": {"val_windows": 2000, "test_windows": 12_000},
+    "cpu": {"epoch_windows": 64, "val_windows": 32, "test_windows": 64},
+}
+"""What differs from the profile paper, so that most of the time is spent on training."""
+EPOCHS = {"cuda": 30, "cpu": 1}
+ENDING = {"cuda": 15.0, "cpu": 3.0}
+"""Seconds of a row's time that are left for its validation and its test. No row starts with less
+than three times as many, nor is given less."""
+ZIPPED = 15 * 2**20
+"""Bytes of `predictions.zip` at most."""
 
 
 def random_batch(problem: Problem, size: int, device: torch.device) -> Batch:
@@ -378,6 +418,93 @@ def the_device(given: argparse.Namespace, end: float) -> None:
     session.note("device", "ceilings", ceilings, session.device)
 
 
+def simulate(root: Path, preset: str) -> None:
+    """Write the recordings to train on, unless they are there."""
+    if not (root / "manifest.json").is_file():
+        begin = time.monotonic()
+        write_dataset(root, preset=preset)
+        print(f"recordings: preset {preset} ({time.monotonic() - begin:.0f} s)", flush=True)
+
+
+def training_of(
+    given: argparse.Namespace, row: Mapping[str, Any], root: Path, until: float
+) -> Config:
+    """The row's training: profile paper, in bfloat16 where the device has it, until a time."""
+    problem = Problem(modality=row["modality"], frames=given.frames, current_samples=given.samples)
+    model = MODELS[row["model"]](problem, **row.get("net", {}))
+    # Lightning's limit is of one Trainer, and a method in stages has one for each.
+    seconds = max(1, int((until - ENDING[given.device] - time.time()) / len(stages_of(model))))
+    data = {
+        "root": str(root),
+        "frames": given.frames,
+        "current_samples": given.samples,
+        "batch_size": given.batch,
+        "resident": True,
+        **EVALUATED[given.device],
+    }
+    trainer = {
+        "accelerator": "gpu" if given.device == "cuda" else "cpu",
+        "devices": 1,
+        "precision": "auto",
+        "max_epochs": EPOCHS[given.device],
+        "max_time": f"00:{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}",
+    }
+    optim = {"fused": given.device == "cuda"}
+    options = {key: row[key] for key in ("model", "modality", "net") if key in row}
+    changed = options | {"data": data, "optim": optim, "trainer": trainer}
+    return config_of([("paper", read_yaml(find_config("paper"))), (row["model"], changed)])
+
+
+def train(
+    given: argparse.Namespace,
+    end: float,
+    seconds: float,
+    name: str,
+    row: Mapping[str, Any],
+    root: Path,
+    runs: Path,
+) -> None:
+    """Train and test a row in some seconds, and add what it reaches to `training.json`."""
+    path, until = given.out / "training.json", min(end, time.time() + seconds)
+    run = runs / name.replace(" ", "-")
+    try:
+        config = training_of(given, row, root, until)
+        best = fit(config, run=run)
+        engine = {key: config.trainer[key] for key in ("accelerator", "devices", "precision")}
+        measure_checkpoint(best, out=run, trainer=engine)
+        val, test = (json.loads((run / f"{part}.json").read_text()) for part in ("val", "test"))
+        taken, steps = val["fit_seconds"], val["steps"]
+        # Windows of several optimizers' steps count once for each, as the steps do.
+        reached: dict[str, Any] = {
+            "device": torch.cuda.get_device_name() if given.device == "cuda" else "cpu",
+            "fit_seconds": taken,
+            "epochs": val["epochs"],
+            "steps": steps,
+            "windows/s": steps * given.batch / taken,
+            "val": val["metrics"],
+            "test": test["metrics"],
+            **{key: test[key] for key in ("data", "parameters", "precision", "git_commit")},
+            "config": config.to_plain(),
+        }
+        keep_predictions(given.out / "predictions.zip", name, run / "test-predictions.csv")
+    except Exception as error:
+        reached = {"failed": f"{type(error).__name__}: {error}"[:300]}
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    write_text(path, json.dumps(found | {name: reached}, indent=1) + "\n")
+    shown = reached.get("failed") or {key: round(x, 3) for key, x in reached["test"].items()}
+    print(f"{name}: {shown}", flush=True)
+
+
+def keep_predictions(archive: Path, name: str, table: Path) -> None:
+    """Add a table to the archive, which is replaced in one step, if it stays below ZIPPED."""
+    content = io.BytesIO(archive.read_bytes() if archive.is_file() else b"")
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as file:
+        file.write(table, f"{name}.csv")
+    if (size := content.getbuffer().nbytes) <= ZIPPED:
+        with in_one_step(archive, size=size) as beside:
+            beside.write_bytes(content.getvalue())
+
+
 FIGURES = {
     "logits": ("apart from the CPU, logits", ".1e"),
     "forward, bf16": ("forward", ",.0f"),
@@ -422,45 +549,123 @@ def tables_of(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "\n\n".join(map(markdown, (table, steps, device)))]) + "\n"
 
 
+def trained_table(found: Mapping[str, Any]) -> str:
+    """What the trained rows reach, as a table."""
+    columns = ("fit_seconds", "epochs", "windows/s")
+    metrics = ("acc", "f1", "fdr", "mdr", "miou", "auroc")
+    table = [["", "seconds", "epochs", "windows/s", *metrics]]
+    for name, row in found.items():
+        if "failed" in row:
+            table.append([name, row["failed"], *[""] * (len(table[0]) - 2)])
+            continue
+        values = [f"{row[key]:,.0f}" for key in columns]
+        values += [f"{row['test'][key]:.4f}" if key in row["test"] else "–" for key in metrics]
+        table.append([name, *values])
+    return markdown(table)
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of FIRST, then the others."""
+
+    def place(row: Mapping[str, Any]) -> int:
+        key = (row["model"], row["modality"])
+        return FIRST.index(key) if key in FIRST else len(FIRST)
+
+    return sorted(rows, key=place)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=8)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--frames", type=int, default=10)
-    parser.add_argument("--samples", type=int, default=240)
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument(
+        "--training-minutes", type=float, help="of these, kept for training (default: half)"
+    )
+    parser.add_argument("--row-minutes", type=float, default=2, help="of a training, at most")
+    parser.add_argument("--device", default="cuda", choices=list(SIZES))
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--samples", type=int)
     parser.add_argument("--models", nargs="*", help="only these")
     parser.add_argument("--ways", nargs="*", default=["graph", "explicit, graph", "compile, graph"])
     parser.add_argument("--out", type=Path, default=Path("gpu"))
+    parser.add_argument("--root", type=Path, help="recordings to train on, or where to write them")
     parser.add_argument("--show", action="store_true", help="measure nothing, print what DIR holds")
     given = parser.parse_args()
     if given.show:
         print(tables_of(json.loads((given.out / "gpu.json").read_text())), end="")
+        if (given.out / "training.json").is_file():
+            print(f"\n{trained_table(json.loads((given.out / 'training.json').read_text()))}")
         return
+    for name, size in zip(("batch", "frames", "samples"), SIZES[given.device], strict=True):
+        setattr(given, name, getattr(given, name) or size)
     given.out.mkdir(parents=True, exist_ok=True)
     end = time.time() + 60 * given.minutes
-    processes = multiprocessing.get_context("fork")  # this one never touches the device
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-    def run(measure: Callable[..., None], *args: Any) -> None:
-        if time.time() < end:
-            process = processes.Process(target=measure, args=(given, end, *args))
-            process.start()
-            process.join(end + 20 - time.time())
-            process.kill()
-
+    training = given.minutes / 2 if given.training_minutes is None else given.training_minutes
     rows = yaml.safe_load(ROWS.read_text())["rows"]
     rows = [row for row in rows if not given.models or row["model"] in given.models]
-    run(the_device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FMBENCH_CACHE"] = folder  # unpacked labels are deleted with the recordings
+        root = given.root or Path(folder) / "recordings"
+        # On a GPU beside the measurements, which take one core of many.
+        simulation = FORK.Process(target=simulate, args=(root, PRESETS[given.device]))
+        if training > 0:
+            simulation.start()
+            simulation.join(0 if given.device == "cuda" else None)
+        measure_rows(given, end - 60 * training, rows)
+        if training > 0:
+            simulation.join(max(0, end - time.time()))
+            train_rows(given, end, rows, root, Path(folder))
+            simulation.kill()
+    print(f"{end - time.time():.0f} s left")
+
+
+FORK = multiprocessing.get_context("fork")
+"""The first process never touches the device."""
+
+
+def in_process(end: float, call: Callable[..., None], *args: Any) -> None:
+    """Call in a process of its own, which ends 20 s after `end` at the latest."""
+    if time.time() < end:
+        process = FORK.Process(target=call, args=args)
+        process.start()
+        process.join(end + 20 - time.time())
+        process.kill()
+
+
+def measure_rows(given: argparse.Namespace, end: float, rows: list[dict[str, Any]]) -> None:
+    """The figures of all rows, then those of FmFormer's ways to train."""
+    in_process(end, the_device, given, end)
     for row in rows:
-        run(every_figure, f"{row['model']} {row['modality']}", row)
+        in_process(end, every_figure, given, end, f"{row['model']} {row['modality']}", row)
     cuda = given.device == "cuda"
     for row in reversed(rows):
         if row["model"] == "fmformer":
+            name = f"{row['model']} {row['modality']}"
             for way in ("eager", *given.ways, "profile") if cuda else ("eager", "explicit"):
                 for size in (64, 256) if cuda else (given.batch,):
-                    run(one_figure, f"{row['model']} {row['modality']}", row, size, way)
-    print(f"{end - time.time():.0f} s left")
+                    in_process(end, one_figure, given, end, name, row, size, way)
+
+
+def train_rows(
+    given: argparse.Namespace, end: float, rows: list[dict[str, Any]], root: Path, runs: Path
+) -> None:
+    """Train and test the rows that `training.json` lacks, as far as the time goes.
+
+    Those of FIRST share it evenly; each of the others may take what is left.
+    """
+    path = given.out / "training.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    done = [name for name, reached in known.items() if "failed" not in reached]
+    lacking = [row for row in in_order(rows) if f"{row['model']} {row['modality']}" not in done]
+    first = sum((row["model"], row["modality"]) in FIRST for row in lacking)
+    least = 3 * ENDING[given.device]
+    for k, row in enumerate(lacking):
+        left = end - time.time()
+        seconds = min(60 * given.row_minutes, max(least, left / max(1, first - k)))
+        if left >= least:
+            name = f"{row['model']} {row['modality']}"
+            in_process(end, train, given, end, seconds, name, row, root, runs)
 
 
 if __name__ == "__main__":
