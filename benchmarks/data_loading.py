@@ -13,7 +13,8 @@ Then how long a training waits for a batch that a worker process has ready, whil
 BUSY seconds between two: as fmbench sends it, and as PyTorch would, each tensor in shared memory.
 
 Last, the share of an epoch that the models which take the most windows a second wait for data, by
-`fmbench speed` on simulated recordings that were written to files.
+`fmbench speed` on simulated recordings that were written to files: with and without a worker, and
+with the windows held in memory (`data.resident`).
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ FASTEST = {
     "ssfggan": "cross",
     "vivit": "visual",
     "fmformer": "visual",
+}
+WAYS = {
+    "without a worker": ["--data.num_workers", "0"],
+    "with one": ["--data.num_workers", "1"],
+    "resident": ["--data.resident", "true"],
 }
 RECEIVED = {"PyTorch's way": None, "fmbench": reduce_batch}
 
@@ -161,11 +167,11 @@ def main() -> None:
     lines += [
         markdown(waits),
         "",
-        "Waiting for data, % of an epoch: profile cpu (batches of 16, two frames, 60 samples),"
+        "Waiting for data, % of an epoch: profile cpu (batches of 16, four frames, 240 samples),"
         f" PyTorch's {os.cpu_count()} threads, recordings in files (synthetic, preset small).",
         "",
     ]
-    shares = [["model", "without a worker", "with one"]]
+    shares = [["model", *WAYS]]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FMBENCH_CACHE"] = folder
         write_dataset(Path(folder) / "root", preset="small")
@@ -236,12 +242,12 @@ def receiving(part: Path, modality: str, batch: int, seconds: float, repeats: in
 
 
 def waiting(name: str, modality: str, folder: Path) -> list[str]:
-    """A row: per cent of an epoch, without a worker and with one."""
+    """A row: per cent of an epoch, in each of WAYS."""
     row = [f"{name} ({modality})"]
-    for workers in (0, 1):
+    for way in WAYS.values():
         out = folder / "speed.json"
         words = ["speed", "--config", "cpu", "--model", name, "--modality", modality]
-        words += ["--data.root", str(folder / "root"), "--data.num_workers", str(workers)]
+        words += ["--data.root", str(folder / "root"), *way]
         command = [sys.executable, "-m", "fmbench", *words, "--seconds", "3", "--out", str(out)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         row.append(f"{100 * (read_report(out).rows[0].figures['waiting'] or 0):.1f}")
