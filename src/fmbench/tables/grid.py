@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
 from fmbench.simulator import Camera, SimConfig, simulate, write_dataset
-from fmbench.simulator import information as probes
 from fmbench.tables.experiment import Experiment
 from fmbench.tables.intervals import Interval, compare
 from fmbench.tables.render import DrawTable, finish
@@ -72,6 +71,8 @@ def ceilings(
 
 
 def _probed(knobs: Mapping[str, Any]) -> list[float]:
+    from fmbench.simulator import information as probes  # scikit-learn takes a second to import
+
     seen = []
     for seed in SEEDS:
         config = SimConfig(seed=seed).with_overrides(knobs)
