@@ -513,9 +513,14 @@ def test_400_recordings_fit_in_3_mb(wide: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clock_that_is_wrong_and_one_that_drifts_are_found_in_twenty_hours(wide: Path) -> None:
-    recordings, _ = open_readable(wide / "pixel-level")
-    right = [described(each) for each in recordings[::4]]
+def test_a_clock_that_is_wrong_and_one_that_drifts_are_found_in_twenty_hours(
+    tmp_path: Path,
+) -> None:
+    """In version 1, whose flame flares often; in version 2, both clocks share fewer events."""
+    root = tmp_path / "wide"
+    write_dataset(root, preset="wide", seed=0, version=1, lazy=True)
+    recordings, _ = open_readable(root / "pixel-level")
+    right = [described(each) for each in recordings[:320:4]]
     right.sort(key=lambda pair: pair[0].start)
 
     def late(pair: tuple[Described, Described], by: float) -> tuple[Described, Described]:

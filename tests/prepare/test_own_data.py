@@ -21,7 +21,7 @@ from fmbench.simulator.video_writer import write_video
 
 pytestmark = pytest.mark.slow
 
-PLACES = {"morning": (6, 990), "noon": (7, 985), "evening": (4, 900)}  # each holds an event
+PLACES = {"morning": (6, 460), "noon": (7, 80), "evening": (4, 360)}  # each holds an event
 SECONDS, START = 80, 8.0
 
 

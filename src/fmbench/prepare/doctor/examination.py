@@ -25,8 +25,8 @@ class Examined:
         lists: split to (n,) sorted frames.
         labels: (N,) whether abnormal; None without labels.
         histogram: (256,) counts of grey levels.
-        dark: share of pixels whose channels are all 0.
-        bright: share of pixels of which a channel is 255.
+        dark: share of pixels whose channels are all 0, in the median frame.
+        bright: share of pixels of which a channel is 255, in the median frame.
         deviation: robust z of the median brightness among the recordings of the part.
         offset: between its two clocks; None if not estimated.
         unsure: why an estimate failed; empty if none was tried.

@@ -126,14 +126,14 @@ def _examine(each: Examined, pairs: list[tuple[Described, Described]] | None) ->
         raise ValueError("it has no frames")
     if recording.has_labels:
         each.labels = recording.labels(np.arange(recording.num_frames))
-    dark = bright = pixels = 0
+    dark, bright = [], []
     for frame in frames_at(recording, spread(recording.num_frames, EXPOSED)):
         grey = frame.astype(np.uint16).sum(axis=2) // 3
         each.histogram += np.bincount(grey.ravel(), minlength=256)
-        dark += int((grey == 0).sum())
-        bright += int((frame == 255).any(axis=2).sum())
-        pixels += grey.size
-    each.dark, each.bright = dark / pixels, bright / pixels
+        dark.append(np.mean(grey == 0))
+        bright.append(np.mean((frame == 255).any(axis=2)))
+    # A flare that fills some frames is not the camera's exposure.
+    each.dark, each.bright = float(np.median(dark)), float(np.median(bright))
     if pairs is None:
         return
     try:

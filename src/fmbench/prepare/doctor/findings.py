@@ -142,18 +142,20 @@ def of_exposure(
     """Exposure of one recording.
 
     Args:
-        dark: share of pixels whose three channels are 0.
-        bright: share of pixels of which a channel is 255.
+        dark: share of pixels whose three channels are 0, in the median frame.
+        bright: share of pixels of which a channel is 255, in the median frame.
         median: grey level.
         deviation: robust z of the median among all recordings.
     """
     found = []
     if bright >= CLIPPED:
-        what = f"Over-exposed: {bright:.1%} of pixels are at 255."
+        what = f"Over-exposed: {bright:.1%} of pixels are at 255 in the median frame."
         todo = "Shorten the exposure or close the aperture; what was clipped cannot be recovered."
         found.append(Finding("warning", what, todo, recording, "", place))
     if dark >= CLIPPED:
-        what = f"Under-exposed, or a black border: {dark:.1%} of pixels are at 0."
+        what = (
+            f"Under-exposed, or a black border: {dark:.1%} of pixels are at 0 in the median frame."
+        )
         todo = "Look at the frames; choose the region (--roi) without the border."
         found.append(Finding("warning", what, todo, recording, "", place))
     if abs(deviation) > FAR:
