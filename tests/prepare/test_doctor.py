@@ -519,8 +519,10 @@ def test_a_clock_that_is_wrong_and_one_that_drifts_are_found_in_twenty_hours(
     """In version 1, whose flame flares often; in version 2, both clocks share fewer events."""
     root = tmp_path / "wide"
     write_dataset(root, preset="wide", seed=0, version=1, lazy=True)
-    recordings, _ = open_readable(root / "pixel-level")
-    right = [described(each) for each in recordings[:320:4]]
+    entries = json.loads((root / "manifest.json").read_text())["recordings"]["pixel-level"]
+    some = set(list(entries)[:320])  # without most of the test part: 80 recordings, 20 hours
+    recordings = [r for r in open_readable(root / "pixel-level")[0] if r.name in some]
+    right = [described(each) for each in recordings[::4]]
     right.sort(key=lambda pair: pair[0].start)
 
     def late(pair: tuple[Described, Described], by: float) -> tuple[Described, Described]:
