@@ -50,6 +50,7 @@ from fmbench.files.yaml_json import read_yaml
 from fmbench.models import MODELS as OWN
 from fmbench.nn import attention
 from fmbench.simulator import write_dataset
+from fmbench.speed.benchmark import random_batch, standardize_noise
 from fmbench.stages import Learn, Solve, stages_of
 from fmbench.tabular import markdown
 from fmbench.training.lit import Detector, parameter_groups
@@ -88,23 +89,10 @@ ZIPPED = 15 * 2**20
 """Bytes of `predictions.zip` at most."""
 
 
-def random_batch(problem: Problem, size: int, device: torch.device) -> Batch:
-    """`size` windows of noise."""
-    draw = torch.Generator().manual_seed(0)
-    reads, (height, width) = problem.modality, problem.image_size
-    video = torch.randint(
-        256, (size, 3, problem.frames, height, width), dtype=torch.uint8, generator=draw
-    )
-    current = torch.randn(size, problem.current_samples, problem.current_channels, generator=draw)
-    mask = torch.randint(2, (size, height, width), dtype=torch.uint8, generator=draw)
-    return Batch(
-        video=video.to(device) if reads.has_video else None,
-        current=current.to(device) if reads.has_current else None,
-        label=torch.randint(2, (size,), generator=draw).to(device),
-        mask=mask.to(device) if problem.dense else None,
-        recording=(torch.arange(size) // 4).to(device),
-        second=(900 * torch.arange(size)).to(device),
-    )
+def noise(problem: Problem, size: int, device: torch.device) -> Batch:
+    """`size` windows of noise on a device."""
+    parts = random_batch(problem, size)
+    return Batch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
 
 
 class Case:
@@ -120,7 +108,7 @@ class Case:
         stage: Learn | None = None,
     ) -> None:
         self.detector, self.device, self.low = detector.to(device).train(), device, low
-        self.batch = random_batch(detector.problem, size, device)
+        self.batch = noise(detector.problem, size, device)
         learning = [stage for stage in detector.stages if isinstance(stage, Learn)]
         self.stage = stage or (learning[-1] if learning else None)
         self.optimizers = []
@@ -170,7 +158,7 @@ def go_through(detector: Detector) -> None:
         if isinstance(stage, Solve):
             detector.eval()
             with torch.no_grad():
-                windows = random_batch(detector.problem, SOLVED_ON, torch.device("cpu"))
+                windows = noise(detector.problem, SOLVED_ON, torch.device("cpu"))
                 stage.solve(dict(stage.gather(windows)))
         else:
             case = Case(detector, torch.device("cpu"), 4, low=False, capturable=False, stage=stage)
@@ -320,6 +308,7 @@ class Session:
             current_samples=self.samples,
         )
         detector = Detector(model(problem, **row.get("net", {})), problem=problem)
+        standardize_noise(detector.model, problem)
         if len(detector.stages) > 1:
             go_through(detector)
         return detector

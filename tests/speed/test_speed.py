@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fmbench.cli import main
 from fmbench.config.schema import Config
 from fmbench.nn import Standardize
-from fmbench.registry import catalogue
+from fmbench.registry import catalogue, create_model
 from fmbench.speed import (
     FIGURES,
     SpeedReport,
@@ -31,6 +31,7 @@ from fmbench.speed import (
     read_report,
     write_report,
 )
+from fmbench.speed.benchmark import random_batch, standardize_noise
 from fmbench.speed.flops import count
 from fmbench.speed.timing import StepTimer, Waits, durations
 from fmbench.training.loop import quiet
@@ -95,6 +96,24 @@ def test_figures_of_a_stack_of_linear_layers_are_those_counted_by_hand() -> None
             figures[f"flops_{side}"] * figures[side]  # type: ignore[operator]
         )
         assert figures[f"achieved_{side}"] < figures["ceiling"]  # type: ignore[operator]
+
+
+def test_random_currents_are_amperes_that_the_model_standardises() -> None:
+    """The expert system, whose fit measures a set-point, refuses currents around 0."""
+    batch = random_batch(PROBLEM, 64)
+    assert batch.current is not None
+    assert batch.current.min() > 0
+    model = create_model("rms_current", PROBLEM)
+    model.standardize = Standardize.current(PROBLEM.current_channels)
+    standardize_noise(model, PROBLEM)
+    seen = model.standardize(batch.current)
+    assert seen.mean().abs() < 0.1
+    assert abs(seen.std() - 1) < 0.1
+    config = Config(model="expert_system", modality="current", trainer={"accelerator": "cpu"})
+    problem = Problem(modality="current", current_samples=60)  # type: ignore[arg-type]
+    figures = measure_speed(config, problem, batch_size=4, seconds=0.1).rows[0].figures
+    assert figures["forward"] is not None
+    assert figures["forward"] > 0
 
 
 def test_attention_is_counted_on_a_cpu_too() -> None:

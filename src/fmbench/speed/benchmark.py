@@ -12,12 +12,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import Profiler
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.data.dataset import already_collated
-from fmbench.data.statistics import standardize_inputs
+from fmbench.data.statistics import Statistics, standardize_inputs
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model
 from fmbench.speed.flops import ceiling, count
@@ -45,6 +46,9 @@ TOUCHED = 1000
 """Windows, evenly spaced, to read before loading is timed."""
 SOLVED_ON = 256
 """Random windows for a stage that solves: it needs both classes and many recordings."""
+
+NOISE = (12_000.0, 1_500.0)
+"""Mean and standard deviation of random currents, amperes."""
 
 
 def measure_speed(
@@ -138,14 +142,14 @@ def conditions_here(config: Config) -> dict[str, Any]:
 
 
 def random_batch(problem: Problem, size: int) -> Batch:
-    """`size` windows of noise: uint8 frames, currents of standard deviation 1, for a model without
-    data statistics."""
+    """`size` windows of noise: uint8 frames, and NOISE amperes of current."""
     draw = torch.Generator().manual_seed(0)
     reads, (height, width) = problem.modality, problem.image_size
     video = torch.randint(
         256, (size, 3, problem.frames, height, width), dtype=torch.uint8, generator=draw
     )
     current = torch.randn(size, problem.current_samples, problem.current_channels, generator=draw)
+    current = NOISE[0] + NOISE[1] * current
     mask = torch.randint(2, (size, height, width), dtype=torch.uint8, generator=draw)
     return Batch(
         video=video if reads.has_video else None,
@@ -155,6 +159,13 @@ def random_batch(problem: Problem, size: int) -> Batch:
         recording=torch.arange(size) // 4,
         second=900 * torch.arange(size),
     )
+
+
+def standardize_noise(model: nn.Module, problem: Problem) -> None:
+    """Let a model standardise the currents of `random_batch`; frames it divides by 255."""
+    black, white = torch.zeros(3), torch.full((3,), 255.0)
+    mean, deviation = (torch.full((problem.current_channels,), each) for each in NOISE)
+    standardize_inputs(model, Statistics(black, white, mean, deviation))
 
 
 def steps_of(config: Config, problem: Problem, batch: Batch, clock: StepTimer) -> None:
@@ -230,8 +241,10 @@ def _epoch(
 
 def _detector(config: Config, problem: Problem) -> Detector:
     torch.manual_seed(config.seed)
+    model = create_model(config.model, problem, **config.net)
+    standardize_noise(model, problem)
     return Detector(
-        create_model(config.model, problem, **config.net),
+        model,
         problem=problem,
         loss=Loss(**config.loss),
         optim=Optim(**config.optim),
