@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -20,26 +21,32 @@ AREAS = {"below 10 px": (1, 10), "10 to 39 px": (10, 40), "from 40 px": (40, mat
 """Abnormal pixels of the frame, from (inclusive) and to (exclusive)."""
 
 SHOWN = ("mdr", "iou")
+PLACE = ["recording", "frame"]
 COLOURS = ("#D55E00", "#E69F00", "#0072B2")
 
 
-def abnormal_area(table: Table) -> NDArray[np.int64] | None:
-    """(N,) abnormal pixels in the last frame of each test window; None if no row has masks.
+def abnormal_area(table: Table) -> tuple[pd.DataFrame, NDArray[np.int64]] | None:
+    """(N, 2) recording and frame of the test windows, and (N,) abnormal pixels in their last frame;
+    None if no row has masks.
 
-    A row without masks is tested on the same windows, so that one row with masks tells all areas.
+    A row without masks is tested on the same windows, so that one row with masks gives all areas.
     """
     for line in table.measured:
-        if all(name in line.windows[0] for name in PIXELS):
-            windows = line.windows[0]
-            return (windows["pixel_fn"] + windows["pixel_tp"]).to_numpy(np.int64)
+        windows = line.windows[0]
+        if all(name in windows for name in PIXELS):
+            return windows[PLACE], (windows["pixel_fn"] + windows["pixel_tp"]).to_numpy(np.int64)
     return None
+
+
+def classes(area: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """By the name of each class of AREAS, (N,) whether a window belongs to it."""
+    return {name: (area >= low) & (area < high) for name, (low, high) in AREAS.items()}
 
 
 def by_area(line: Line, area: NDArray[np.int64]) -> dict[str, dict[str, Interval]]:
     """The rates SHOWN of the windows in each class of AREAS that has any."""
     found = {}
-    for name, (low, high) in AREAS.items():
-        rows = (area >= low) & (area < high)
+    for name, rows in classes(area).items():
         if rows.any():
             parts = [windows[rows].reset_index(drop=True) for windows in line.windows]
             every = intervals(parts)
@@ -49,26 +56,25 @@ def by_area(line: Line, area: NDArray[np.int64]) -> dict[str, dict[str, Interval
 
 def area_lines(table: Table) -> Mapping[str, tuple[Line, dict[str, dict[str, Interval]]]]:
     """By row's name, the row and its rates by area; rows of other test windows are left out."""
-    area = abnormal_area(table)
-    if area is None:
+    found = abnormal_area(table)
+    if found is None:
         return {}
+    place, area = found
     return {
         line.row.name: (line, by_area(line, area))
         for line in table.measured
-        if len(line.windows[0]) == len(area)
+        if line.windows[0][PLACE].equals(place)
     }
 
 
 def area_markdown(table: Table) -> str:
     """A table a rate: a row a method, a column a class of areas."""
     lines = [f"# {table.experiment.title}: by abnormal area", "", *table.head(), ""]
-    area, measured = abnormal_area(table), area_lines(table)
-    if area is None:
+    found, measured = abnormal_area(table), area_lines(table)
+    if found is None:
         return "\n".join([*lines, "No row was tested with masks.", ""])
-    counts = {
-        name: int(((area >= low) & (area < high)).sum()) for name, (low, high) in AREAS.items()
-    }
-    counted = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    shares = classes(found[1]).items()
+    counted = ", ".join(f"{name} {rows.sum():,}" for name, rows in shares)
     lines += [
         f"Abnormal windows by the abnormal pixels of their frame: {counted}. MDR is the share that"
         " is missed; IoU is that of the abnormal pixels of these windows. Value [interval].",
@@ -79,10 +85,10 @@ def area_markdown(table: Table) -> str:
             [
                 line.row.label,
                 line.row.input,
-                *(_cell(found.get(name, {}), metric) for name in AREAS),
+                *(_cell(of_line.get(name, {}), metric) for name in AREAS),
             ]
-            for line, found in measured.values()
-            if any(metric in part for part in found.values())
+            for line, of_line in measured.values()
+            if any(metric in part for part in of_line.values())
         ]
         if rows:
             table_of = markdown([["method", "input", *AREAS], *rows])
