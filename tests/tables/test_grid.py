@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from matplotlib.image import imread
 
 from fmbench.cli import main
+from fmbench.simulator import write_dataset
 from fmbench.tables import grid, read_experiment
 from fmbench.tables.experiment import Experiment
 from fmbench.tables.intervals import compare
@@ -74,6 +76,28 @@ def test_a_grid_takes_no_data_set_of_the_users(
 ) -> None:
     assert main(["table", str(written(tmp_path)), "--data.root", str(tmp_path)]) == 2
     assert "simulates its own data sets" in capsys.readouterr().err
+
+
+def test_a_draw_without_its_grid_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="draw: grid needs grid and gains"):
+        experiment_of(tmp_path, gains={})
+
+
+def test_a_cells_folder_with_other_recordings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "PRESET", "tiny")
+    write = partial(write_dataset, lazy=True)
+    grid.simulate_cells(experiment_of(tmp_path), write)
+    manifest = json.loads(Path("data/mine/none-clear/manifest.json").read_text())
+    assert manifest["config"]["process"]["beta"] == 0
+    before = Path("data/mine/usual-clear/manifest.json").stat().st_mtime_ns
+    grid.simulate_cells(experiment_of(tmp_path), write)  # what is there is used
+    assert Path("data/mine/usual-clear/manifest.json").stat().st_mtime_ns == before
+    other = {**AXES, "rows": {"title": "current", "cells": {"none": {"process.beta": 1}}}}
+    with pytest.raises(ValueError, match=r"none-clear holds other recordings .* delete it"):
+        grid.simulate_cells(experiment_of(tmp_path, grid=other), write)
 
 
 def test_gains_are_paired_differences_and_the_picture_shows_them(tmp_path: Path) -> None:

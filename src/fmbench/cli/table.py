@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fmbench import tables
-from fmbench.cli.data import ensure_given
+from fmbench.cli.data import ensure_given, write
 from fmbench.config.hints import Folder
 from fmbench.config.profiles import find_config
 from fmbench.config.resolve import DEFAULT_PROFILE, DataOptions, TrainerOptions
@@ -62,16 +62,17 @@ def table(
     experiment = tables.read_experiment(name, metrics.split(",") if metrics else None)
     folder = results or Path(f"experiments/results/{Path(profile).stem}")
     find_config(profile)  # a misspelt profile is found before data are simulated
-    root = Path() if experiment.grid else ensure_given(data)
+    if experiment.grid is None:
+        root = ensure_given(data)
+    elif "root" in data:
+        raise ValueError(f"{name} simulates its own data sets; leave --data.root out")
+    else:
+        tables.simulate_cells(experiment, write)
     if experiment.counts:
         written = tables.write_counts(experiment, root, folder)
         print(written[0].read_text())
         print("\n".join(str(path) for path in written))
         return 0
-    if experiment.grid is not None:
-        if "root" in data:
-            raise ValueError(f"{name} simulates its own data sets; leave --data.root out")
-        tables.simulate_cells(experiment, lambda line: print(line, flush=True))
     groups = {"data": data, "trainer": trainer}
     where: dict[str, Any] = {
         "results": folder / "runs",
@@ -146,8 +147,8 @@ def tune(
         if value < 1:
             raise ValueError(f"--{option} is {value}; it must be at least 1")
     experiment = tables.read_experiment(name)
-    if experiment.counts:
-        raise ValueError(f"{name} trains nothing, so that there is no rate to choose")
+    if experiment.counts or experiment.grid:
+        raise ValueError(f"{name} has no rates of its own; tune table2, whose rows it shares")
     find_config(profile)
     ensure_given(data)
     groups = {"data": data, "trainer": trainer}

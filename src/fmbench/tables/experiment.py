@@ -6,7 +6,6 @@ and the rows, each with the paper's printed values beside it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,11 +127,6 @@ class Cell:
     def label(self, label: str) -> str:
         """The label that a row of the file has in this cell."""
         return f"{label}, {self.name}"
-
-    def plain(self) -> dict[str, Any]:
-        """The knobs as JSON reads them."""
-        plain: dict[str, Any] = json.loads(json.dumps(dict(self.knobs)))
-        return plain
 
 
 class ExperimentFile(Content):
@@ -307,6 +301,8 @@ def _check_rows(experiment: Experiment) -> None:
             _one_row(label, trained, f"{here}: join: ")
     for label in experiment.equal_parameters:
         _one_row(label, trained, "equal_parameters: ")
+    if experiment.draw == "grid" and not (experiment.grid and experiment.gains):
+        raise ValueError("draw: grid needs grid and gains")
     for pair in experiment.gains.values():
         for name in pair:
             for cell in experiment.cells():

@@ -18,24 +18,40 @@ from matplotlib.figure import Figure
 
 from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
-from fmbench.simulator import Camera, SimConfig, simulate, write_dataset
+from fmbench.simulator import Camera, SimConfig, simulate
 from fmbench.tables.experiment import Experiment
 from fmbench.tables.intervals import Interval, compare
 from fmbench.tables.render import DrawTable, finish
 from fmbench.tables.table import Table
 
+PRESET, SEED = "wide", 0
+"""Of the data set of every cell."""
 SEEDS = range(10_090, 10_094)
 """Calibration seeds of the ceiling; no data set has them."""
 RECORDINGS = 24
 """Recordings of each seed, 900 s each."""
 
 
-def simulate_cells(experiment: Experiment, say: Callable[[str], None]) -> None:
-    """Write the data set of each cell that is missing: preset wide, seed 0."""
+def simulate_cells(experiment: Experiment, write: Callable[..., None]) -> None:
+    """Write the data set of each cell that is missing: preset wide, seed 0.
+
+    Args:
+        experiment: with a grid.
+        write: `fmbench.simulator.write_dataset`, or a function that shows its progress.
+
+    Raises:
+        ValueError: a cell's folder holds other recordings.
+    """
     for cell in experiment.cells():
+        config = SimConfig(seed=SEED).with_overrides(cell.knobs)
         if not cell.root.exists():
-            say(f"simulating {cell.root}")
-            write_dataset(cell.root, preset="wide", seed=0, overrides=cell.knobs)
+            write(cell.root, preset=PRESET, seed=SEED, overrides=cell.knobs)
+        manifest = read_json(cell.root / "manifest.json")
+        if manifest.get("config") != as_json(config.to_dict()) or manifest["preset"] != PRESET:
+            raise ValueError(
+                f"{cell.root} holds other recordings than those of the cell {cell.name!r}; delete"
+                " it, and it is simulated again"
+            )
 
 
 def ceilings(
@@ -58,10 +74,9 @@ def ceilings(
     found = {}
     for cell in experiment.cells():
         stored = known.get(cell.name, {})
-        if stored.get("knobs") != cell.plain():
+        if stored.get("knobs") != as_json(cell.knobs):
             say(f"ceiling of {cell.name}")
-            gain = _probed(cell.knobs)
-            known[cell.name] = {"knobs": cell.plain(), "gain": gain}
+            known[cell.name] = {"knobs": as_json(cell.knobs), "gain": _probed(cell.knobs)}
             write_text(path, json.dumps(known, indent=1) + "\n")
         try:
             found[cell.name] = Interval(*known[cell.name]["gain"])
@@ -132,3 +147,9 @@ def _panel(axes: Axes, experiment: Experiment, panel: Mapping[str, Interval], to
     axes.set_yticks(range(len(grid.rows.cells)), list(grid.rows.cells), fontsize=8.5)
     axes.set_xlabel(grid.columns.title, fontsize=9)
     axes.set_ylabel(grid.rows.title, fontsize=9)
+
+
+def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping of plain values as JSON reads it: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(value)))
+    return plain
