@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fmbench.tables.rates import Rates, TunedRow, read_rates, tuned, write_rates
 from fmbench.tables.table import make
 from fmbench.tables.tune import best_rate
 from recordings import write_root
+from test_tables import line_of, table_of
 
 INFORMER = Row(label="Informer", modality="current", model="informer")
 
@@ -66,6 +68,30 @@ def test_the_file_is_read_as_it_was_written_and_damage_is_named(tmp_path: Path) 
         read_rates(tmp_path)
 
 
+def test_what_is_not_tuned_is_said_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "fig7"]) == 2
+    assert "fig7 has no rates of its own; tune table2" in capsys.readouterr().err
+    write_root(tmp_path / "root", recordings=2, seconds=60, size=(32, 32))
+    file = tmp_path / "rules.yaml"
+    row = {"label": "R", "model": "rms_current", "modality": "current", "reference": True}
+    file.write_text(yaml.safe_dump({"title": "Rules", "rows": [row], "references": False}))
+    assert main(["tune", str(file), f"--data.root={tmp_path / 'root'}"]) == 2
+    assert "rules has no row to tune beside reference rows" in capsys.readouterr().err
+
+
+def test_the_head_names_rows_that_were_not_tuned() -> None:
+    known = line_of(label="Known", model="informer", modality="current")
+    other = line_of(label="Other", model="vit", modality="visual")
+    table = replace(table_of(known, other), rates=rates())
+    head = " ".join(table.head())
+    assert "Learning rates are the best of the same few for every method" in head
+    assert "The profile's rate, not tuned: Other (visual)." in head
+    assert "not tuned" not in " ".join(replace(table_of(known), rates=rates()).head())
+    assert "Learning rates" not in " ".join(table_of(known, other).head())
+
+
 @pytest.fixture
 def experiment(tmp_path: Path) -> tuple[list[str], Path]:
     """Words of `fmbench` for an experiment of one row that learns and one of rules."""
@@ -114,7 +140,7 @@ def test_rates_are_tried_once_and_the_table_takes_the_best(
     assert "rates of other data, profile or windows" in capsys.readouterr().err
 
     assert main(["table", *words, "--stored"]) == 0
-    assert "best of the same few learning rates" not in capsys.readouterr().out  # no result yet
+    assert "Learning rates are the best" not in capsys.readouterr().out  # no result yet
     table = make(
         read_experiment(words[0]),
         profile=words[2],

@@ -85,14 +85,14 @@ class Table:
         profile: name of the profile with which the rows were trained.
         seeds: trainings of each row.
         lines: rows with results, in the experiment's order.
-        tuned: whether rows have their own learning rate (`fmbench.tables.rates`).
+        rates: tuned learning rates of rows; None without any.
     """
 
     experiment: Experiment
     profile: str
     seeds: int
     lines: tuple[Line, ...]
-    tuned: bool = False
+    rates: Rates | None = None
 
     @property
     def measured(self) -> list[Line]:
@@ -127,12 +127,21 @@ class Table:
             f"Profile {self.profile}, {self.seeds} seed{plural}; {self._uncertainty()} Checkpoints"
             " and thresholds were chosen on validation and training recordings."
         )
-        if self.tuned:
-            notes.append(
-                "Each method has the best of the same few learning rates, by short trainings on"
-                f" validation recordings ({RATES})."
-            )
-        return notes + self._code_notes()
+        return notes + self._rate_notes() + self._code_notes()
+
+    def _rate_notes(self) -> list[str]:
+        """Sentences on the rows that train at a tuned learning rate, and on those that do not."""
+        if self.rates is None:
+            return []
+        learn = [line.row for line in self.measured if line.row.model and line.parameters]
+        usual = [row.name for row in learn if not row.reference and not tuned(self.rates, row)]
+        notes = [
+            "Learning rates are the best of the same few for every method, by short trainings"
+            f" judged on validation recordings ({RATES})."
+        ]
+        if usual:
+            notes.append(f"The profile's rate, not tuned: {', '.join(usual)}.")
+        return notes
 
     def _code_notes(self) -> list[str]:
         """Sentences on rows whose code is not today's, or not known."""
@@ -264,7 +273,7 @@ def make(
         profile=Path(profile).stem,
         seeds=seeds,
         lines=lines,
-        tuned=rates is not None,
+        rates=rates,
     )
     _check_parameters(table)
     return table

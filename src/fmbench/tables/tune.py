@@ -9,7 +9,6 @@ same model and modality use it as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +21,15 @@ from fmbench.registry import create_model
 from fmbench.stages import Learn, Stage, stages_of
 from fmbench.tables.experiment import Experiment, Row, config_for
 from fmbench.tables.rates import RATES, Rates, TunedRow, name_of, read_rates, write_rates
-from fmbench.tables.results import key_of, stem_of
+from fmbench.tables.results import Job
 from fmbench.tables.table import Opened
 from fmbench.training.loop import LOWER_IS_BETTER
+from fmbench.training.provenance import code_of
 
 FACTORS = (0.3, 1.0, 3.0)
 """The rates that are tried, as multiples of the profile's."""
 EPOCHS = 2
 """Epochs, hence validations, of a short training of one stage; of several stages, the profile's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Short:
-    """A short training of a row."""
-
-    row: Row
-    config: Config
-    run: Path
-
-    @property
-    def rate(self) -> float:
-        return float(self.config.optim["lr"])
-
-    @property
-    def label(self) -> str:
-        return f"{self.row.name}, rate {self.rate:g}"
 
 
 def tune(
@@ -76,12 +59,14 @@ def tune(
         changes: settings that override those of every row.
 
     Raises:
-        ValueError: the file holds rates of other data, profile or number of windows; or the profile
-            has no number of epochs.
+        ValueError: the file holds rates of other data, profile or number of windows; the profile
+            has no number of epochs; no row learns by gradient; or all trainings of a row failed.
         KeyboardInterrupt: Ctrl-C, after every running training has written its checkpoint.
     """
     opened = Opened()
     rows = {name_of(row): row for row in experiment.trained() if not row.reference}
+    if not rows:
+        raise ValueError(f"{experiment.name} has no row to tune beside reference rows")
     usual = {
         name: config_for(row, profile=profile, seed=0, changes=changes)
         for name, row in rows.items()
@@ -101,30 +86,32 @@ def tune(
                 " again, or choose another folder with --results"
             )
         rates = known
-    queue: list[_Short] = []
+    queue: list[tuple[str, Job]] = []
     for name, row in rows.items():
         stages = _stages(usual[name])
-        if name not in rates.rows and any(isinstance(stage, Learn) for stage in stages):
-            data = opened(usual[name])
-            for factor in FACTORS:
-                config = _shortened(row, usual[name], stages, factor, windows, profile, changes)
-                run = runs / stem_of(config, key_of(config, data.fingerprint()))
-                queue.append(_Short(row=row, config=config, run=run))
+        if name in rates.rows or not any(isinstance(stage, Learn) for stage in stages):
+            continue
+        fingerprint = opened(usual[name]).fingerprint()
+        for factor in FACTORS:
+            config = _shortened(row, usual[name], stages, factor, windows, profile, changes)
+            label = f"{row.name}, rate {config.optim['lr']:g}"
+            queue.append((name, Job(label=label, config=config, fingerprint=fingerprint)))
     if not queue:
         say("every row has its rate")
     runner = JobRunner(at_once, say)
-    ended: dict[str, dict[float, float | None]] = {name: {} for name in rows}
-    for short, outcome in runner.work(queue, lambda short: _trained(short, runner)):
-        name, failed = name_of(short.row), isinstance(outcome, Failed)
+    ended: dict[str, dict[float, float | Failed]] = {name: {} for name, _ in queue}
+    for (name, job), outcome in runner.work(queue, lambda task: _trained(task[1], runs, runner)):
         text = f"FAILED: {outcome.reason}" if isinstance(outcome, Failed) else f"{outcome:.4f}"
-        runner.log(f"{short.label}: {short.config.select} {text}")
-        ended[name][short.rate] = None if failed else outcome  # type: ignore[assignment]
-        tried = {rate: value for rate, value in ended[name].items() if value is not None}
+        runner.log(f"{job.label}: {job.config.select} {text}")
+        ended[name][float(job.config.optim["lr"])] = outcome
+        tried = {rate: x for rate, x in sorted(ended[name].items()) if not isinstance(x, Failed)}
         if len(ended[name]) == len(FACTORS) and tried:
-            best = best_rate(tried, float(usual[name].optim["lr"]), short.config.select)
-            row_of = TunedRow(lr=best, tried=dict(sorted(tried.items())))
-            rates = rates.model_copy(update={"rows": {**rates.rows, name: row_of}})
+            best = best_rate(tried, float(usual[name].optim["lr"]), job.config.select)
+            tuned_row = TunedRow(lr=best, tried=tried)
+            rates = rates.model_copy(update={"rows": {**rates.rows, name: tuned_row}})
             write_rates(rates, folder)
+    if missing := [name for name in ended if name not in rates.rows]:
+        raise ValueError(f"without a rate, because every training failed: {', '.join(missing)}")
     return folder / RATES
 
 
@@ -163,19 +150,19 @@ def _shortened(
     return config_for(row, profile=profile, seed=0, changes=merged)
 
 
-def _trained(short: _Short, runner: JobRunner) -> float | Failed:
+def _trained(job: Job, runs: Path, runner: JobRunner) -> float | Failed:
     """The validation metric of a training's chosen checkpoint."""
-    measured = short.run / "val.json"
+    run = runs / job.run(code_of(job.config.model))  # changed code is trained anew
+    measured = run / "val.json"
     try:
-        with runner.alone(short.label, short.run) as lock:
+        with runner.alone(job.label, run) as lock:
             if not measured.is_file():
-                settings = short.run / "asked.yaml"
-                write_text(settings, short.config.to_yaml())
-                words = ["fit", "--config", str(settings), "--run", str(short.run)]
-                words += ["--resume", "auto"]
-                if failed := runner.command(short.label, words, short.run, lock):
+                settings = run / "asked.yaml"
+                write_text(settings, job.config.to_yaml())
+                words = ["fit", "--config", str(settings), "--run", str(run), "--resume", "auto"]
+                if failed := runner.command(job.label, words, run, lock):
                     return failed
-            name = short.config.select.removeprefix("val/")
+            name = job.config.select.removeprefix("val/")
             return float(read_json(measured)["metrics"][name])
     except (ValueError, OSError, KeyError) as error:
         return Failed(reason=str(error))
