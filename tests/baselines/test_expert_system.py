@@ -51,8 +51,8 @@ def restless(size: int, seed: int = 0) -> Batch:
 
 
 def names(model: ExpertSystem, current: Tensor) -> list[str]:
-    [told] = model.explain(fed(current))
-    return list(told)
+    [fired] = model.explain(fed(current))
+    return list(fired)
 
 
 def is_abnormal(model: ExpertSystem, current: Tensor) -> bool:
@@ -216,11 +216,11 @@ def test_the_explanation_gives_the_fired_rules_and_their_reasons_for_each_sample
     low, high = flat(), flat()
     low[:, -120:] *= 0.7
     high[:, -150:] *= 1.3
-    told = model.explain(fed(torch.cat([low, flat(), high])))
-    assert [list(rules) for rules in told] == [["semi_molten"], [], ["overheating"]]
-    assert told[0]["semi_molten"].startswith("error_mean 0.3 > 0.1, swing_max 0.15 > 0.1, ")
-    assert "duration_max 73.5 > 60" not in told[0]["semi_molten"]
-    assert told[2]["overheating"].startswith("error_mean -0.3 < -0.1, resistance_change_mean -2.")
+    fired = model.explain(fed(torch.cat([low, flat(), high])))
+    assert [list(rules) for rules in fired] == [["semi_molten"], [], ["overheating"]]
+    assert fired[0]["semi_molten"].startswith("error_mean 0.3 > 0.1, swing_max 0.15 > 0.1, ")
+    assert "duration_max 73.5 > 60" not in fired[0]["semi_molten"]
+    assert fired[2]["overheating"].startswith("error_mean -0.3 < -0.1, resistance_change_mean -2.")
 
 
 def test_on_the_edge_the_explanation_agrees_with_the_decision() -> None:
@@ -245,13 +245,13 @@ def fit(model: ExpertSystem, batch: Batch) -> list[str]:
     halves = [
         Batch(*(x if x is None else x[k] for x in batch)) for k in (slice(half), slice(half, None))
     ]
-    told: list[str] = []
+    lines: list[str] = []
     for stage in stages_of(model):
         assert isinstance(stage, Solve)
         parts = [stage.gather(part) for part in halves]
         gathered = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        told += (stage.solve(gathered) or "").splitlines()
-    return told
+        lines += (stage.solve(gathered) or "").splitlines()
+    return lines
 
 
 def test_calibration_raises_the_balanced_accuracy_and_no_single_step_raises_it_further() -> None:
@@ -334,13 +334,13 @@ def test_the_set_point_is_the_median_of_normal_windows_or_as_given() -> None:
     current = levels[:, None, None].expand(-1, 240, 3)
     label = torch.tensor([0, 0, 0, 1, 1])
     model = ExpertSystem(problem())
-    told = fit(model, fed(current, label))
+    lines = fit(model, fed(current, label))
     assert model.setpoint.item() == 10_000
-    assert "set-point: 10,000 A, the median of normal windows" in told
+    assert "set-point: 10,000 A, the median of normal windows" in lines
     given = ExpertSystem(problem(), setpoint=11_000)
-    told = fit(given, fed(current, label))
+    lines = fit(given, fed(current, label))
     assert given.setpoint.item() == 11_000
-    assert not any("set-point" in line for line in told)
+    assert not any("set-point" in line for line in lines)
     with pytest.raises(ValueError, match=r"normal windows is -3000 A; .* reads amperes"):
         fit(ExpertSystem(problem()), fed(torch.full((2, 240, 3), -3000.0), torch.tensor([0, 1])))
     with pytest.raises(ValueError, match="needs normal windows to measure the set-point on"):
@@ -382,10 +382,10 @@ def test_short_records_scale_the_durations_and_the_fit_reports_it() -> None:
     assert torch.equal(short.thresholds[rest], long.thresholds[rest])
     batch = restless(60)
     assert batch.current is not None
-    told = fit(short, batch._replace(current=batch.current[:, -60:]))
+    lines = fit(short, batch._replace(current=batch.current[:, -60:]))
     assert (
         "durations in rules are scaled by 0.23: a record shows a disturbance for at most 20.5 s,"
-        " the rules are made for 90 s" in told
+        " the rules are made for 90 s" in lines
     )
     assert not any("durations" in line for line in fit(long, batch))
     with pytest.raises(
@@ -404,11 +404,11 @@ def test_the_fit_reports_antecedents_that_always_hold_and_rules_that_never_do() 
             "abnormal_feeding.rate_max": 1e9,
         },
     )
-    told = fit(model, batch)
-    assert "rule abnormal_exhausting: often_mean > -1 holds in every training window" in told
-    assert "rule abnormal_feeding holds in no training window" in told
+    lines = fit(model, batch)
+    assert "rule abnormal_exhausting: often_mean > -1 holds in every training window" in lines
+    assert "rule abnormal_feeding holds in no training window" in lines
     values = model.clauses(batch)
-    for line in told:  # and nothing that is not so
+    for line in lines:  # and nothing that is not so
         name = line.removeprefix("rule ").split(":")[0].split(" ")[0]
         columns = [k for k, (rule, _) in enumerate(CLAUSES) if rule.name == name]
         held = torch.stack(

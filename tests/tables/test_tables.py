@@ -486,6 +486,10 @@ def test_the_smaller_the_region_the_rarer_it_is_found(tmp_path: Path) -> None:
     )
     assert [each["mdr"].value for each in of_blind.values()] == [1, 1, 1]
     assert not any("iou" in each for each in of_blind.values())
+    moved = line_of(result_of(windows=windows.assign(frame=windows["frame"] + 1)), label="Other")
+    assert list(area.area_lines(table_of(line_of(result_of(windows=windows)), moved))) == [
+        "Mine (visual)"
+    ]
     path = area.draw_area(table, tmp_path / "area.png")
     assert path.read_bytes().startswith(b"\x89PNG")
 

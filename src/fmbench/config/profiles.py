@@ -23,7 +23,7 @@ def find_config(name: str) -> Path:
             return profile
     known = sorted(file.stem for file in folder.glob("*.yaml"))
     raise ValueError(
-        f"--config {name}: no such file, and no profile of that name"
+        f"{name}: no such file, and no profile of that name"
         f"{nearest(path.stem, known)}\nProfiles: {', '.join(known)}"
     )
 
