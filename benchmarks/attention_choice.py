@@ -2,7 +2,7 @@
 
     python benchmarks/attention_choice.py --into benchmarks/attention_choice.md
 
-Both ways run in turns on the shapes of the models (3 heads of width 32), on one thread, with and
+The ways run in turns on the shapes of the models (3 heads of width 32), on one thread, with and
 without gradients, from the joined projection to the joined heads. Time is the thread's own, so that
 other work on the machine does not count: the median of the rounds. What the file holds from
 "## Measured earlier" on is kept.
@@ -16,7 +16,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch import Tensor
 from fmbench.nn.attention import (
     AVX512,
     LANES,
+    LARGE_PIECE,
     LARGEST_MAP,
     NATIVE_BFLOAT16,
     SHORT,
@@ -44,7 +44,8 @@ SHAPES = (
 TAILS = (48, 49, 52, 54, 55, 56, 57, 58, 61, 63, 64)
 LENGTHS = (45, 61, 77, 93, 109, 125, 141, 189, 253)
 EARLIER = "## Measured earlier"
-WAYS: tuple[Way, ...] = get_args(Way)
+DROPPED = (61, 125, 189, 241, 305, 497)  # the last two: ClipBERT and Unicoder-VL at 4 frames
+WAYS: tuple[Way, ...] = ("sdpa", "explicit")
 
 
 def milliseconds(
@@ -57,7 +58,7 @@ def milliseconds(
     seconds: float,
     dropout: float = 0.0,
 ) -> dict[Way, float]:
-    """The median of each way, in turns."""
+    """The median of each way, in turns; in pieces with dropout only."""
     torch.manual_seed(0)
     width = HEADS * WIDTH
 
@@ -66,10 +67,10 @@ def milliseconds(
 
     of_queries, of_keys = drawn(batch, queries, width), drawn(batch, keys, 2 * width)
     weight = torch.randn(batch, queries, width).to(dtype)
-    taken: dict[Way, list[float]] = {way: [] for way in WAYS}
+    taken: dict[Way, list[float]] = {way: [] for way in (*WAYS, *(["pieces"] if dropout else []))}
     end = time.perf_counter() + seconds
-    while len(taken[WAYS[0]]) < 8 or time.perf_counter() < end:
-        for way in WAYS:
+    while len(taken["sdpa"]) < 8 or time.perf_counter() < end:
+        for way in taken:
             begin = time.thread_time()
             with attention_by(way):
                 (query,) = split_heads(of_queries, 1, HEADS)
@@ -82,9 +83,10 @@ def milliseconds(
 
 
 def compared(found: Sequence[dict[Way, float]]) -> list[str]:
-    """SDPA and explicit, forward / with gradient, and their ratios."""
-    cells = [" / ".join(f"{each[way]:.2f}" for each in found) for way in reversed(WAYS)]
-    return [*cells, " / ".join(f"{each['explicit'] / each['sdpa']:.2f}" for each in found)]
+    """Each way, forward / with gradient, and the ratio of the last way to the one before."""
+    ways = list(found[0])
+    cells = [" / ".join(f"{each[way]:.2f}" for each in found) for way in ways]
+    return [*cells, " / ".join(f"{each[ways[-1]] / each[ways[-2]]:.2f}" for each in found)]
 
 
 def processor() -> str:
@@ -122,25 +124,30 @@ def report(batch: int, seconds: float) -> str:
     shapes = [
         [f"{n} x {m}", *both(n, m, torch.float32), *both(n, m, torch.bfloat16)] for n, m in SHAPES
     ]
-    dropped = [[f"{n} x {n}", *both(n, n, torch.float32, 0.1)] for n in (61, 241)]
+    dropped = [[f"{n} x {n}", *both(n, n, torch.float32, 0.1)] for n in DROPPED]
     tails = [[str(m), str(m % LANES), *both(61, m, torch.float32)] for m in TAILS]
     lengths = [[str(m), *both(m, m, torch.float32)] for m in LENGTHS]
-    head = f"""# Softmax attention: two matrix products or SDPA
+    head = f"""# Softmax attention: two matrix products, at once or in pieces, or SDPA
 
 `python benchmarks/attention_choice.py`: {processor()};
 PyTorch {torch.__version__}, one thread, batch {batch}, {HEADS} heads of {WIDTH}.
 Milliseconds, forward without gradient / forward and backward.
 "explicit" is softmax(QKᵀ)V as two matrix products and a softmax; SDPA is
-`F.scaled_dot_product_attention`. `way_of` in `fmbench.nn.attention` chooses explicit on CPUs
+`F.scaled_dot_product_attention`; "pieces" is explicit for one window at a time, with cheaper
+random numbers. `way_of` in `fmbench.nn.attention` chooses explicit on CPUs
 
 - in bfloat16, where the processor multiplies it in hardware or a gradient is needed;
-- with dropout of the map, for which SDPA has no fused kernel on a CPU;
+- with dropout of the map, for which SDPA has no fused kernel on a CPU (pieces if the map of one
+  window takes {LARGE_PIECE >> 10} KiB or more);
 - in float32 with AVX-512, for at most {SHORT} keys, of which at least {TAIL} do not fill a vector;
 
 without dropout only if the map takes at most {LARGEST_MAP >> 20} MiB."""
     tables = {
         "": [header, *shapes],
-        "With dropout of the map (rate 0.1, float32):": [["queries x keys", *columns], *dropped],
+        "With dropout of the map (rate 0.1, float32):": [
+            ["queries x keys", "SDPA", "explicit", "pieces", "pieces / explicit"],
+            *dropped,
+        ],
         f"In float32, by the keys that do not fill a vector of {LANES} values (61 queries):": [
             ["keys", f"keys mod {LANES}", *columns],
             *tails,
@@ -157,7 +164,7 @@ without dropout only if the map takes at most {LARGEST_MAP >> 20} MiB."""
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=2, help="of each shape, both ways")
+    parser.add_argument("--seconds", type=float, default=2, help="of each shape")
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmbench.nn.attention_pieces import attention_in_pieces
 from fmbench.nn.processor import native_bfloat16
 
 Heads = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values, each (B, h, N, d)."""
-Way = Literal["explicit", "sdpa"]
-"""Two matrix products and a softmax, or `F.scaled_dot_product_attention`. They differ in rounding,
-speed and memory: the first keeps the (B, h, N, M) map for the gradient."""
+Way = Literal["explicit", "pieces", "sdpa"]
+"""Two matrix products and a softmax; the same for one window after the other (on CPUs); or
+`F.scaled_dot_product_attention`. They differ in rounding, speed and memory: the first keeps the
+(B, h, N, M) map for the gradient."""
 
 # Read at import, because torch.compile can trace neither.
 NATIVE_BFLOAT16 = native_bfloat16()
@@ -37,19 +39,23 @@ LANES, TAIL = 16, 12
 M mod 16 exponentials of a row one by one; 12 or more of a short row take as long as keeping the map
 does, or longer."""
 
+LARGE_PIECE = 2**17
+"""Bytes of one window's map from which, with dropout, one window at a time is faster."""
+
 _forced: Way | None = None
 
 
 @contextmanager
-def attention_by(way: Literal["auto", "explicit", "sdpa"]) -> Iterator[None]:
+def attention_by(way: Literal["auto"] | Way) -> Iterator[None]:
     """Compute all softmax attention in this way, for benchmarks and tests; "auto": by `way_of`.
 
     Raises:
         ValueError: there is no such way.
     """
     global _forced
-    if way not in ("auto", "explicit", "sdpa"):
-        raise ValueError(f'way is {way!r}; allowed are "auto", "explicit" and "sdpa"')
+    allowed = ("auto", *get_args(Way))
+    if way not in allowed:
+        raise ValueError(f"way is {way!r}; allowed are {', '.join(allowed)}")
     before, _forced = _forced, None if way == "auto" else way
     try:
         yield
@@ -62,7 +68,8 @@ def way_of(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> W
 
     On CPUs, SDPA has a fused kernel without a map in memory. It gains nothing from bfloat16 in
     hardware, its backward pass in bfloat16 is slow, and so are some short sequences. It has no
-    dropout: with dropout, SDPA keeps the map too. Other devices have faster kernels.
+    dropout: with dropout, SDPA keeps the map too. A large map passes through memory at each of its
+    steps, so that large windows are faster one at a time. Other devices have faster kernels.
     """
     if _forced is not None:
         return _forced
@@ -73,9 +80,10 @@ def way_of(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> W
         dtype = torch.get_autocast_dtype("cpu")
     if dtype not in (torch.float32, torch.bfloat16):
         return "sdpa"
-    if dropout > 0:
-        return "explicit"
     keys = key.shape[2]
+    if dropout > 0:
+        large = query.shape[1:3].numel() * keys * dtype.itemsize >= LARGE_PIECE
+        return "pieces" if large and not torch.compiler.is_compiling() else "explicit"
     if query.shape[:3].numel() * keys * dtype.itemsize > LARGEST_MAP:
         return "sdpa"
     if dtype is torch.bfloat16:
@@ -102,8 +110,11 @@ def softmax_attention(
             see none results in 0.
         dropout: rate for the map.
     """
-    if way_of(query, key, value, dropout) == "sdpa":
+    way = way_of(query, key, value, dropout)
+    if way == "sdpa":
         return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    if way == "pieces":
+        return attention_in_pieces(query, key, value, mask, dropout)
     batch, scale = query.shape[0], query.shape[3] ** -0.5
     query, key, value = (rearrange(x, "b h n d -> (b h) n d") for x in (query, key, value))
     nothing = query.new_empty(1, 1, 1)
