@@ -231,6 +231,8 @@ class BiLM(nn.Module):
         from timm.models.vision_transformer import VisionTransformer
         from transformers import DebertaV2ForMaskedLM
 
+        from fmbench_baselines.disentangled import attend_in_pieces
+
         super().__init__()
         pairs = (("heads", dim, heads), ("reduction", dim, reduction))
         for name, width, part in (*pairs, ("vision_heads", vision_dim, vision_heads)):
@@ -272,6 +274,7 @@ class BiLM(nn.Module):
         self.language: Any = DebertaV2ForMaskedLM(config)
         if pretrained_language and Path(pretrained_language).exists():
             self.language = load_language(pretrained_language, config)
+        attend_in_pieces(self.language)
         insert_adapters(self.language, reduction, dropout)
         self.project = nn.Linear(vision_dim, dim, bias=False)
         self.frame_bias = nn.Parameter(torch.empty(problem.frames, 1, 1, dim))
