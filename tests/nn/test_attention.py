@@ -178,7 +178,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[str, Any], Way]] = {
     "a short tail": ({}, {"keys": 56}, "sdpa"),
     "a longer sequence": ({}, {"keys": 77}, "sdpa"),
     "no AVX-512": ({"avx512": False}, {"keys": 61}, "sdpa"),
-    "dropout": ({"dropout": 0.1}, {"keys": 241}, "explicit"),
+    "dropout": ({"dropout": 0.1}, {"keys": 61}, "explicit"),
     "dropout of a large map": ({"dropout": 0.1}, {"keys": 241, "queries": 241}, "pieces"),
     "float64": ({"native": True}, {"keys": 61, "dtype": torch.float64}, "sdpa"),
     "float16": ({"native": True}, {"keys": 61, "dtype": torch.float16}, "sdpa"),
