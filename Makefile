@@ -8,7 +8,7 @@ SEEDS ?= 1
 # On a CPU, parallel rows with one core each are fastest (benchmarks/table2.md).
 JOBS ?= $(if $(filter cpu smoke,$(PROFILE)),2,1)
 
-.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 speed smoke test test-slow faults check validate-simulator clean
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 fig7 curves tune speed smoke test test-slow faults check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
@@ -30,6 +30,12 @@ table1 table2 table3 table4 table5: install  ## a table of the paper (PROFILE=cp
 
 fig5 fig6: install  ## a figure of the paper (same variables)
 	$(EXPERIMENT)
+
+fig7 curves: install  ## beyond the paper: the gain by furnace, accuracy by length (same variables; days on 2 cores)
+	$(EXPERIMENT)
+
+tune: install  ## choose the learning rate of every row of Table II, before the tables (PROFILE, JOBS)
+	$(BIN)/fmbench tune table2 --profile $(PROFILE) --jobs $(JOBS)
 
 speed: install  ## every row of Table II: throughput, latency, memory, FLOPs (about half a minute per row)
 	$(BIN)/fmbench speed table2 --config $(PROFILE) --out experiments/results/$(PROFILE)/speed.json

@@ -93,7 +93,11 @@ def ensure(root: Path, *, own_root: bool) -> None:
     from fmbench.training.console import say
 
     say(f"no data yet: making the default simulated set (wide, lazy, seed 0) in {root}")
-    write(root, preset="wide", seed=0, lazy=True)
+    try:
+        write(root, preset="wide", seed=0, lazy=True)
+    except ValueError:
+        if not root.is_dir():  # else another command made it in the meantime
+            raise
 
 
 def ensure_given(data: Mapping[str, Any]) -> Path:
