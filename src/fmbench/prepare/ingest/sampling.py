@@ -1,0 +1,130 @@
+"""A log's rows at any rate -> two samples a second."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.format.columns import format_second
+from fmbench.prepare.ingest.remarks import Remarks
+
+Slot = Literal["mean", "last"]
+Between = Literal["line", "hold"]
+HALF = 0.5
+_REACH = 1.5
+"""Steps, the lower quartile of a phase's, over which a line is drawn from row to row: in a log of
+changes most steps are short and some long, and a line over a long one would be wrong."""
+
+
+class HalfSeconds(NamedTuple):
+    """Two samples a second."""
+
+    seconds: NDArray[np.int64]
+    """(S,) whole seconds, consecutive."""
+    values: NDArray[np.float64]
+    """(S, 2, C) amperes; NaN where nothing was logged."""
+
+
+def to_half_seconds(
+    seconds: NDArray[np.float64],
+    values: NDArray[np.float64],
+    *,
+    slot: Slot = "mean",
+    between: Between = "line",
+) -> HalfSeconds:
+    """Samples of each half second; a first or last second that was logged in part is left out.
+
+    Args:
+        seconds: (R,) since 1970, ascending.
+        values: (R, C) amperes; NaN where a row has none for a phase.
+        slot: a half second's sample: the mean over it, or the last value in it.
+        between: where no row is: a line between rows at most 1.5 of their usual steps apart; or
+            the last value, for any time up to the log's last row. With `hold`, a mean is over time.
+    """
+    first, last = np.floor(seconds[0]), np.floor(seconds[-1])
+    whole = np.arange(first, last + 1, dtype=np.int64)
+    found = np.full((2 * len(whole), values.shape[1]), np.nan)
+    for k, column in enumerate(values.T):
+        known = np.isfinite(column)
+        if known.any():
+            sample = _held if between == "hold" else _drawn
+            found[:, k] = sample(seconds[known] - first, column[known], len(found), slot)
+    pairs = found.reshape(len(whole), 2, -1)
+    complete = np.isfinite(pairs).all(axis=(1, 2))
+    begin = int(len(whole) > 1 and not complete[0] and complete[1])
+    end = int(len(whole) > 1 and not complete[-1] and complete[-2])
+    inside = slice(begin, len(whole) - end)
+    return HalfSeconds(whole[inside], pairs[inside])
+
+
+def describe_rate(seconds: NDArray[np.float64], between: Between, remarks: Remarks) -> None:
+    """Tell how a log slower than two rows a second, or an irregular one, is sampled."""
+    steps = np.diff(seconds)
+    steps = steps[steps > 0]
+    if not steps.size:
+        return
+    step, longest = float(np.median(steps)), int(np.argmax(np.diff(seconds)))
+    if between == "hold":
+        remarks.append(
+            f"a value holds until the next row; the longest time without a row is {steps.max():.6g}"
+            f" s, from {format_second(seconds[longest])}"
+        )
+        return
+    uneven = float(np.mean(steps > _REACH * step))
+    if uneven > 0.05:
+        remarks.append(
+            f"rows come at uneven times, {steps.min():.3g} to {steps.max():.6g} s apart; if the log"
+            " has a row only where a value changes, give --between hold"
+        )
+    elif step > 1.2 * HALF:
+        remarks.append(
+            f"the log has a row every {step:.3g} s; samples between rows are on a line (--between"
+            " hold repeats the last row instead)"
+        )
+
+
+def _drawn(
+    seconds: NDArray[np.float64], column: NDArray[np.float64], halves: int, slot: Slot
+) -> NDArray[np.float64]:
+    """(halves,) of a phase; rows at `seconds` from the first half second's begin."""
+    at = np.floor(seconds / HALF + 1e-6).astype(np.int64)
+    at = at.clip(max=halves - 1)  # of a time just below a whole second that was rounded up
+    count = np.bincount(at, minlength=halves)
+    found = np.full(halves, np.nan)
+    if slot == "last":
+        found[at] = column  # later rows win
+    else:
+        found[count > 0] = (np.bincount(at, column, minlength=halves) / count.clip(1))[count > 0]
+    if len(seconds) < 2:
+        return found
+    steps = np.diff(seconds)
+    reach = _REACH * float(np.quantile(steps[steps > 0], 0.25)) if (steps > 0).any() else 0.0
+    middle = HALF * (np.arange(halves) + 0.5)
+    after = np.searchsorted(seconds, middle).clip(1, len(seconds) - 1)
+    near = (seconds[after] - seconds[after - 1] <= reach) & (middle >= seconds[0])
+    near &= middle <= np.maximum(seconds[-1], seconds[-1] + reach / _REACH)  # a row has a step
+    fill = (count == 0) & near
+    found[fill] = np.interp(middle[fill], seconds, column)
+    return found
+
+
+def _held(
+    seconds: NDArray[np.float64], column: NDArray[np.float64], halves: int, slot: Slot
+) -> NDArray[np.float64]:
+    """The same of values that hold until the next row."""
+    edges = HALF * np.arange(halves + 1)
+    begin, end = edges[:-1], edges[1:]
+    known = end > seconds[0] + 1e-9
+    if slot == "last":
+        row = np.searchsorted(seconds, end - 1e-6) - 1
+        return np.where(known, column[row.clip(min=0)], np.nan)
+    # The integral of the steps is a line between rows.
+    until = np.append(seconds, max(edges[-1], seconds[-1]) + HALF)
+    area = np.append(0.0, np.cumsum(column * np.diff(until)))
+    begin = np.maximum(begin, seconds[0])
+    mean = (np.interp(end, until, area) - np.interp(begin, until, area)) / np.maximum(
+        end - begin, 1e-9
+    )
+    return np.where(known, mean, np.nan)
