@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fmbench.data import open_root
 from fmbench.format.columns import format_second
 from fmbench.prepare.check import check_root
-from fmbench.prepare.ingest import PlcLog, RawVideo, Region, read_plc
+from fmbench.prepare.ingest import RawVideo, Region
 from fmbench.prepare.ingest.align import (
     SURE,
     Described,
@@ -37,8 +37,6 @@ from fmbench.prepare.ingest.align import (
     estimate,
 )
 from fmbench.prepare.ingest.match import nearest_frames
-from fmbench.prepare.ingest.plc import to_half_seconds
-from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
 from fmbench.prepare.ingest.video import rgb
 from fmbench.simulator.camera import FURNACE_BOX, Camera
 from fmbench.simulator.process import Run, simulate
@@ -49,7 +47,6 @@ from test_cli import Command, fmbench, refused
 __all__ = ["fmbench"]  # a fixture
 
 BEGIN = datetime(2030, 5, 1, 6, 0, 0)
-SECOND = 1_903_845_600.0  # BEGIN, since 1970
 
 
 @dataclass
@@ -283,38 +280,7 @@ def test_a_large_region_is_averaged_in_several_steps_without_harm() -> None:
     assert error.mean() < 0.2
 
 
-# Times
-
-
-@pytest.mark.parametrize(
-    ("cells", "form"),
-    [
-        (["2030-05-01 06:00:00", "2030-05-01 06:00:01.5"], None),
-        (["2030-05-01T06:00:00", "2030-05-01T06:00:01.500"], None),
-        ([str(SECOND), str(SECOND + 1.5)], None),
-        (["01.05.2030 06:00:00,0", "01.05.2030 06:00:01,5"], "%d.%m.%Y %H:%M:%S,%f"),
-    ],
-)
-def test_times_as_people_and_machines_write_them(cells: list[str], form: str | None) -> None:
-    found = parse_times(pd.Series(cells), Path("a.csv"), form)
-    assert found.tolist() == [SECOND, SECOND + 1.5]
-    assert format_second(found[1]) == "2030-05-01 06:00:01"
-
-
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=20))
-def test_rows_of_one_second_are_spread_over_it(counts: list[int]) -> None:
-    whole = np.repeat(np.arange(len(counts)), counts).astype(float)
-    found = spread_within_seconds(whole)
-    assert (np.floor(found) == whole).all()
-    assert (np.diff(found) > 0).all()
-    for second, count in enumerate(counts):
-        inside = found[whole == second] - second
-        assert np.allclose(inside, np.arange(count) / count)
-
-
-def test_finer_times_are_left_as_they_are() -> None:
-    times = np.array([0, 0.2, 0.2, 1.0])
-    assert spread_within_seconds(times) is times
+# Frames
 
 
 @given(
@@ -340,35 +306,7 @@ def test_where_the_clock_goes_back_the_later_frames_count() -> None:
     assert nearest_frames(times, np.array([0, 0.04, 0.08, 0.12])).tolist() == [0, 3, 4, 5]
 
 
-# Currents
-
-
-def log_of(seconds: NDArray[Any], values: NDArray[Any]) -> PlcLog:
-    return PlcLog(SECOND + np.asarray(seconds, float), np.asarray(values, float), ())
-
-
-def test_two_samples_a_second_pass_as_they_are() -> None:
-    values = np.random.default_rng(0).normal(9000, 500, (20, 3))
-    found = to_half_seconds(log_of(np.arange(20) / 2, values))
-    assert found.seconds.tolist() == [int(SECOND) + k for k in range(10)]
-    assert (found.values.reshape(20, 3) == values).all()
-
-
-def test_a_faster_log_is_averaged_and_a_slower_one_joined_by_lines() -> None:
-    fast = log_of(np.arange(100) / 10, np.arange(100)[:, None])
-    assert to_half_seconds(fast).values.ravel().tolist() == [2 + 5 * k for k in range(20)]
-    slow = log_of(np.arange(5), 10 * np.arange(5)[:, None])
-    found = to_half_seconds(slow).values[..., 0]
-    assert found[:4, 0].tolist() == [0, 10, 20, 30]
-    assert found[:4, 1].tolist() == pytest.approx([7.5, 17.5, 27.5, 37.5])
-    assert np.isnan(found[4, 1])  # behind the last row
-
-
-def test_a_gap_in_the_log_is_not_drawn_over() -> None:
-    seconds = np.concatenate([np.arange(0, 10, 0.5), np.arange(15, 20, 0.5)])
-    found = to_half_seconds(log_of(seconds, np.ones((len(seconds), 1))))
-    missing = np.isnan(found.values).all((1, 2))
-    assert np.flatnonzero(missing).tolist() == [10, 11, 12, 13, 14]
+# Two clocks
 
 
 def plc(folder: Path, rows: list[str], head: str = "time,A,B,C") -> Path:
@@ -378,64 +316,6 @@ def plc(folder: Path, rows: list[str], head: str = "time,A,B,C") -> Path:
 
 def stamp(k: float) -> str:
     return (BEGIN + timedelta(seconds=k)).isoformat(" ")
-
-
-def test_what_is_odd_in_a_log_is_told(tmp_path: Path) -> None:
-    rows = [f"{stamp(k / 2)},{k},{k},{k}" for k in range(40)]
-    rows[6] = f"{stamp(3)},,6,6"
-    rows[10], rows[20] = rows[20], rows[10]
-    rows.append(rows[-1])
-    log = read_plc(plc(tmp_path, rows), time=None, phases=[])
-    assert (np.diff(log.seconds) >= 0).all()
-    told = " | ".join(log.remarks)
-    assert "phase A: 1 rows without a number, first at 2030-05-01 06:00:03" in told
-    assert "the clock goes back 2 times" in told
-    assert "1 times come twice, first at 2030-05-01 06:00:19" in told
-    found = to_half_seconds(log).values[..., 0].ravel()
-    assert np.isnan(found[6])
-    assert np.delete(found, 6).tolist() == [k for k in range(40) if k != 6]
-
-
-def test_a_time_just_before_a_whole_second_belongs_to_the_half_second_before_it(
-    tmp_path: Path,
-) -> None:
-    log = read_plc(plc(tmp_path, ["10.5,1", "10.9999999,3"], "time,A"), time=None, phases=[])
-    assert to_half_seconds(log).values[0, :, 0].tolist() == pytest.approx([np.nan, 2], nan_ok=True)
-
-
-def test_times_with_a_zone_are_read_as_utc(tmp_path: Path) -> None:
-    rows = ["2030-05-01T14:00:00+08:00,1", "2030-05-01T14:00:01+08:00,2"]
-    zoned = read_plc(plc(tmp_path, rows, "time,A"), time=None, phases=[])
-    rows = ["2030-05-01T06:00:00,1", "2030-05-01T06:00:01,2"]
-    plain = read_plc(plc(tmp_path, rows, "time,A"), time=None, phases=[])
-    assert zoned.seconds.tolist() == plain.seconds.tolist()
-
-
-@pytest.mark.parametrize(
-    ("rows", "options", "said"),
-    [
-        (["x,1,2,3"], {}, "plc.csv, line 2: 'x' is no time; expected YYYY-MM-DD HH:MM:SS[.fff]"),
-        (
-            [f"{stamp(0)},1,2,3", "2030-05-01T06:00:01+01:00,1,2,3"],
-            {},
-            "plc.csv: some of its times have a zone and others have none, or another one",
-        ),
-        ([f"{stamp(0)},1,2,3"], {"form": "%Q"}, "plc.csv: '%Q' is no format of a time"),
-        ([f"{stamp(0)},1,2,3"], {"phases": ["D"]}, "no column 'D'"),
-        ([f"{stamp(0)},1,2,3"], {"time": "tiem"}, "no column 'tiem'; did you mean 'time'?"),
-        ([f"{stamp(0)},,2,3"] * 3, {}, "phase 'A' has no value at all"),
-        ([], {}, "0 rows, 3 phases; nothing to read"),
-    ],
-)
-def test_a_log_that_cannot_be_read_is_refused(
-    tmp_path: Path, rows: list[str], options: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(ValueError) as refusal:
-        read_plc(plc(tmp_path, rows), **({"time": None, "phases": []} | options))
-    assert said in str(refusal.value)
-
-
-# Two clocks
 
 
 def shared_changes(seconds: int, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:

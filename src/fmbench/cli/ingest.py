@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from fmbench.config.hints import File, Folder
-from fmbench.format.columns import format_second
 from fmbench.prepare.ingest import (
+    LogOptions,
     Offset,
     RawVideo,
+    Remarks,
     find_offset,
     read_plc,
     read_region,
+    to_half_seconds,
     write_contact_sheet,
 )
 from fmbench.prepare.ingest import ingest as write_recording
 from fmbench.prepare.ingest.match import GapPolicy
-from fmbench.prepare.ingest.times import parse_times
-from fmbench.prepare.ingest.video import read_frame_times
+from fmbench.prepare.ingest.sampling import describe_rate
+from fmbench.prepare.ingest.video_clock import on_one_clock
 from fmbench.progress import progress_bar
 
 
@@ -34,9 +30,7 @@ def ingest(
     start: str | None = None,
     timestamps: File | None = None,
     offset: str = "0",
-    time: str | None = None,
-    phases: str | None = None,
-    time_format: str | None = None,
+    log: LogOptions,
     gaps: GapPolicy = "fail",
     size: int = 64,
     name: str | None = None,
@@ -49,15 +43,14 @@ def ingest(
 
     Args:
         video: what FFmpeg reads: .mp4, .avi, .mkv, …
-        current: CSV of the PLC, with a header.
+        current: log of the PLC, as CSV or another text with a time and currents in each row.
         out: data root; the recording is written into DIR/unlabelled.
         roi: x,y,w,h in pixels, or a YAML file: frame: [x, y, w, h].
-        start: clock of the first frame, "YYYY-MM-DD HH:MM:SS".
+        start: clock of the first frame, "YYYY-MM-DD HH:MM:SS[.fff]", with or without a zone (Z,
+            +02:00).
         timestamps: instead of --start: CSV with the time of each frame.
         offset: seconds to add to the video's clock to have the PLC's; or auto.
-        time: column of the time (default: the first).
-        phases: columns of the currents, separated by commas (default: all others).
-        time_format: format of times in both CSVs, as for strptime.
+        log: how the log is written.
         size: pixels to a side of the frames written.
         name: name of the recording (default: the video's).
         threads: threads of the decoder; 0: its choice.
@@ -77,16 +70,21 @@ def ingest(
         raise ValueError("--current is missing; give the CSV of the PLC")
     if size < 8:
         raise ValueError(f"--size is {size}; it must be at least 8")
-    columns = [column.strip() for column in (phases or "").split(",") if column.strip()]
-    log = read_plc(current, time=time, phases=columns, form=time_format)
-    times = _times(source, start=start, timestamps=timestamps, form=time_format)
+    remarks = Remarks(lambda text: print(f"note: {text}", flush=True))
+    told = Remarks(lambda text: print(f"log: {text}", flush=True))
+    rows = read_plc(current, log, remarks, told)
+    times, seconds = on_one_clock(
+        source, rows, current, start=start, timestamps=timestamps, options=log, remarks=remarks
+    )
+    describe_rate(seconds, log.between, remarks)
+    samples = to_half_seconds(seconds, rows.values, slot=log.slot, between=log.between)
     shift: float | Offset | None = _seconds(offset)
     if shift is None:
         with progress_bar("comparing") as show:
             shift = find_offset(
                 source,
                 times,
-                log,
+                samples,
                 region,
                 progress=lambda done, total: show(done, total, video.name),
             )
@@ -94,7 +92,7 @@ def ingest(
         report = write_recording(
             source,
             times,
-            log,
+            samples,
             region,
             root=out,
             name=name or video.stem.split(".")[0],
@@ -102,6 +100,7 @@ def ingest(
             size=(size, size),
             offset=shift,
             gaps=gaps,
+            remarks=remarks,
             progress=lambda done, total: show(done, total, video.name),
         )
     print(
@@ -109,8 +108,6 @@ def ingest(
         f" {report.seconds} s of current ({report.repeated} frames repeated, {report.left_out} of"
         f" {report.source_frames} left out)"
     )
-    for remark in report.remarks:
-        print(f"note: {remark}")
     return 0
 
 
@@ -122,30 +119,3 @@ def _seconds(text: str) -> float | None:
         return float(text)
     except ValueError:
         raise ValueError(f"--offset is {text!r}; it takes seconds, or auto") from None
-
-
-def _times(
-    video: RawVideo, *, start: str | None, timestamps: Path | None, form: str | None
-) -> NDArray[np.float64]:
-    """(N,) seconds since 1970 of every frame."""
-    if start is not None and timestamps is not None:
-        raise ValueError("--start and --timestamps both say when frames were taken; give one")
-    if timestamps:
-        return read_frame_times(timestamps, video.num_frames, form)
-    if start is None:
-        created = video.created()
-        if created is None:
-            raise ValueError(
-                "the video carries no clock: give either --start, the time of its first frame, or"
-                " --timestamps, a CSV with a time for each"
-            )
-        print(
-            f"note: the first frame is of {format_second(created)}, as {video.path.name} says that"
-            " it was made; zones and delays are not known: correct it by --offset, or give --start"
-        )
-        return np.asarray(created + video.shown)
-    try:
-        first = parse_times(pd.Series([start]), Path("--start"), form)[0]
-    except ValueError:
-        raise ValueError(f"--start is {start!r}; it takes YYYY-MM-DD HH:MM:SS[.fff]") from None
-    return np.asarray(first + video.shown)

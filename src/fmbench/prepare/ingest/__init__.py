@@ -7,34 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fmbench.prepare.ingest.align import Offset
-    from fmbench.prepare.ingest.plc import PlcLog, read_plc
+    from fmbench.prepare.ingest.plc import LogOptions, PlcLog, read_plc
     from fmbench.prepare.ingest.region import Region, read_region, write_contact_sheet
+    from fmbench.prepare.ingest.remarks import Remarks
     from fmbench.prepare.ingest.resample import IngestReport, find_offset, ingest
+    from fmbench.prepare.ingest.sampling import HalfSeconds, to_half_seconds
     from fmbench.prepare.ingest.video import RawVideo
 
 __all__ = [
+    "HalfSeconds",
     "IngestReport",
+    "LogOptions",
     "Offset",
     "PlcLog",
     "RawVideo",
     "Region",
+    "Remarks",
     "find_offset",
     "ingest",
     "read_plc",
     "read_region",
+    "to_half_seconds",
     "write_contact_sheet",
 ]
 
 _HOME = {
     "Offset": "align",
+    "HalfSeconds": "sampling",
+    "LogOptions": "plc",
     "PlcLog": "plc",
     "RawVideo": "video",
     "Region": "region",
+    "Remarks": "remarks",
     "IngestReport": "resample",
     "find_offset": "resample",
     "ingest": "resample",
     "read_plc": "plc",
     "read_region": "region",
+    "to_half_seconds": "sampling",
     "write_contact_sheet": "region",
 }
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.format.columns import format_second, stretches
-from fmbench.prepare.ingest.plc import SHOWN, HalfSeconds
+from fmbench.prepare.ingest.remarks import SHOWN, Remarks
+from fmbench.prepare.ingest.sampling import HalfSeconds
 from fmbench.prepare.ingest.video import RawVideo
 from fmbench.types import FRAME_RATE
 
@@ -27,13 +28,38 @@ def common_seconds(
     # A second's last instant, 0.96 s, may have its nearest frame one step before.
     last = min(int(np.floor(times.max() + 2 / FRAME_RATE + 1e-3)), int(samples.seconds[-1]) + 1)
     if last - first < 1:
+        begin, end = float(times.min()), float(times.max())
+        start, stop = float(samples.seconds[0]), float(samples.seconds[-1]) + 1
+        apart = (
+            f"starts {start - end:.0f} s after"
+            if start > end
+            else f"ends {begin - stop:.0f} s before"
+        )
         raise ValueError(
-            f"{video.path.name} runs from {format_second(times.min())} to"
-            f" {format_second(times.max())}, the log from {format_second(samples.seconds[0])} to"
-            f" {format_second(samples.seconds[-1])}: no second in common. Is --start right, and is"
-            " one of them in another time zone?"
+            f"{video.path.name} runs from {format_second(begin)} to {format_second(end)}, the log"
+            f" from {format_second(start)} to {format_second(stop)}: no second in common, the log"
+            f" {apart} the video. Is --start right, and is one of them in another time zone"
+            " (--zone)?"
         )
     return first, last
+
+
+def uncovered(times: NDArray[np.float64], samples: HalfSeconds, video: RawVideo) -> list[str]:
+    """Remarks about a log that starts more than a second after the video, or ends before it."""
+    begin, end = float(times.min()), float(times.max())
+    start, stop = float(samples.seconds[0]), float(samples.seconds[-1]) + 1
+    found = []
+    if start - begin > 1:
+        found.append(
+            f"the log starts at {format_second(start)}, {start - begin:.1f} s after"
+            f" {video.path.name} ({format_second(begin)}); the frames before are left out"
+        )
+    if end - stop > 1:
+        found.append(
+            f"the log ends at {format_second(stop)}, {end - stop:.1f} s before {video.path.name}"
+            f" ({format_second(end)}); the frames after are left out"
+        )
+    return found
 
 
 def nearest_frames(times: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -79,7 +105,7 @@ def fill_frames(
     grid: NDArray[np.float64],
     video: RawVideo,
     gaps: GapPolicy,
-    remarks: list[str],
+    remarks: Remarks,
 ) -> NDArray[np.int64]:
     """Frames of the grid with gaps treated by `gaps`; -1 where a frame is left out.
 
@@ -107,7 +133,7 @@ def fill_frames(
 
 
 def fill_currents(
-    samples: HalfSeconds, first: int, last: int, gaps: GapPolicy, remarks: list[str]
+    samples: HalfSeconds, first: int, last: int, gaps: GapPolicy, remarks: Remarks
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Seconds and (S, 2, C) samples of [first, last), gaps treated by `gaps`.
 

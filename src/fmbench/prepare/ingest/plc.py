@@ -1,144 +1,271 @@
-"""A PLC's log: phase currents at any rate -> two samples a second."""
+"""A PLC's log, as plants export it -> currents in amperes at the times of its rows."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from fmbench.errors import nearest
 from fmbench.format.columns import format_second
-from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
+from fmbench.prepare.ingest.amperes import describe_amperes, parse_marks, refuse_marks
+from fmbench.prepare.ingest.columns import Roles, find_roles
+from fmbench.prepare.ingest.layout import Table, read_table
+from fmbench.prepare.ingest.numbers import Decimal, find_decimal, is_number, to_numbers
+from fmbench.prepare.ingest.order import Rows, in_order
+from fmbench.prepare.ingest.remarks import Remarks, at_lines
+from fmbench.prepare.ingest.sampling import Between, Slot
+from fmbench.prepare.ingest.times import Clock, parse_times, spread_within_seconds
+from fmbench.prepare.ingest.units import AMPERES, Unit
+from fmbench.prepare.ingest.zones import find_zone, to_utc, zone_of_header
 
-HALF = 0.5
 LONGEST = 120 * 86400
 """Seconds of a log; every half second takes memory, logged or not."""
-SHOWN = 3
-"""Number of gaps or times that a message lists."""
+FASTEST = 5000
+"""Rows a second."""
+_SEEN = 5000
+"""Rows from which the decimal separator is found, before all of them are asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """How a log is written; what is None is found by looking, and told.
+
+    Args:
+        time: column of the log's time; or DATE,TIME.
+        phases: columns of the currents, separated by commas; default: those in A, kA or mA, else
+            all others. Of a log with a row per tag and value: tags.
+        time_format: format of the times in the log and in --timestamps, as for strptime.
+        zone: zone of times without one, in the log, --start and --timestamps, as Europe/Berlin.
+        separator: between the log's cells: comma, semicolon, tab, pipe, blanks, or a character.
+        decimal: of the log's numbers: . or ,
+        encoding: of the log, as utf-16, cp1252 or gbk.
+        header_line: line of the log's header, from 1; 0: it has none.
+        unit: of the log's currents: A, kA or mA.
+        missing: what stands for a missing value in the log, as -9999 or Bad (several:
+            --missing=-9999,65535); none: nothing does.
+        slot: sample of a half second of log: the mean of its rows, or the last.
+        between: where the log has no row: line, from row to row; hold, the last value.
+    """
+
+    time: str | None = None
+    phases: str | None = None
+    time_format: str | None = None
+    zone: str | None = None
+    separator: str | None = None
+    decimal: Decimal | None = None
+    encoding: str | None = None
+    header_line: int | None = None
+    unit: Unit | None = None
+    missing: str | None = None
+    slot: Slot = "mean"
+    between: Between = "line"
 
 
 class PlcLog(NamedTuple):
-    """Rows in order of time."""
+    """Rows in the order of time."""
 
     seconds: NDArray[np.float64]
-    """(R,) seconds since 1970."""
+    """(R,) seconds, from what `clock` says."""
     values: NDArray[np.float64]
-    """(R, C) amperes."""
-    remarks: tuple[str, ...]
-    """Irregularities, and how they were handled."""
-
-
-class HalfSeconds(NamedTuple):
-    """Two samples a second."""
-
-    seconds: NDArray[np.int64]
-    """(S,) whole seconds, consecutive."""
-    values: NDArray[np.float64]
-    """(S, 2, C) amperes; NaN where nothing was logged."""
+    """(R, C) amperes; NaN where a row has none."""
+    clock: Clock = "local"
+    repeated: tuple[float, float] | None = None
+    """Begin and end of the hour that a local clock has twice; later rows are an hour later."""
 
 
 def read_plc(
-    path: Path, *, time: str | None, phases: Sequence[str], form: str | None = None
+    path: Path,
+    options: LogOptions | None = None,
+    remarks: Remarks | None = None,
+    describe: Remarks | None = None,
 ) -> PlcLog:
-    """Currents of a CSV with a header.
+    """Currents of a text file with a time and currents in each row.
 
     Args:
-        path: the file; comma, semicolon or tab between cells.
-        time: column of the time; None for the first.
-        phases: columns of the currents in amperes; empty for all columns but the time.
-        form: of the time, for `strptime`.
+        path: the log.
+        options: how it is written.
+        remarks: irregularities are added, and how they were handled.
+        describe: a line about the file's layout and one about its times are added.
 
     Raises:
-        ValueError: no such file or column, a cell that is no time, or a phase without a value.
+        ValueError: the log, or a part of it, cannot be read, or can be read in two ways.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        table = pd.read_csv(path, sep=None, engine="python", dtype=str, skipinitialspace=True)
-    except (
-        pd.errors.EmptyDataError,
-        pd.errors.ParserError,
-        UnicodeDecodeError,
-        csv.Error,
-    ) as error:
-        raise ValueError(f"{path}: no CSV with a header line: {str(error).strip()}") from None
-    known = [str(name) for name in table.columns]
-    if not known:
-        raise ValueError(f"{path}: no CSV with a header line: its first line is blank")
-    time = time or known[0]
-    phases = list(phases) or [name for name in known if name != time]
-    for name in (time, *phases):
-        if name not in known:
-            raise ValueError(
-                f"{path}: no column {name!r}{nearest(name, known)}. Columns: {', '.join(known)}"
-            )
-    if not phases or table.empty:
-        raise ValueError(f"{path}: {len(table)} rows, {len(phases)} phases; nothing to read")
-    seconds = spread_within_seconds(parse_times(table[time], path, form))
-    columns = [pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64) for name in phases]
-    values = np.stack(columns, axis=1)
-    remarks = []
-    for k, name in enumerate(phases):
-        missing = np.flatnonzero(~np.isfinite(values[:, k]))
-        if len(missing) == len(values):
-            raise ValueError(f"{path}: phase {name!r} has no value at all")
-        if missing.size:
-            remarks.append(
-                f"phase {name}: {missing.size} rows without a number, {_times(seconds[missing])};"
-                " they count as missing"
-            )
-    order = np.argsort(seconds, kind="stable")
-    back = np.flatnonzero(np.diff(seconds) < 0)
-    if back.size:
+    options = options or LogOptions()
+    remarks = Remarks() if remarks is None else remarks
+    describe = Remarks() if describe is None else describe
+    marks = parse_marks(options.missing)
+    zone = find_zone(options.zone) if options.zone is not None else None
+    table = read_table(
+        path,
+        remarks,
+        separator=options.separator,
+        encoding=options.encoding,
+        header_line=options.header_line,
+    )
+    roles = find_roles(table, time=options.time, phases=options.phases)
+    table = roles.table
+    if len(roles.phases) > 3 and not options.phases and not any(roles.units):
         remarks.append(
-            f"the clock goes back {back.size} times, {_times(seconds[back + 1])}; rows were sorted"
+            f"{len(roles.phases)} columns are taken as currents: {', '.join(roles.phases)}; if some"
+            " are not, --phases names those that are"
         )
-    kept = np.isfinite(values[order]).all(axis=1)
-    seconds, values = seconds[order][kept], values[order][kept]
-    if not len(seconds):
-        raise ValueError(f"{path}: no row has a number in each of {', '.join(phases)}")
+    units = [options.unit or unit for unit in roles.units]
+    decimal = options.decimal or _decimal(roles, units)
+    describe.append(_layout(roles, units, decimal))
+    clock = table.cells[roles.time[0]].str.cat(table.cells[roles.time[1:]], sep=" ")
+    times = parse_times(clock, path, options.time_format, lines=table.lines, decimal=decimal)
+    seconds, kind = times.seconds, times.clock
+    ahead = zone_of_header(" ".join(roles.time))
+    if kind == "elapsed":
+        seconds = seconds * _elapsed_unit(table, roles.time[0])
+    elif kind == "local" and ahead is not None:
+        seconds, kind = seconds - ahead, "utc"
+    _refuse_coarse(seconds, times.clock, table)
+    seconds = spread_within_seconds(seconds)
+    local = kind == "local"
+    if zone is not None and local:
+        seconds, kind = to_utc(seconds, zone, path, table.lines), "utc"
+
+    values = _values(roles, decimal, marks, options.between, remarks)
+    scales = np.array([AMPERES.get(unit, 1.0) for unit in units])
+    if marks is None:
+        refuse_marks(values, scales, roles.phases, path, table.lines)
+    rows = Rows(seconds, values * scales, table.lines)
+    rows, repeated = in_order(rows, path, local=kind == "local", remarks=remarks)
+    seconds, values = rows.seconds, rows.values
     if seconds[-1] - seconds[0] > LONGEST:
         raise ValueError(
             f"{path}: its times run from {format_second(seconds[0])} to"
             f" {format_second(seconds[-1])}; one of them must be wrong, or cut the log to the days"
             f" of the video ({LONGEST // 86400} at most)"
         )
-    repeated = np.flatnonzero(np.diff(seconds) == 0)
-    if repeated.size:
-        remarks.append(f"{repeated.size} times come twice, {_times(seconds[repeated])}; averaged")
-    return PlcLog(seconds, values, tuple(remarks))
+    describe.append(_clock(seconds, kind, times.written, options.zone if local else None))
+    describe_amperes(seconds, values, roles.phases, units, remarks)
+    return PlcLog(seconds, values, kind, repeated)
 
 
-def to_half_seconds(log: PlcLog) -> HalfSeconds:
-    """The mean of the rows in each half second; a slower log is interpolated linearly between rows
-    at most 1.5 of its median steps apart."""
-    first, last = np.floor(log.seconds[0]), np.floor(log.seconds[-1])
-    seconds = np.arange(first, last + 1, dtype=np.int64)
-    halves = 2 * len(seconds)
-    at = np.floor((log.seconds - first) / HALF + 1e-6).astype(np.int64)
-    at = at.clip(max=halves - 1)  # of a time just below a whole second that was rounded up
-    step = float(np.median(np.diff(log.seconds))) if len(log.seconds) > 1 else 1.0
-    count = np.bincount(at, minlength=halves)
-    values = np.full((halves, log.values.shape[1]), np.nan)
-    for k in range(values.shape[1]):
-        total = np.bincount(at, log.values[:, k], minlength=halves)
-        values[count > 0, k] = total[count > 0] / count[count > 0]
-        if step > HALF:
-            middle = first + HALF * (np.arange(halves) + 0.5)
-            after = np.searchsorted(log.seconds, middle).clip(1, len(log.seconds) - 1)
-            near = log.seconds[after] - log.seconds[after - 1] <= 1.5 * step
-            inside = (middle >= log.seconds[0]) & (middle <= log.seconds[-1])
-            drawn = np.interp(middle, log.seconds, log.values[:, k])
-            fill = (count == 0) & near & inside
-            values[fill, k] = drawn[fill]
-    return HalfSeconds(seconds, values.reshape(len(seconds), 2, -1))
+def _refuse_coarse(seconds: NDArray[np.float64], kind: Clock, table: Table) -> None:
+    """Refuse times that were rounded so far that they do not say when a row was logged."""
+    shared, rows = np.unique(np.floor(seconds), return_counts=True)
+    most = int(rows.argmax())
+    minutes = kind != "elapsed" and len(shared) > 1 and rows[most] > 1 and not np.any(seconds % 60)
+    if minutes or rows[most] > FASTEST:
+        line = table.lines[np.floor(seconds) == shared[most]][0]
+        raise ValueError(
+            f"{table.path}, line {line}: {rows[most]} rows have one time"
+            f" ({'its times have no seconds' if minutes else 'they may be rounded'}); export times"
+            " with seconds and decimals"
+        )
 
 
-def _times(seconds: NDArray[np.float64]) -> str:
-    first = ", ".join(format_second(each) for each in seconds[:SHOWN])
-    return f"first at {first}" + (", …" if len(seconds) > SHOWN else "")
+def _decimal(roles: Roles, units: list[str]) -> Decimal:
+    """Of the currents.
+
+    Raises:
+        ValueError: it cannot be told.
+    """
+    table = roles.table
+    for count in (_SEEN, len(table.cells)):
+        part = table.cells[roles.phases].head(count)
+        cells = [cell for name in part for cell in part[name]]
+        try:
+            found = find_decimal(cells, plain=table.separator == "comma")
+        except ValueError as error:
+            raise ValueError(f"{table.path}: {error}") from None
+        if found is not None:
+            return found
+    doubtful = next(cell for cell in cells if is_number(cell) and set(cell) & {".", ","})
+    point: Decimal = "." if "." in doubtful else ","
+    if all(unit == "kA" for unit in units):  # thousands of them are no current
+        return point
+    digits = doubtful.replace(point, "")
+    raise ValueError(
+        f"{table.path}: {doubtful!r} is {doubtful.replace(point, '.')} or {digits}: give"
+        " --decimal . or --decimal , (the other one is between thousands)"
+    )
+
+
+def _values(
+    roles: Roles,
+    decimal: Decimal,
+    marks: tuple[list[float], list[str]] | None,
+    between: Between,
+    remarks: Remarks,
+) -> NDArray[np.float64]:
+    """(R, C) as the log has them; NaN where a cell is empty, marked, or no number."""
+    table, columns = roles.table, []
+    treated = "the value before holds" if between == "hold" else "they count as missing"
+    for name in roles.phases:
+        cells = table.cells[name]
+        values, wrong = to_numbers(cells, decimal)
+        if marks:
+            numbers, texts = marks
+            marked = np.isin(values, numbers) | cells.isin(texts).to_numpy(bool)
+            if marked.any():
+                remarks.append(f"phase {name}: {marked.sum()} values are marked as missing")
+            values[marked] = np.nan
+            wrong = wrong[~marked[wrong]]
+        if wrong.size:
+            kinds = list(dict.fromkeys(cells.iloc[wrong].head(1000)))[:3]
+            remarks.append(
+                f"phase {name}: {wrong.size} cells are no number"
+                f" ({', '.join(repr(kind) for kind in kinds)}), {at_lines(table.lines[wrong])};"
+                f" {treated}"
+            )
+        empty = np.flatnonzero((cells == "").to_numpy())
+        if not np.isfinite(values).any():
+            seen = (
+                f" (line {table.lines[wrong[0]]}: {cells.iloc[wrong[0]]!r})" if wrong.size else ""
+            )
+            raise ValueError(
+                f"{table.path}: phase {name!r} has no value at all{seen}; --phases names the"
+                " columns of the currents"
+            )
+        if empty.size and not roles.sparse and between != "hold":
+            remarks.append(
+                f"phase {name}: {empty.size} cells are empty, {at_lines(table.lines[empty])}; they"
+                " count as missing"
+            )
+        columns.append(values)
+    return np.stack(columns, axis=1)
+
+
+def _layout(roles: Roles, units: list[str], decimal: Decimal) -> str:
+    """The line that says how the file was read."""
+    table = roles.table
+    phases = [
+        f"{name} [{unit}]" if unit else name for name, unit in zip(roles.phases, units, strict=True)
+    ]
+    header = f"header on line {table.header_line}" if table.header_line else "no header"
+    return (
+        f"{table.separator}, decimal {'comma' if decimal == ',' else 'point'}, {table.encoding},"
+        f" {header}, time column {' + '.join(roles.time)}, currents {', '.join(phases)}"
+        + (", a row per tag" if roles.sparse else "")
+    )
+
+
+def _clock(seconds: NDArray[np.float64], kind: Clock, written: str, zone: str | None) -> str:
+    """The line that says how the times were read."""
+    steps = np.diff(seconds)
+    steps = steps[steps > 0]
+    rate = f", one every {np.median(steps):.4g} s" if steps.size else ""
+    if kind == "elapsed":
+        return f"{len(seconds)} rows, {seconds[0]:.6g} to {seconds[-1]:.6g} s{rate}; {written}"
+    where = {"local": "no zone", "utc": "UTC"}[kind]
+    if kind == "utc" and zone:
+        where += f" from {zone}"
+    return (
+        f"{len(seconds)} rows, {format_second(seconds[0])} to {format_second(seconds[-1])}"
+        f" ({where}){rate}; times {written}"
+    )
+
+
+def _elapsed_unit(table: Table, name: str) -> float:
+    """Seconds of one in a column of elapsed times, by its header: `t [ms]`, `elapsed_ms`."""
+    units = {"ms": 1e-3, "min": 60.0, "h": 3600.0}
+    unit = table.units[table.names.index(name)]
+    return units.get(unit or re.split(r"[\W_]", name)[-1].lower(), 1.0)

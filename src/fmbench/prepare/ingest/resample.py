@@ -32,9 +32,11 @@ from fmbench.prepare.ingest.match import (
     fill_frames,
     nearest_frames,
     oddities,
+    uncovered,
 )
-from fmbench.prepare.ingest.plc import PlcLog, to_half_seconds
 from fmbench.prepare.ingest.region import Region
+from fmbench.prepare.ingest.remarks import Remarks
+from fmbench.prepare.ingest.sampling import HalfSeconds
 from fmbench.prepare.ingest.video import RawVideo, rgb
 from fmbench.types import FRAME_RATE
 
@@ -82,7 +84,7 @@ class IngestReport:
 def ingest(
     video: RawVideo,
     times: NDArray[np.float64],
-    log: PlcLog,
+    samples: HalfSeconds,
     region: Region,
     *,
     root: Path,
@@ -91,6 +93,7 @@ def ingest(
     size: tuple[int, int] = (64, 64),
     offset: float | Offset = 0.0,
     gaps: GapPolicy = "fail",
+    remarks: Remarks | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> IngestReport:
     """Write one recording into `root`/unlabelled, complete or not at all.
@@ -101,7 +104,7 @@ def ingest(
     Args:
         video: the frames.
         times: (N,) seconds since 1970 of each frame, by the video's clock.
-        log: the currents.
+        samples: the currents.
         region: the furnace in the picture.
         root: a data root, new or existing.
         name: the recording's name.
@@ -110,6 +113,7 @@ def ingest(
         offset: seconds from the video's clock to the PLC's; an estimate is used only if it is sure.
         gaps: what to do where frames or currents are missing: fail; mask leaves frames, or seconds
             of current, out; hold repeats the last.
+        remarks: of both sources so far; irregularities are added as they are found.
         progress: called with frames done and frames in all.
 
     Raises:
@@ -121,16 +125,16 @@ def ingest(
     target = mat.video_file(folder, name)
     if target.exists():
         raise ValueError(f"{target} is there already; remove it, or give another --name")
-    samples = to_half_seconds(log)
-    remarks, confidence = [*log.remarks], None
+    remarks, confidence = Remarks() if remarks is None else remarks, None
     if isinstance(offset, Offset):
         remarks.append(describe_offset(offset))
         confidence = offset.confidence
         offset = offset.seconds if offset.sure else 0.0
     first, last = common_seconds(times + offset, samples, video)
+    remarks.extend(uncovered(times + offset, samples, video))
     grid = first + np.arange((last - first) * FRAME_RATE) / FRAME_RATE
     source = nearest_frames(times + offset, grid)
-    remarks += oddities(video, times)
+    remarks.extend(oddities(video, times))
     source = fill_frames(source, grid, video, gaps, remarks)
     present = source >= 0
     grid, source = grid[present], source[present]
@@ -150,7 +154,7 @@ def ingest(
         source_frames=video.num_frames,
         repeated=int(np.count_nonzero(np.diff(source) == 0)),
         left_out=int(video.num_frames - len(np.unique(source))),
-        remarks=remarks,
+        remarks=list(remarks),
     )
     with in_one_step(target) as beside:  # last of all, so that a video has its other files
         frames = _blocks(video, source, region, size, progress)
@@ -169,7 +173,7 @@ def ingest(
 def find_offset(
     video: RawVideo,
     times: NDArray[np.float64],
-    log: PlcLog,
+    samples: HalfSeconds,
     region: Region,
     *,
     reach: float = 60.0,
@@ -188,7 +192,6 @@ def find_offset(
             yield describe_frame(small)
 
     every = np.arange(video.num_frames)
-    samples = to_half_seconds(log)
     shown = describe_video(times, described())
     return estimate([(shown, describe_currents(*samples))], reach=reach)
 

@@ -17,9 +17,6 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from fmbench.format.columns import read_columns
-from fmbench.prepare.ingest.times import parse_times, spread_within_seconds
-
 
 class RawVideo:
     """Frames of a file that FFmpeg can read (.mp4, .avi, .mkv, …).
@@ -131,19 +128,6 @@ class RawVideo:
             f"the container counts {self.expected} frames, {self.num_frames} can be decoded: the"
             f" file ends at {self.shown[-1]:.1f} s"
         )
-
-
-def read_frame_times(path: Path, frames: int, form: str | None) -> NDArray[np.float64]:
-    """(N,) seconds since 1970 of every frame, from the first column of a CSV with a header; frames
-    of one whole second are spread over it.
-
-    Raises:
-        ValueError: no CSV, rows and frames differ in number, or a cell is no time.
-    """
-    column = read_columns(path).iloc[:, 0]
-    if len(column) != frames:
-        raise ValueError(f"{path} has {len(column)} times, the video {frames} frames")
-    return spread_within_seconds(parse_times(column, path, form))
 
 
 def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
