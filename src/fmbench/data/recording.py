@@ -78,7 +78,8 @@ class MatRecording:
         part: the folder with `timestamps/` and `currents/`.
 
     Raises:
-        ValueError: the file is missing, no HDF5 file, or truncated, or has other axes.
+        ValueError: the file is missing, no HDF5 file, or truncated, has other axes, or grey levels
+            from 0 to 1.
     """
 
     transposed = True
@@ -89,6 +90,7 @@ class MatRecording:
         self.part = part
         with mat.open_mat(path) as file:
             data, label = mat.frames_and_labels(path, file)
+            mat.check_grey_levels(path, data)
             self.num_frames = int(data.shape[0])
             self.size = mat.frame_size(data)
             self.has_labels = label is not None

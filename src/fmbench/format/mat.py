@@ -86,6 +86,20 @@ def frames_and_labels(path: Path, file: h5py.File) -> tuple[h5py.Dataset, h5py.D
     return data, label
 
 
+def check_grey_levels(path: Path, data: h5py.Dataset) -> None:
+    """Raises: ValueError: frames are floats of 0 to 1, which would all be read as black; a first, a
+    middle and a last frame are looked at."""
+    if data.dtype.kind != "f" or not len(data):
+        return
+    rows = sorted({0, len(data) // 2, len(data) - 1})
+    highest = max(float(read_stored(path, data, row, row + 1).max()) for row in rows)
+    if 0 < highest <= 1:
+        raise ValueError(
+            f"{path}: '{data.name[1:]}' holds numbers from 0 to {highest:.3g}, which would be read "
+            "as black; write grey levels from 0 to 255 (MATLAB: im2uint8)"
+        )
+
+
 def frame_size(data: h5py.Dataset) -> tuple[int, int]:
     """(H, W) in pixels."""
     return int(data.shape[3]), int(data.shape[2])
