@@ -169,7 +169,8 @@ def test_a_mask_value_other_than_0_and_1_is_reported(root: Path, value: int) -> 
 
 
 def test_frames_that_are_no_bytes_are_reported_where_they_do_not_fit(root: Path) -> None:
-    frames = np.zeros((len(masks_of(root)), 3, *SIZE), np.float32)
+    drawn = np.random.default_rng(0).integers(0, 256, (len(masks_of(root)), 3, *SIZE))
+    frames = drawn.astype(np.float32)
     frames[17, 1, 2, 3] = np.nan
     rewrite(root, frames=frames)
     [fault] = faults(root, "videos")

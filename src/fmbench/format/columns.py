@@ -6,7 +6,7 @@ Layout: official-format 4.2 and 4.3. In memory, times are int64 seconds since 19
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -127,6 +127,14 @@ def format_seconds(seconds: NDArray[np.int64]) -> list[str]:
 def format_second(seconds: float) -> str:
     """The same of one instant, rounded down to its second."""
     return format_seconds(np.array([np.floor(seconds)], np.int64))[0]
+
+
+def moment(second: float | np.integer[Any]) -> str:
+    """Date and time of seconds since 1970; duration of seconds since the start of a recording."""
+    value = int(second)
+    if value < 86400 * 365:  # the file has no clock: seconds since the start
+        return f"{value // 3600}:{value // 60 % 60:02d}:{value % 60:02d}"
+    return format_second(value)
 
 
 def write_timestamps(path: Path, seconds: NDArray[np.int64]) -> None:

@@ -22,6 +22,7 @@ from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
+from fmbench.prepare.check_sensors import check_sensors
 from fmbench.prepare.faults import (
     Fault,
     Kind,
@@ -74,6 +75,7 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     elif paths := mat_files(folder):
         for path in paths:
             _check_single_file(path, found)
+        check_sensors(folder, None, spec, found)
         return
     else:
         lengths = {}
@@ -92,8 +94,10 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
             seconds[name] = stamped
     if len(set(phases.values())) > 1:
         found.append(Kind.PHASES.at(folder / "currents", f"phases differ by file: {phases}"))
+    lists = {}
     if folder.name != "unlabelled":
-        _check_lists(folder, lengths, seconds, spec, found)
+        lists = _check_lists(folder, lengths, seconds, spec, found)
+    check_sensors(folder, lists, spec, found)
 
 
 def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
@@ -136,7 +140,8 @@ def _check_lists(
     seconds: Mapping[str, Ints],
     spec: WindowSpec,
     found: list[Fault],
-) -> None:
+) -> dict[str, dict[str, Ints]]:
+    """Returns split to recording name to listed frames."""
     lists: dict[str, dict[str, Ints]] = {}
     for split in SPLITS:
         path = list_file(folder, split)
@@ -151,6 +156,7 @@ def _check_lists(
         for name in sorted(lists[first].keys() & lists[second].keys()):
             pair = {split: lists[split][name] for split in (first, second)}
             _check_overlap(folder, name, pair, seconds.get(name), spec, found)
+    return lists
 
 
 def checked_list(

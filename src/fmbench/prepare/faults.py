@@ -20,7 +20,7 @@ from fmbench.format.columns import (
     parse_seconds,
     read_columns,
 )
-from fmbench.format.mat import frames_and_labels, open_mat
+from fmbench.format.mat import check_grey_levels, frames_and_labels, open_mat
 from fmbench.types import CURRENT_RATE
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class Kind(Enum):
     MASK_VALUES = "Write masks of 0 and 1."
     SINGLE_FILE_CURRENT = "Write 'current' [T, 3] with finite amperes for each frame."
     SINGLE_FILE_SPLIT = "Write 'train_test_index' [T, 1] with 0 (train) or 1 (test)."
+    CAMERA = "Leave that time out of the lists, or the recording out; look at the camera."
     # timestamps/*.csv and currents/*.csv
     TABLE = "Write a header line, and in each row a time and, for currents, at least one phase."
     TIME = "Correct the time in this row."
@@ -62,6 +63,9 @@ class Kind(Enum):
     REPEATED_SECOND = "Remove the repeated rows."
     INCOMPLETE_CURRENT = "Train with --data.gaps hold or drop, or repair the log."
     NO_CURRENT = "Train with --data.gaps hold or drop, or list no frame of that second."
+    PHASE = "Leave that time out of the lists, or the recording out; look at the transducer."
+    AMPERES = "Write the currents in amperes: check the unit, and the scale of each phase."
+    FURNACE_OFF = "Nothing, if the furnace was off; else look at the transducers.", True
     # train.json, val.json, test.json
     MISSING_LIST = "Write it: fmbench data select ROOT."
     LIST_FORMAT = 'Write one object, {"NAME.mat": [frame, ...]}, or run fmbench data select ROOT.'
@@ -76,9 +80,16 @@ class Kind(Enum):
         self.remedy = remedy
         self.warning = warning
 
-    def at(self, path: Path, message: str, row: int | np.integer[Any] | None = None) -> Fault:
+    def at(
+        self,
+        path: Path,
+        message: str,
+        row: int | np.integer[Any] | None = None,
+        *,
+        harmless: bool = False,
+    ) -> Fault:
         """A fault of this kind in the file or folder `path`."""
-        return Fault(str(path), None if row is None else int(row), message, self)
+        return Fault(str(path), None if row is None else int(row), message, self, harmless)
 
 
 class Fault(NamedTuple):
@@ -90,16 +101,18 @@ class Fault(NamedTuple):
             JSON file; None for the file as a whole.
         message: what is wrong here.
         kind: carries the remedy.
+        harmless: no window that is listed for training or evaluation holds it.
     """
 
     file: str
     row: int | None
     message: str
     kind: Kind
+    harmless: bool = False
 
     @property
     def warning(self) -> bool:
-        return self.kind.warning
+        return self.kind.warning or self.harmless
 
     @property
     def position(self) -> str:
@@ -155,6 +168,7 @@ def check_mat(path: Path, found: list[Fault]) -> int | None:
         data, label = datasets
         if label is None and path.parent.parent.name != "unlabelled":
             found.append(Kind.UNLABELLED.at(path, "has no 'label'"))
+        attempt(Kind.PIXEL_VALUES, path, found, check_grey_levels, path, data)
         if data.chunks or data.dtype != np.uint8:  # contiguous bytes cannot be wrong
             message = "values outside 0-255"
             _check_values(Kind.PIXEL_VALUES, path, data, _no_grey_level, found, message)
@@ -222,13 +236,13 @@ def check_currents(path: Path, phases: dict[str, int], found: list[Fault]) -> In
     phases[path.stem] = table.shape[1] - 1
     for row, column in np.argwhere(~np.isfinite(parse_amperes(table))):
         message = f"current {str(table.iloc[row, column + 1])!r} is no finite number"
-        found.append(Kind.NOT_FINITE.at(path, message, _line(row)))
+        found.append(Kind.NOT_FINITE.at(path, message, line_of(row)))
     seconds = parse_seconds(table.iloc[:, 0])
     if not _check_times(path, table.iloc[:, 0].tolist(), seconds, found):
         return seconds[seconds >= 0]
     if len(seconds) % CURRENT_RATE:
         message = f"odd number of current rows ({len(seconds)})"
-        found.append(Kind.ODD_ROWS.at(path, message, _line(len(seconds) - 1)))
+        found.append(Kind.ODD_ROWS.at(path, message, line_of(len(seconds) - 1)))
     _check_pairs(path, seconds, found)
     return seconds
 
@@ -247,7 +261,7 @@ def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
     runs = seconds[starts]
     seen: dict[int, int] = {}
     for k, time in enumerate(format_seconds(runs)):
-        second, line = int(runs[k]), _line(starts[k])
+        second, line = int(runs[k]), line_of(starts[k])
         if counts[k] != CURRENT_RATE:
             message = f"second {time} has {counts[k]} rows of current, not {CURRENT_RATE}"
             found.append(Kind.INCOMPLETE_CURRENT.at(path, message, line))
@@ -263,14 +277,14 @@ def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
         absent = int(present[gap + 1] - present[gap]) - 1
         message = f"{absent} seconds of current are missing after {time}"
         row = np.flatnonzero(seconds == present[gap])[-1]
-        found.append(Kind.INCOMPLETE_CURRENT.at(path, message, _line(row)))
+        found.append(Kind.INCOMPLETE_CURRENT.at(path, message, line_of(row)))
 
 
 def _check_times(path: Path, text: list[Any], seconds: Ints, found: list[Fault]) -> bool:
     bad = np.flatnonzero(seconds < 0)
     for row in bad:
         message = f"{text[row]!r} is no time; expected YYYY-MM-DD HH:MM:SS"
-        found.append(Kind.TIME.at(path, message, _line(row)))
+        found.append(Kind.TIME.at(path, message, line_of(row)))
     return not bad.size
 
 
@@ -280,13 +294,14 @@ def check_meeting(path: Path, seconds: Ints, known: Ints, found: list[Fault]) ->
     if lost.size:
         [time] = format_seconds(seconds[lost[:1]])
         message = f"second {time} has no current ({lost.size} such frames in all)"
-        found.append(Kind.NO_CURRENT.at(path, message, _line(lost[0])))
+        found.append(Kind.NO_CURRENT.at(path, message, line_of(lost[0])))
 
 
 def _backwards(path: Path, seconds: Ints, row: int) -> Fault:
     before, after = format_seconds(seconds[row - 1 : row + 1])
-    return Kind.OUT_OF_ORDER.at(path, f"out of order: {after} follows {before}", _line(row))
+    return Kind.OUT_OF_ORDER.at(path, f"out of order: {after} follows {before}", line_of(row))
 
 
-def _line(row: int | np.integer[Any]) -> int:
+def line_of(row: int | np.integer[Any]) -> int:
+    """Line of a CSV file that holds data row `row`."""
     return int(row) + HEADER_LINES + 1

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.prepare.doctor.findings import Finding, moment
+from fmbench.format.columns import moment
+from fmbench.prepare.doctor.findings import Finding
 
 Bytes = NDArray[np.uint8]
 MOST = 2000

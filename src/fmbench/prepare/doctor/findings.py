@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.format.columns import format_seconds
+from fmbench.format.columns import moment
 from fmbench.format.mat import stem
 from fmbench.prepare.check import distance_back
 from fmbench.prepare.faults import Fault, Kind, sentence
@@ -213,11 +213,3 @@ def of_balance(split: str, normal: int, abnormal: int, place: str = "") -> list[
         todo = "fmbench data select ROOT --replace --ratio 1; or expect accuracy to say little."
         return [Finding("warning", what, todo, "", "", place)]
     return []
-
-
-def moment(second: float | np.integer[Any]) -> str:
-    """Date and time of seconds since 1970; duration of seconds since the start of a recording."""
-    value = int(second)
-    if value < 86400 * 365:  # the file has no clock: seconds since the start
-        return f"{value // 3600}:{value // 60 % 60:02d}:{value % 60:02d}"
-    return format_seconds(np.array([value]))[0]

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fmbench.data.windows import Ints
+from fmbench.format.columns import moment
 from fmbench.format.lists import SPLITS
 from fmbench.prepare.doctor import svg
 from fmbench.prepare.doctor.examination import Examined, Report
@@ -19,7 +20,6 @@ from fmbench.prepare.doctor.findings import (
     SEVERITY_MEANING,
     Finding,
     median_brightness,
-    moment,
 )
 from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at, place_in_second
 from fmbench.tabular import SIMULATED

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fmbench.files.atomic import in_one_step, write_text
 from fmbench.format import columns, mat
+from fmbench.prepare import sensors
 from fmbench.prepare.ingest.align import (
     SURE,
     Offset,
@@ -62,7 +63,7 @@ class IngestReport:
         frames, seconds: number of frames, and of seconds of current.
         source_frames: number of frames of the video.
         repeated, left_out: number of its frames repeated and left out to reach 25 a second.
-        remarks: irregularities of either file, and how they were handled.
+        remarks: irregularities of either file, how they were handled, and sensors that failed.
     """
 
     name: str
@@ -139,6 +140,7 @@ def ingest(
     present = source >= 0
     grid, source = grid[present], source[present]
     kept, values = fill_currents(samples, first, last, gaps, remarks)
+    remarks += [each.what for each in sensors.of_halves(kept, values)]
 
     report = IngestReport(
         name=name,
@@ -157,11 +159,11 @@ def ingest(
         remarks=list(remarks),
     )
     with in_one_step(target) as beside:  # last of all, so that a video has its other files
-        frames = _blocks(video, source, region, size, progress)
+        watch, seconds = sensors.Watch(), np.floor(grid + 1e-6).astype(np.int64)
+        frames = watch.passing(_blocks(video, source, region, size, progress))
         mat.write_mat(beside, len(source), size, frames, labels=None)
-        columns.write_timestamps(
-            columns.timestamps_file(folder, name), np.floor(grid + 1e-6).astype(np.int64)
-        )
+        remarks += [each.what for each in watch.found(seconds)]
+        columns.write_timestamps(columns.timestamps_file(folder, name), seconds)
         columns.write_currents(columns.currents_file(folder, name), kept, values)
         lines = "".join(f"{k},{frame}\n" for k, frame in enumerate(source))
         write_text(folder / "sources" / f"{name}.csv", "frame,source_frame\n" + lines)

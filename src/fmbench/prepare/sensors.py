@@ -1,0 +1,126 @@
+"""Failed sensors of a recording, in words and with their times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmbench.format.columns import Currents, moment
+from fmbench.format.mat import frames_and_labels, open_mat, upright
+from fmbench.health import Failed, Failure, Looks, failed_currents, failed_frames, look
+from fmbench.types import CURRENT_RATE, FRAME_RATE
+
+EVERY = int(FRAME_RATE)
+"""Frames from one look to the next: a second."""
+_BLOCK = 2**24
+"""Values that a file holds in frames of which one a second is read at a time."""
+
+
+class Sensor(NamedTuple):
+    """A failed sensor of a recording.
+
+    Attributes:
+        kind: how it failed.
+        first, last: the first and last sample of current, or frame.
+        seconds: the clock at either, whole seconds.
+        what: what was found, with its times.
+    """
+
+    kind: Failed
+    first: int
+    last: int
+    seconds: tuple[int, int]
+    what: str
+
+
+def of_currents(currents: Currents) -> list[Sensor]:
+    """Failed phases of sorted currents."""
+    found = failed_currents(currents.values, CURRENT_RATE)
+    return [_timed(each, currents.seconds, 1, len(currents.seconds) - 1) for each in found]
+
+
+def of_halves(seconds: NDArray[np.int64], values: NDArray[np.float64]) -> list[Sensor]:
+    """Failed phases of (S,) seconds with samples (S, 2, C)."""
+    samples = values.reshape(-1, values.shape[2]).astype(np.float32)
+    return of_currents(Currents(np.repeat(seconds, CURRENT_RATE), samples))
+
+
+def of_frames(looks: Looks, seconds: NDArray[np.int64]) -> list[Sensor]:
+    """Failures of the camera.
+
+    Args:
+        looks: at every frame of number EVERY.
+        seconds: (N,) second of each frame.
+    """
+    return [_timed(each, seconds, EVERY, len(seconds) - 1) for each in failed_frames(looks)]
+
+
+def _timed(failure: Failure, seconds: NDArray[np.int64], step: int, end: int) -> Sensor:
+    """`step` frames or samples lie between two that were judged; `end` is the last."""
+    first, last = failure.start * step, min(failure.stop * step - 1, end)
+    span = int(seconds[first]), int(seconds[last])
+    what = f"{failure.what}, from {moment(span[0])} to {moment(span[1])}"
+    if (failure.start, last) == (0, end):
+        what += " (all the time)"
+    else:
+        what += f" ({span[1] - span[0] + 1} s)"
+    return Sensor(failure.kind, first, last, span, what)
+
+
+class Watch:
+    """Looks at one frame a second of blocks of frames that pass.
+
+    Args:
+        every: frames from one look to the next; 1 if only one a second passes.
+    """
+
+    def __init__(self, every: int = EVERY) -> None:
+        self._every = every
+        self._looks: list[Looks] = []
+        self._seen = 0
+        self._before: NDArray[np.uint8] | None = None
+
+    def see(self, frames: NDArray[np.uint8]) -> None:
+        """The next frames (n, 3, H, W) of the recording."""
+        chosen = frames[-self._seen % self._every :: self._every]
+        self._seen += len(frames)
+        if len(chosen):
+            self._looks.append(look(chosen, self._before))
+            self._before = chosen[-1].copy()  # the block may be filled anew
+
+    def passing(
+        self, blocks: Iterable[tuple[NDArray[np.uint8], None]]
+    ) -> Iterator[tuple[NDArray[np.uint8], None]]:
+        """The blocks, each seen on its way."""
+        for frames, labels in blocks:
+            self.see(frames)
+            yield frames, labels
+
+    def found(self, seconds: NDArray[np.int64]) -> list[Sensor]:
+        """Failures of the camera; `seconds` (N,) of all frames of the recording."""
+        return of_frames(Looks.joined(self._looks), seconds) if self._looks else []
+
+
+def of_file(path: Path, seconds: NDArray[np.int64]) -> list[Sensor]:
+    """Failures of the camera in a `.mat` file, of which one frame a second is read.
+
+    Args:
+        path: the file.
+        seconds: (N,) second of each frame.
+
+    Raises:
+        ValueError, OSError: the file cannot be read.
+    """
+    watch = Watch(every=1)
+    with open_mat(path) as file:
+        data, _ = frames_and_labels(path, file)
+        step = EVERY * max(1, _BLOCK // int(np.prod(data.shape[1:])) // EVERY)
+        for start in range(0, len(data), step):
+            rows = data[start : start + step : EVERY]
+            with np.errstate(invalid="ignore"):  # NaN is the reader's to refuse
+                watch.see(upright(rows.astype(np.uint8, copy=False)))
+    return watch.found(seconds)
