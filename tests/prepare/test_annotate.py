@@ -225,7 +225,7 @@ BOX = {"image_id": 3, "bbox": [0, 0, 3, 3], "track_id": 1}
         (coco(images=[{"file_name": "a/b_1.png"}]), ["image 1: id is missing"]),
         (coco(images=[{"id": 3, "file_name": "first.png"}]), ["image 1", "NAME/frame_001200.png"]),
         (coco(images=[IMAGE], annotations=[BOX | {"image_id": 9}]), ["annotation 1", "the id 9"]),
-        (coco(images=[IMAGE], annotations=[BOX | {"track_id": None}]), ["or text", "export"]),
+        (coco(images=[IMAGE], annotations=[BOX | {"track_id": [1]}]), ["or text", "export"]),
         (coco(images=[IMAGE], annotations=[BOX | {"bbox": [1, 2]}]), ["[x, y, width, height]"]),
         (coco(images=[IMAGE], annotations=[BOX, BOX]), ["annotation 2", "two boxes at frame 100"]),
         (coco(images=[IMAGE], annotations=[]), ["holds no annotation"]),

@@ -33,6 +33,7 @@ COMMANDS = {
     "models": ("cli.models:models",),
     "data simulate": ("cli.data:simulate", "simulator.dataset_writer:write_dataset"),
     "data ingest": ("cli.ingest:ingest", "prepare.ingest.resample:ingest"),
+    "data frames": ("cli.frames:frames",),
     "data annotate": ("cli.annotate:annotate", "prepare.annotate.labels:annotate"),
     "data select": ("cli.select:select", "prepare.select:select"),
     "data check": ("cli.data:check", "prepare.check:check_root"),

@@ -148,7 +148,7 @@ def read_events(path: Path, recordings: Sequence[Recording]) -> dict[str, list[E
     if not path.is_file():
         raise ValueError(f"{path}: no such file; --events takes YAML, or COCO-style JSON")
     if path.suffix == ".json":
-        content = read_coco(path)
+        content = read_coco(path, {each.name: each.size for each in recordings})
     else:
         content = validated(EventFile, read_yaml(path, _Loader), str(path)).recordings
     known = {recording.name: recording for recording in recordings}
