@@ -8,6 +8,7 @@ from fmbench.data.windows import WindowSpec
 from fmbench.prepare.frames_by_class import labelled, table_of_splits, table_one
 from fmbench.prepare.select import SHARES, By, write_lists
 from fmbench.prepare.select import select as select_frames
+from fmbench.types import FRAME_RATE
 
 
 def select(
@@ -22,8 +23,8 @@ def select(
 ) -> int:
     """Choose the frames that train, validate and test.
 
-    Contiguous blocks with guards between them, about one normal frame for each abnormal one. Writes
-    train.json, val.json and test.json of every labelled part.
+    Contiguous blocks with guards between them, about one normal frame for each abnormal one, and no
+    event cut. Writes train.json, val.json and test.json of every labelled part.
 
     Args:
         root: the data set's folder.
@@ -56,7 +57,10 @@ def select(
         if found.dropped:
             print(f"{part.part}: {found.dropped} events left out whole, to reach the ratio")
         if found.longest_normal is not None:
-            print(f"{part.part}: normal stretches of at most {found.longest_normal} frames")
+            seconds = found.longest_normal / FRAME_RATE
+            print(f"{part.part}: normal stretches of at most {seconds:.0f} s")
+        for note in found.notes:
+            print(f"note: {part.part}: {note}")
     for table in (table_one, table_of_splits):
         print(f"\n{table(root).to_string(index=table is table_one)}")
     return 0

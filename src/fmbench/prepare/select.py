@@ -10,16 +10,20 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import Recording
 from fmbench.data.root import Root
 from fmbench.data.windows import Ints
 from fmbench.format.columns import stretches
 from fmbench.format.lists import SPLITS, list_file, write_list
+from fmbench.prepare.blocks import FEW, Timeline, in_time
 
 By = Literal["time", "recording"]
 SHARES = (0.7, 0.15, 0.15)
 MANY = 10
 """With at least so many recordings, whole ones are held out by default."""
+RARE = 0.1
+"""Share of a class in a split below which the user is told."""
+Blocks = dict[str, dict[str, Ints]]
+"""Split to recording name to (n,) sorted frames."""
 
 
 class Selection(NamedTuple):
@@ -30,11 +34,13 @@ class Selection(NamedTuple):
         dropped: number of events left out whole, so that `ratio` holds.
         longest_normal: largest number of frames of a normal stretch between two events; None if no
             stretch is shortened.
+        notes: what else the user must know, a sentence each.
     """
 
     lists: Mapping[str, Mapping[str, Ints]]
     dropped: int
     longest_normal: int | None
+    notes: Sequence[str] = ()
 
 
 def select(
@@ -46,7 +52,7 @@ def select(
     ratio: float | None = 1.0,
     seed: int = 0,
 ) -> Selection:
-    """Choose frames.
+    """Choose frames. Recordings without labels are left out.
 
     Args:
         root: labelled recordings.
@@ -59,22 +65,30 @@ def select(
         seed: of the order in which recordings, or events to drop, are drawn.
 
     Raises:
-        ValueError: recordings without labels, too short or too few for the blocks, or a split
-            without an abnormal or a normal frame.
+        ValueError: no recording has labels, or the labelled footage does not suffice for both
+            classes in each split: says what is missing.
     """
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or not shares[0]:
         raise ValueError(f"shares are {list(shares)}; three numbers that sum to 1, train above 0")
     unlabelled = [each.name for each in root.recordings if not each.has_labels]
-    if unlabelled:
+    known = [each for each in root.recordings if each.has_labels]
+    if not known:
         raise ValueError(f"{root.folder}: {unlabelled[0]} has no labels; annotate it first")
-    labels = {each.name: each.labels(np.arange(each.num_frames)) for each in root.recordings}
-    by = by or ("recording" if len(root.recordings) >= MANY else "time")
+    notes = [f"{name} has no labels, so it is left out; annotate it first" for name in unlabelled]
+    labels = {each.name: each.labels(np.arange(each.num_frames)) for each in known}
+    wanted = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
+    how = by or ("recording" if len(known) >= MANY else "time")
     rng = np.random.default_rng(seed)
-    if by == "recording":
-        blocks = _whole(root, shares, rng)
+    if how == "recording":
+        blocks = _whole(root, labels, wanted, rng)
     else:
-        blocks = _in_time(root, labels, shares, guard_seconds)
-    lists: dict[str, dict[str, Ints]] = {}
+        lines = [Timeline(each.name, each.seconds, labels[each.name]) for each in known]
+        try:
+            blocks, more = in_time(lines, wanted, guard_seconds, ratio or 1.0)
+        except ValueError as error:
+            blocks, more = _whole_instead(root, labels, wanted, rng, by, error)
+        notes += more
+    lists: Blocks = {}
     dropped, longest = 0, None
     for split, frames in blocks.items():
         lists[split] = frames
@@ -82,8 +96,8 @@ def select(
             lists[split], gone, limit = _balanced(frames, labels, ratio, rng)
             dropped += gone
             longest = limit if longest is None else min(longest, limit or longest)
-        _check_both(split, lists[split], labels, root)
-    return Selection(lists, dropped, longest)
+        notes += _rare(split, lists[split], labels)
+    return Selection(lists, dropped, longest, notes)
 
 
 def write_lists(folder: Path, selection: Selection, *, replace: bool = False) -> list[Path]:
@@ -107,74 +121,93 @@ def write_lists(folder: Path, selection: Selection, *, replace: bool = False) ->
 
 
 def _whole(
-    root: Root, shares: Sequence[float], rng: np.random.Generator
-) -> dict[str, dict[str, Ints]]:
-    """Whole recordings in each split, drawn in random order; frames are about as the shares."""
-    wanted = [split for split, share in zip(SPLITS, shares, strict=True) if share]
-    if len(root.recordings) < len(wanted):
-        raise ValueError(
-            f"{len(root.recordings)} recordings cannot be shared among {', '.join(wanted)};"
-            " --by time parts each recording"
-        )
-    order = [root.recordings[k] for k in rng.permutation(len(root.recordings))]
-    total = sum(each.num_frames for each in order)
-    blocks: dict[str, dict[str, Ints]] = {split: {} for split in wanted}
+    root: Root,
+    labels: Mapping[str, NDArray[np.bool_]],
+    wanted: Mapping[str, float],
+    rng: np.random.Generator,
+) -> Blocks:
+    """Whole recordings in each split, drawn in random order; frames are about as the shares.
 
-    def missing(split: str) -> float:
-        """The part of a split's share that it does not have yet."""
-        frames = sum(len(each) for each in blocks[split].values())
-        return float(shares[SPLITS.index(split)] - frames / total)
+    Each split first gets what has both classes: a recording, or one of each class.
+    """
+    order = [[*labels][k] for k in rng.permutation(len(labels))]
+    total = sum(map(len, labels.values()))
+    frames = dict.fromkeys(wanted, 0)
+    blocks: Blocks = {split: {} for split in wanted}
 
-    for place, recording in enumerate(order):
-        left = len(order) - place
-        empty = [split for split in wanted if not blocks[split]]
-        split = max(empty if left <= len(empty) else wanted, key=missing)
-        blocks[split][recording.name] = np.arange(recording.num_frames)
+    def deal(names: Sequence[str], splits: Sequence[str]) -> None:
+        """Give recordings to the split that lacks most of its share."""
+        split = max(splits, key=lambda each: wanted[each] - frames[each] / total)
+        for name in names:
+            blocks[split][name] = np.arange(len(labels[name]))
+            frames[split] += len(labels[name])
+
+    both = [name for name in order if labels[name].any() and not labels[name].all()]
+    normal = [name for name in order if not labels[name].any()]
+    abnormal = [name for name in order if labels[name].all()]
+    bases = [[name] for name in both] + [[*pair] for pair in zip(normal, abnormal, strict=False)]
+    if len(bases) < len(wanted):
+        raise ValueError(_too_few(root, len(both), len(abnormal), len(normal), [*wanted]))
+    for base in bases[: len(wanted)]:
+        deal(base, [split for split in wanted if not blocks[split]])
+    dealt = {name for base in bases[: len(wanted)] for name in base}
+    for name in order:
+        if name not in dealt:
+            deal([name], [*wanted])
     return blocks
 
 
-def _in_time(
-    root: Root, labels: Mapping[str, NDArray[np.bool_]], shares: Sequence[float], guard: float
-) -> dict[str, dict[str, Ints]]:
-    """Blocks of each recording in the order train, val, test; no event is in two blocks."""
-    wanted = [(split, share) for split, share in zip(SPLITS, shares, strict=True) if share]
-    blocks: dict[str, dict[str, Ints]] = {split: {} for split, _ in wanted}
-    for recording in root.recordings:
-        seconds = recording.seconds
-        usable = float(seconds[-1] - seconds[0]) - guard * (len(wanted) - 1)
-        if usable < guard:
-            raise ValueError(
-                f"{recording.name} is {seconds[-1] - seconds[0]} s long; {len(wanted) - 1} guards"
-                f" of {guard:g} s leave too little of it. --by recording holds out whole recordings"
-            )
-        inside = _cannot_cut(labels[recording.name])
-        start = 0
-        for k, (split, share) in enumerate(wanted):
-            stop = recording.num_frames
-            if k < len(wanted) - 1:
-                stop = int(np.searchsorted(seconds, seconds[start] + share * usable))
-                stop = _outside(inside, min(stop, recording.num_frames), recording)
-            blocks[split][recording.name] = np.arange(start, stop)
-            if stop < recording.num_frames:
-                after = int(np.searchsorted(seconds, seconds[stop - 1] + guard, side="right"))
-                start = _outside(inside, after, recording)
-    return blocks
+def _whole_instead(
+    root: Root,
+    labels: Mapping[str, NDArray[np.bool_]],
+    wanted: Mapping[str, float],
+    rng: np.random.Generator,
+    by: By | None,
+    refused: ValueError,
+) -> tuple[Blocks, list[str]]:
+    """Whole recordings where they cannot be parted, if that was not asked for."""
+    try:
+        blocks = _whole(root, labels, wanted, rng)
+    except ValueError:
+        raise ValueError(f"{root.folder}: {refused}") from None
+    if by == "time":
+        raise ValueError(f"{root.folder}: {refused}\n--by recording works, too.")
+    return blocks, ["whole recordings are held out: they are too short to be parted in time"]
 
 
-def _cannot_cut(labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N + 1,) whether a cut before frame i would split an event."""
-    return np.concatenate([[False], labels[:-1] & labels[1:], [False]])
+def _rare(
+    split: str, frames: Mapping[str, Ints], labels: Mapping[str, NDArray[np.bool_]]
+) -> list[str]:
+    """What results on a split with hardly a frame of one class mean."""
+    every = np.concatenate([labels[name][each] for name, each in frames.items()])
+    abnormal = int(every.sum())
+    normal = len(every) - abnormal
+    if min(normal, abnormal) >= max(FEW, RARE * len(every)):
+        return []
+    kind = "abnormal" if abnormal < normal else "normal"
+    return [
+        f"{split.upper()} HAS {normal} NORMAL AND {abnormal} ABNORMAL FRAMES: its metrics will say "
+        f"little. More {kind} footage would help, or other --shares"
+    ]
 
 
-def _outside(inside: NDArray[np.bool_], frame: int, recording: Recording) -> int:
-    """The first frame, from `frame` on, before which a cut splits no event."""
-    free = np.flatnonzero(~inside[frame:-1])
-    if not len(free):
-        raise ValueError(
-            f"{recording.name}: an event fills it from frame {frame} to its end, nothing is left"
-            " for the next block. --by recording holds out whole recordings"
-        )
-    return frame + int(free[0])
+def _too_few(root: Root, both: int, abnormal: int, normal: int, wanted: Sequence[str]) -> str:
+    """Why whole recordings cannot be held out."""
+    missing = len(wanted) - both - min(abnormal, normal)
+    return (
+        f"{root.folder}: each of {', '.join(wanted)} needs a recording with normal and abnormal "
+        f"frames, or one of each. {both} {_have(both)} both, {abnormal} abnormal ones only, "
+        f"{normal} normal ones only: {missing} more {_recordings(missing)} with both would do. "
+        "--by time parts recordings"
+    )
+
+
+def _have(count: int) -> str:
+    return "recording has" if count == 1 else "recordings have"
+
+
+def _recordings(count: int) -> str:
+    return "recording" if count == 1 else "recordings"
 
 
 def _balanced(
@@ -227,15 +260,3 @@ def _distance(labels: NDArray[np.bool_]) -> Ints:
     after = np.searchsorted(place, at).clip(max=len(place) - 1)
     before = (after - 1).clip(min=0)
     return np.asarray(np.minimum(np.abs(place[after] - at), np.abs(at - place[before])))
-
-
-def _check_both(
-    split: str, frames: Mapping[str, Ints], labels: Mapping[str, NDArray[np.bool_]], root: Root
-) -> None:
-    seen = np.concatenate([labels[name][each] for name, each in frames.items()])
-    for kind, found in (("abnormal", seen.any()), ("normal", not seen.all())):
-        if not found:
-            raise ValueError(
-                f"{root.folder}: the {split} part has no {kind} frame; use other shares, another"
-                " --seed, or --by the other way"
-            )
