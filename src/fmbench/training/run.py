@@ -21,6 +21,7 @@ from fmbench.files.atomic import on_the_disk_of, remove_halves, write_text
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model, find_model
 from fmbench.training.checkpoint import stamp
+from fmbench.training.classes import rare_classes
 from fmbench.training.console import say
 from fmbench.training.lit import Detector
 from fmbench.training.logs import open_loggers
@@ -72,6 +73,8 @@ def fit(
         f"{config.model} ({config.modality}, {size}) on {data.description};"
         f" precision {precision}; run: {run}"
     )
+    for warning in rare_classes(data):
+        say(warning)
     if config.compile:
         detector.model.compile(mode=config.compile)  # in place: the checkpoint's names stay
     detector.started = time.monotonic()

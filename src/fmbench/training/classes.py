@@ -1,0 +1,51 @@
+"""Whether training and validation have windows of both classes, told before a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fmbench.data import FurnaceData
+from fmbench.data.datamodule import Split
+from fmbench.data.dataset import WindowDataset
+from fmbench.data.recording import upright_masks
+from fmbench.data.windows import Ints
+
+MOST = 500
+"""Windows whose masks are read, where labels are masks."""
+FEW = 10
+"""Windows of a class below which metrics of it are chance."""
+CONSEQUENCE = {
+    ("train", 1): "a model can only learn to answer normal",
+    ("train", 0): "a model can only learn to answer abnormal",
+    ("val", 1): "val/f1, val/mdr and val/miou say nothing, and val/acc counts false alarms only",
+    ("val", 0): "val/fdr says nothing, and val/acc and val/f1 are best if all is called abnormal",
+}
+
+
+def rare_classes(data: FurnaceData) -> Iterator[str]:
+    """A warning for each class of which train or val has fewer than FEW windows."""
+    splits: list[Split] = ["train", "val"] if data.validates else ["train"]
+    for split in splits:
+        labels = labels_of(data.dataset(split))
+        for kind, name in enumerate(("normal", "abnormal")):
+            count = int((labels == kind).sum())
+            if count < FEW and (labels >= 0).any():
+                found = f"only {count}" if count else "none"
+                yield (
+                    f"WARNING: of {len(labels)} {split} windows, {found} are {name}: "
+                    f"{CONSEQUENCE[split, kind]}. Split anew: fmbench data select ROOT --replace"
+                )
+
+
+def labels_of(windows: WindowDataset) -> Ints:
+    """(n,) 1 where abnormal, -1 without labels; of masks, at most MOST evenly spaced windows."""
+    if windows.label is not None:
+        return windows.label
+    fewer = windows.evenly(MOST)
+    found = [
+        upright_masks(recording, fewer.frame[rows]).any(axis=(1, 2))
+        for recording, rows in fewer.runs(fewer.which)
+    ]
+    return np.concatenate(found).astype(np.int64)
