@@ -35,6 +35,7 @@ def write(root: Path, **splits: list[int]) -> None:
     [
         (50, 50, None),
         (50, 10, None),
+        (6, 6, None),
         (50, 0, "of 50 val windows, none are abnormal: val/f1, val/mdr and val/miou say nothing"),
         (0, 50, "of 50 val windows, none are normal: val/fdr says nothing"),
         (50, 3, "of 53 val windows, only 3 are abnormal: val/f1"),
@@ -53,6 +54,7 @@ def test_a_fit_says_that_validation_lacks_a_class(
     write(root, train=train, val=val)
     flags = ["--model", "fmformer", "--modality", "current", "--config", "smoke"]
     flags += ["--data.root", root, "--data.current_samples", "8", "--data.epoch_windows", "16"]
+    flags += ["--data.val_windows", "1000"]
     done = fmbench("fit", *flags, "--net.depth", "1", "--net.dim", "24", "--run", root / "run")
     assert done.status == 0, done.err
     lines = [line for line in done.out.splitlines() if line.startswith("WARNING: ")]

@@ -14,8 +14,8 @@ from fmbench.data.windows import Ints
 
 MOST = 500
 """Windows whose masks are read, where labels are masks."""
-FEW = 10
-"""Windows of a class below which metrics of it are chance."""
+FEW, RARE = 10, 0.1
+"""Windows of a class, and its share of all, below both of which its metrics are chance."""
 CONSEQUENCE = {
     ("train", 1): "a model can only learn to answer normal",
     ("train", 0): "a model can only learn to answer abnormal",
@@ -25,13 +25,13 @@ CONSEQUENCE = {
 
 
 def rare_classes(data: FurnaceData) -> Iterator[str]:
-    """A warning for each class of which train or val has fewer than FEW windows."""
+    """A warning for each class of which train or val has no window, or hardly one."""
     splits: list[Split] = ["train", "val"] if data.validates else ["train"]
     for split in splits:
         labels = labels_of(data.dataset(split))
         for kind, name in enumerate(("normal", "abnormal")):
             count = int((labels == kind).sum())
-            if count < FEW and (labels >= 0).any():
+            if count < min(FEW, max(1, RARE * len(labels))) and (labels >= 0).any():
                 found = f"only {count}" if count else "none"
                 yield (
                     f"WARNING: of {len(labels)} {split} windows, {found} are {name}: "
