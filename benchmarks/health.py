@@ -24,6 +24,7 @@ from fmbench.health import (
     NO_CURRENT,
     SAME,
     SATURATED,
+    SATURATED_SECONDS,
     STUCK,
     Failed,
     failed_currents,
@@ -100,7 +101,7 @@ def main() -> None:
     header += [f"longest below {NO_CURRENT:g} A", "darkest frame", "longest without structure"]
     header += ["longest saturated", "least change in a second"]
     limits = ["found from", "", "", f"{STUCK:.1%}", f"{LOST_SECONDS:g} s", f"{BLACK:g}"]
-    limits += [*2 * [f"{CAMERA_SECONDS:g} s"], f"{SAME}"]
+    limits += [f"{CAMERA_SECONDS:g} s", f"{SATURATED_SECONDS:g} s", f"{SAME}"]
     trials = 2 * RECORDINGS
     counts = [[kind.value, f"{hits[kind]} of {trials}"] for kind in Failed]
     text = "\n".join(

@@ -169,10 +169,18 @@ DAMAGE: dict[str, tuple[Failed, NDArray[np.uint8], str]] = {
 def test_a_dead_camera_is_found_where_it_fails(name: str) -> None:
     kind, damage, said = DAMAGE[name]
     shown = frames()
-    shown[20:30] = damage
+    first, last = (4, 34) if kind is Failed.SATURATED else (20, 30)
+    shown[first:last] = damage[0]
+    shown[first:last:2] = damage[1]  # noise differs
     [found] = failed_frames(look(shown))
-    assert (found.kind, found.start, found.stop) == (kind, 20, 30)
+    assert (found.kind, found.start, found.stop) == (kind, first, last)
     assert said in found.what
+
+
+def test_a_flare_that_saturates_the_picture_is_no_failure() -> None:
+    shown = frames()
+    shown[10:24] = 255
+    assert failed_frames(look(shown)) == []
 
 
 @pytest.mark.parametrize("flicker", [0, 0.2])

@@ -40,8 +40,9 @@ and the 5th percentile of one."""
 BLACK, FLAT, EVEN = 10.0, 1.0, 0.5
 """Grey levels: mean of a black frame; deviation of the means of 8 x 8 areas of a frame without
 structure; deviation of the pixels of an even one, without even noise."""
-BRIGHT, SATURATED = 250, 0.95
-"""Grey level, and share of values at or above it."""
+BRIGHT, SATURATED, SATURATED_SECONDS = 250, 0.95, 30.0
+"""Grey level, share of values at or above it, and for how long: flares of simulated furnaces last
+up to 14 s, and one of about 300 recordings had a picture that was saturated for 6 s."""
 SAME, NEARLY = 0.5, 2.5
 """Mean change of a frame in grey levels. A frozen picture changes where a video encoder begins anew
 (by 1.7 at most in H.264 at CRF 23 and 35), not in between."""
@@ -261,11 +262,12 @@ def failed_frames(looks: Looks, rate: float = 1.0) -> list[Failure]:
     found = []
     dead = np.zeros(len(flat), np.bool_)
     for kind, marked in marks.items():
-        for start, stop in _long(marked, least):
+        long = round(SATURATED_SECONDS * rate) if kind is Failed.SATURATED else least
+        for start, stop in _long(marked, max(long, least)):
             what = _WORDS[kind].format(level=np.median(looks.level[start:stop]))
             found.append(Failure(kind, start, stop, what))
             dead[start:stop] = True
-    nearly = (looks.change <= NEARLY) & ~dead  # NaN is not
+    nearly = (looks.change <= NEARLY) & ~dead & ~saturated  # NaN is not
     for start, stop in _long(nearly, least - 1):
         if (looks.change[start:stop] <= SAME).mean() >= 0.5:
             # The first frame of the picture is the one before the first that does not change.

@@ -90,7 +90,7 @@ def test_ingest_notes_failures_of_the_camera_with_their_times(
         shown[k] = grey
     for k in range(40 * 25, 50 * 25):
         shown[k] = shown[40 * 25]
-    for k in range(57 * 25, 64 * 25):
+    for k in range(57 * 25, 64 * 25):  # a flare
         shown[k] = 0 * grey + 255
     for k in range(70 * 25, 78 * 25):
         shown[k] = rng.normal(40, 12, grey.shape).clip(0, 255).astype(np.uint8)
@@ -102,7 +102,6 @@ def test_ingest_notes_failures_of_the_camera_with_their_times(
             ("the frames are black (mean 0.", 10, 17),
             ("the frames are uniform, at 128 of 255: no signal", 25, 32),
             ("the picture is frozen: frames repeat", 40, 49),
-            ("the frames are saturated", 57, 63),
             ("the frames show noise without structure, at ", 70, 77),
         ],
         strict=True,
@@ -112,12 +111,12 @@ def test_ingest_notes_failures_of_the_camera_with_their_times(
     told = json.loads((tmp_path / "root/unlabelled/sources/run.json").read_text())["remarks"]
     assert [f"note: {remark}" for remark in told] == notes
     found = check_root(tmp_path / "root")
-    assert [fault.kind for fault in found] == 5 * [Kind.CAMERA]
-    assert [fault.row for fault in found] == [250, 625, 1000, 1425, 1750]
+    assert [fault.kind for fault in found] == 4 * [Kind.CAMERA]
+    assert [fault.row for fault in found] == [250, 625, 1000, 1750]
     assert all(fault.warning for fault in found)  # nothing of an unlabelled part is trained on
     assert [f"note: {fault.message}" for fault in found] == notes
     told = fmbench("data", "check", tmp_path / "root")
-    assert "no faults, 5 warnings" in told.out
+    assert "no faults, 4 warnings" in told.out
     assert "frame 1000: warning: the picture is frozen" in told.out
 
 
