@@ -27,6 +27,7 @@ from fmbench.data.statistics import Statistics, measure_inputs
 from fmbench.data.windows import Early, Gaps, History, WindowSpec, check_choice, check_positive
 from fmbench.data.workers import end_workers, ignore_stop_signals
 from fmbench.errors import nearest
+from fmbench.format.names import as_known
 from fmbench.types import Batch, Modality, Problem
 
 Axes = Literal["image", "official"]
@@ -366,12 +367,13 @@ class FurnaceData(LightningDataModule):
         if path.suffix == ".mat" and path.is_file():
             return MatRecording(path, path.resolve().parent.parent)
         names = {each.name: each for each in self.opened.recordings}
-        if str(recording) not in names:
+        name = as_known(str(recording), names)
+        if name not in names:
             raise ValueError(
                 f"no recording is called {str(recording)!r}{nearest(str(recording), names)}. "
                 f"{self.opened.folder} has {', '.join(names)}"
             )
-        return names[str(recording)]
+        return names[name]
 
     def _lists_of(self, split: str) -> Lists:
         # Recordings too short for a validation cut can still be tested.

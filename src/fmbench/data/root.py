@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +23,7 @@ from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, list_file, read_list
 from fmbench.format.mat import mat_files, stem
+from fmbench.format.names import same_name
 
 Part = Literal["pixel-level", "class-level", "unlabelled"]
 
@@ -158,9 +158,11 @@ def is_rendered(folder: Path) -> bool:
 
 
 def _check_names(folder: Path, names: Sequence[str]) -> None:
-    for first, second in pairwise(names):
-        if first == second:
-            raise ValueError(f"{folder}: two recordings are called {first!r}")
+    seen: set[str] = set()
+    for name in names:
+        if same_name(name) in seen:
+            raise ValueError(f"{folder}: two recordings are called {name!r}")
+        seen.add(same_name(name))
 
 
 def _splits_of_single_files(

@@ -17,6 +17,7 @@ from fmbench.errors import nearest
 from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
 from fmbench.format.mat import stem
+from fmbench.format.names import as_known
 
 SPLITS = ("train", "val", "test")
 
@@ -42,7 +43,7 @@ def read_list(path: Path, lengths: Mapping[str, int]) -> dict[str, NDArray[np.in
         raise ValueError(f"{path}: expected one object, file name to list of frame positions")
     found = {}
     for key, value in lists.items():
-        name = stem(key)
+        name = as_known(stem(key), lengths)
         if name not in lengths:
             raise ValueError(f"{path}: no recording is called {key!r}{nearest(name, lengths)}")
         frames = frame_list(path, key, value)

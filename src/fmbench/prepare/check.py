@@ -22,6 +22,7 @@ from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
+from fmbench.format.names import as_known
 from fmbench.prepare.check_sensors import check_sensors
 from fmbench.prepare.faults import (
     Fault,
@@ -177,7 +178,7 @@ def checked_list(
         return {}
     lists = {}
     for key, value in content.items():
-        name = stem(key)
+        name = as_known(stem(key), lengths)
         frames = attempt(Kind.LIST_FORMAT, path, found, frame_list, path, key, value)
         if name not in lengths:
             message = f"no recording is called {key!r}{nearest(name, lengths)}"

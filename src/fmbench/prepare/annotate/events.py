@@ -32,6 +32,7 @@ from fmbench.data.recording import Recording
 from fmbench.errors import nearest
 from fmbench.files.validated import Content, validated
 from fmbench.files.yaml_json import read_yaml
+from fmbench.format.names import as_known
 from fmbench.prepare.annotate.coco import Sides, read_coco
 
 MARKS = ("onset", "apex", "offset")
@@ -153,7 +154,8 @@ def read_events(path: Path, recordings: Sequence[Recording]) -> dict[str, list[E
         content = validated(EventFile, read_yaml(path, _Loader), str(path)).recordings
     known = {recording.name: recording for recording in recordings}
     found = {}
-    for name, events in content.items():
+    for given, events in content.items():
+        name = as_known(given, known)
         if name not in known:
             raise ValueError(
                 f"{path}: no recording is called {name!r}{nearest(name, known)}\n"
