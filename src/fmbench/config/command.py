@@ -28,9 +28,10 @@ def arguments(
     """Parse a command line into the arguments of `function`, by name.
 
     Positional parameters are positional arguments; keyword-only ones are options. `bool = False` is
-    a flag; a `Sequence[str]` may be given several times; a keyword-only parameter without a default
-    is required; a dataclass contributes its fields. `Annotated` adds the placeholder of the help
-    (text), or `Options` that fill the parameter.
+    a flag; a `Sequence[str]` may be given several times, and takes several words if its
+    placeholder ends in "...]"; a keyword-only parameter without a default is required; a dataclass
+    contributes its fields. `Annotated` adds the placeholder of the help (text), or `Options` that
+    fill the parameter.
 
     Args:
         command: its name, after `fmbench`.
@@ -82,6 +83,8 @@ def _add_parameter(
         required = False  # the library says that it is missing
     elif hint is bool and default is False:
         parser.option(name, bool, False, text, action="store_true")
+    elif repeated and str(placeholder).endswith("...]"):
+        parser.option(name, list[str], None, text, action="extend", nargs="+", metavar=name.upper())
     elif repeated:
         parser.option(name, list[str], None, text, action="append", metavar=placeholder)
     else:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 File = Annotated[Path, "FILE"]
 Folder = Annotated[Path, "DIR"]
+Files = Annotated[Sequence[str], "FILE [FILE ...]"]
 
 PLAIN = (bool, int, float, str, type(None))
 
