@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fmbench.config.hints import File, Folder
+from pathlib import Path
+
+from fmbench.config.hints import File, Files, Folder
+from fmbench.format.names import name_from, valid_name
 from fmbench.prepare.ingest import (
     LogOptions,
     Offset,
@@ -16,14 +19,16 @@ from fmbench.prepare.ingest import (
 )
 from fmbench.prepare.ingest import ingest as write_recording
 from fmbench.prepare.ingest.match import GapPolicy
+from fmbench.prepare.ingest.resample import new_name
 from fmbench.prepare.ingest.sampling import describe_rate
 from fmbench.prepare.ingest.video_clock import on_one_clock
+from fmbench.prepare.ingest.video_files import find_videos
 from fmbench.progress import progress_bar
 
 
 def ingest(
     *,
-    video: File,
+    video: Files = (),
     current: File | None = None,
     out: Folder,
     roi: str | None = None,
@@ -42,7 +47,8 @@ def ingest(
     sheet is written to read the region from.
 
     Args:
-        video: what FFmpeg reads: .mp4, .avi, .mkv, …
+        video: what FFmpeg reads: .mp4, .avi, .mkv, .ts, …; several files that continue each other,
+            a folder, or a pattern ('cam/*.ts').
         current: log of the PLC, as CSV or another text with a time and currents in each row.
         out: data root; the recording is written into DIR/unlabelled.
         roi: x,y,w,h in pixels, or a YAML file: frame: [x, y, w, h].
@@ -52,16 +58,24 @@ def ingest(
         offset: seconds to add to the video's clock to have the PLC's; or auto.
         log: how the log is written.
         size: pixels to a side of the frames written.
-        name: name of the recording (default: the video's).
+        name: name of the recording (default: from the first video's).
         threads: threads of the decoder; 0: its choice.
     """
-    source = RawVideo(video, threads=threads)
+    if not video:
+        raise ValueError("--video is missing; see fmbench data ingest --help")
+    files = find_videos(video)
+    name = _name(files[0]) if name is None else valid_name(name)
+    if roi is not None:
+        new_name(out, name)  # before the files are read
+    source = RawVideo(files, threads=threads)
     if roi is None:
-        sheet = write_contact_sheet(source, out / f"{video.stem}-contact-sheet.jpg")
+        sheet = write_contact_sheet(source, out / f"{name}-contact-sheet.jpg")
+        for remark in source.remarks():
+            print(f"note: {remark}")
         tall, wide = source.size
         print(
-            f"{video.name}: {source.num_frames} frames of {wide} x {tall}, {source.rate:.4g} a"
-            f" second, {source.shown[-1]:.1f} s.\n{sheet} has a grid in its pixels: read off where"
+            f"{source.label}: {source.num_frames} frames of {wide} x {tall}, {source.rate:.4g} a"
+            f" second, {source.length:.1f} s.\n{sheet} has a grid in its pixels: read off where"
             " the furnace is and go on with --roi x,y,w,h"
         )
         return 0
@@ -86,7 +100,7 @@ def ingest(
                 times,
                 samples,
                 region,
-                progress=lambda done, total: show(done, total, video.name),
+                progress=lambda done, total: show(done, total, source.label),
             )
     with progress_bar("ingesting") as show:
         report = write_recording(
@@ -95,13 +109,13 @@ def ingest(
             samples,
             region,
             root=out,
-            name=name or video.stem.split(".")[0],
+            name=name,
             currents=current,
             size=(size, size),
             offset=shift,
             gaps=gaps,
             remarks=remarks,
-            progress=lambda done, total: show(done, total, video.name),
+            progress=lambda done, total: show(done, total, source.label),
         )
     print(
         f"{out}/unlabelled/videos/{report.name}.mat: {report.frames} frames from {report.start},"
@@ -109,6 +123,14 @@ def ingest(
         f" {report.source_frames} left out)"
     )
     return 0
+
+
+def _name(video: Path) -> str:
+    """The name of a video's recording."""
+    name = name_from(video.stem)
+    if name != video.stem:
+        print(f"note: the recording is named {name!r}; --name gives another name")
+    return name
 
 
 def _seconds(text: str) -> float | None:

@@ -36,7 +36,7 @@ def common_seconds(
             else f"ends {begin - stop:.0f} s before"
         )
         raise ValueError(
-            f"{video.path.name} runs from {format_second(begin)} to {format_second(end)}, the log"
+            f"{video.label} runs from {format_second(begin)} to {format_second(end)}, the log"
             f" from {format_second(start)} to {format_second(stop)}: no second in common, the log"
             f" {apart} the video. Is --start right, and is one of them in another time zone"
             " (--zone)?"
@@ -52,24 +52,33 @@ def uncovered(times: NDArray[np.float64], samples: HalfSeconds, video: RawVideo)
     if start - begin > 1:
         found.append(
             f"the log starts at {format_second(start)}, {start - begin:.1f} s after"
-            f" {video.path.name} ({format_second(begin)}); the frames before are left out"
+            f" {video.label} ({format_second(begin)}); the frames before are left out"
         )
     if end - stop > 1:
         found.append(
-            f"the log ends at {format_second(stop)}, {end - stop:.1f} s before {video.path.name}"
+            f"the log ends at {format_second(stop)}, {end - stop:.1f} s before {video.label}"
             f" ({format_second(end)}); the frames after are left out"
         )
     return found
 
 
-def nearest_frames(times: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.int64]:
+def nearest_frames(
+    times: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    decodes: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
     """(G,) position of the frame nearest to each instant; -1 where none is within one frame period,
     of the video or of the grid, whichever is longer.
 
     Args:
         times: (N,) seconds; where the clock goes back, the later frames count.
         grid: (G,) seconds, ascending.
+        decodes: (N,) frames that may be taken; None for all.
     """
+    if decodes is not None:
+        some = np.flatnonzero(decodes)
+        found = nearest_frames(times[some], grid)
+        return np.where(found < 0, -1, some[found])
     after_it = np.append(np.minimum.accumulate(times[:0:-1])[::-1], np.inf)
     usable = np.flatnonzero(times < after_it)
     known = times[usable]
@@ -84,8 +93,8 @@ def nearest_frames(times: NDArray[np.float64], grid: NDArray[np.float64]) -> NDA
 
 def oddities(video: RawVideo, times: NDArray[np.float64]) -> list[str]:
     """Remarks about the video's own times."""
-    found = [video.cut_off()] if video.cut_off() else []
-    steps = np.diff(video.shown)
+    found = [*video.remarks(), *filter(None, [video.cut_off()])]
+    steps = np.diff(video.shown[video.decodes])
     close = steps[steps < 1]  # longer ones are gaps
     if len(close) and np.ptp(close) > 0.5 / FRAME_RATE:
         found.append(
@@ -113,16 +122,17 @@ def fill_frames(
         ValueError: there are gaps and `gaps` is fail, or there is no frame at all.
     """
     if gaps == "fail" and video.cut_off():
-        raise ValueError(f"{video.path}: {video.cut_off()}. --gaps mask takes what can be decoded")
+        raise ValueError(f"{video.label}: {video.cut_off()}. --gaps mask takes what can be decoded")
     gone = stretches(source < 0)
     if not gone:
         return source
     if (source < 0).all():
-        raise ValueError(f"{video.path}: no frame in the seconds that the log covers")
+        raise ValueError(f"{video.label}: no frame in the seconds that the log covers")
     summary = _gaps("video", [(grid[start], (stop - start) / FRAME_RATE) for start, stop in gone])
     if gaps == "fail":
+        why = f"\n{video.lost()}" if video.lost() else ""
         raise ValueError(
-            f"{video.path}: {summary}. --gaps mask leaves them out, hold repeats frames"
+            f"{video.label}: {summary}. --gaps mask leaves them out, hold repeats frames{why}"
         )
     remarks.append(
         f"{summary}; {'frames left out' if gaps == 'mask' else 'the last frame is held'}"

@@ -91,16 +91,24 @@ def read_region(text: str, video: RawVideo) -> Region:
 
 
 def write_contact_sheet(video: RawVideo, path: Path) -> Path:
-    """Write pictures spread over the video with a grid in its pixels, to choose a region from."""
+    """Write pictures spread over the video with a grid in its pixels, to choose a region from.
+
+    A frame that cannot be decoded is dark.
+    """
     rows, columns = SHEET
-    chosen = np.linspace(0, video.num_frames - 1, rows * columns).astype(int)
+    known = np.flatnonzero(video.decodes)
+    chosen = known[np.linspace(0, len(known) - 1, rows * columns).astype(int)].tolist()
+    pictures = dict(zip(unique := sorted(set(chosen)), video.pictures(unique), strict=True))
     tall, wide = video.size
     scale = TILE / wide
     step = next(each for each in STEPS if wide <= GRID * each or each == STEPS[-1])
     tiles = []
     for index in chosen:
         small = (TILE, round(tall * scale))
-        tile = cv2.resize(video.frame(int(index)), small, interpolation=cv2.INTER_AREA)
+        picture = pictures[index]
+        if picture is None:
+            picture = np.zeros((tall, wide, 3), np.uint8)
+        tile = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
         for x in range(step, wide, step):
             _line(tile, (round(x * scale), 0), (round(x * scale), tile.shape[0]))
             _write(tile, str(x), (round(x * scale) + 2, 11))

@@ -25,7 +25,9 @@ class Remarks:
         self._found: list[str] = []
 
     def append(self, remark: str) -> None:
-        """Add one."""
+        """Add one, unless it was said before."""
+        if remark in self._found:
+            return
         self._found.append(remark)
         if self._tell:
             self._tell(remark)

@@ -12,20 +12,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from av import VideoFrame
 from numpy.typing import NDArray
 
 from fmbench.files.atomic import in_one_step, write_text
 from fmbench.format import columns, mat
+from fmbench.format.names import valid_name
 from fmbench.prepare import sensors
 from fmbench.prepare.ingest.align import (
     SURE,
+    Described,
     Offset,
     describe_currents,
     describe_frame,
     describe_video,
     estimate,
 )
+from fmbench.prepare.ingest.clip import Picture
 from fmbench.prepare.ingest.match import (
     GapPolicy,
     common_seconds,
@@ -35,10 +37,11 @@ from fmbench.prepare.ingest.match import (
     oddities,
     uncovered,
 )
+from fmbench.prepare.ingest.passes import settled
 from fmbench.prepare.ingest.region import Region
 from fmbench.prepare.ingest.remarks import Remarks
 from fmbench.prepare.ingest.sampling import HalfSeconds
-from fmbench.prepare.ingest.video import RawVideo, rgb
+from fmbench.prepare.ingest.video import RawVideo
 from fmbench.types import FRAME_RATE
 
 PART = "unlabelled"
@@ -61,7 +64,7 @@ class IngestReport:
         region: x, y, w, h by key frame.
         size: (H, W) of the frames written.
         frames, seconds: number of frames, and of seconds of current.
-        source_frames: number of frames of the video.
+        source_frames: number of frames of the video, with those that cannot be decoded.
         repeated, left_out: number of its frames repeated and left out to reach 25 a second.
         remarks: irregularities of either file, how they were handled, and sensors that failed.
     """
@@ -122,19 +125,60 @@ def ingest(
             gaps and `gaps` is fail.
         OSError: it cannot be written.
     """
-    folder = root / PART
-    target = mat.video_file(folder, name)
+    name = new_name(root, name)
+    said = Remarks() if remarks is None else remarks
+    return settled(
+        video,
+        lambda: _write(
+            video, times, samples, region, root, name, currents, size, offset, gaps, said, progress
+        ),
+    )
+
+
+def new_name(root: Path, name: str) -> str:
+    """`name` as it is written (`valid_name`).
+
+    Raises:
+        ValueError: it cannot be a name, or the root has a recording of this name.
+    """
+    name = valid_name(name)
+    target = mat.video_file(root / PART, name)
     if target.exists():
         raise ValueError(f"{target} is there already; remove it, or give another --name")
-    remarks, confidence = Remarks() if remarks is None else remarks, None
+    return name
+
+
+def _write(
+    video: RawVideo,
+    times: NDArray[np.float64],
+    samples: HalfSeconds,
+    region: Region,
+    root: Path,
+    name: str,
+    currents: Path,
+    size: tuple[int, int],
+    offset: float | Offset,
+    gaps: GapPolicy,
+    remarks: Remarks,
+    progress: Callable[[int, int], None] | None,
+) -> IngestReport:
+    """`ingest`.
+
+    Raises:
+        Changed: other frames can be decoded than was known.
+    """
+    folder = root / PART
+    target = mat.video_file(folder, name)
+    confidence = None
     if isinstance(offset, Offset):
         remarks.append(describe_offset(offset))
         confidence = offset.confidence
         offset = offset.seconds if offset.sure else 0.0
-    first, last = common_seconds(times + offset, samples, video)
-    remarks.extend(uncovered(times + offset, samples, video))
+    covered = times[video.decodes] + offset
+    first, last = common_seconds(covered, samples, video)
+    remarks.extend(uncovered(covered, samples, video))
     grid = first + np.arange((last - first) * FRAME_RATE) / FRAME_RATE
-    source = nearest_frames(times + offset, grid)
+    source = nearest_frames(times + offset, grid, video.decodes)
     remarks.extend(oddities(video, times))
     source = fill_frames(source, grid, video, gaps, remarks)
     present = source >= 0
@@ -144,7 +188,7 @@ def ingest(
 
     report = IngestReport(
         name=name,
-        video=video.path.name,
+        video=", ".join(path.name for path in video.paths),
         currents=currents.name,
         start=columns.format_second(grid[0]),
         offset=offset,
@@ -155,7 +199,7 @@ def ingest(
         seconds=len(kept),
         source_frames=video.num_frames,
         repeated=int(np.count_nonzero(np.diff(source) == 0)),
-        left_out=int(video.num_frames - len(np.unique(source))),
+        left_out=int(np.count_nonzero(video.decodes) - len(np.unique(source))),
         remarks=list(remarks),
     )
     with in_one_step(target) as beside:  # last of all, so that a video has its other files
@@ -187,15 +231,18 @@ def find_offset(
         ValueError: the overlap is too short.
     """
 
-    def described() -> Iterator[NDArray[np.float64]]:
+    def described(every: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
         for index, small in enumerate(_wanted(video, every, region, (64, 64))):
             if progress and index % BLOCK == 0:
-                progress(index, video.num_frames)
+                progress(index, len(every))
             yield describe_frame(small)
 
-    every = np.arange(video.num_frames)
-    shown = describe_video(times, described())
-    return estimate([(shown, describe_currents(*samples))], reach=reach)
+    def shown() -> Described:
+        every = np.flatnonzero(video.decodes)
+        return describe_video(times[every], described(every))
+
+    pair = (settled(video, shown), describe_currents(*samples))
+    return estimate([pair], reach=reach)
 
 
 def describe_offset(offset: Offset) -> str:
@@ -241,22 +288,24 @@ def _one_opencv_thread() -> Iterator[None]:
 def _wanted(
     video: RawVideo, source: NDArray[np.int64], region: Region, size: tuple[int, int]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The small frames at `source`, ascending, some of them more than once."""
+    """The small frames at `source`, ascending, some of them more than once.
+
+    Raises:
+        Changed: one of them cannot be decoded.
+    """
     wanted, counts = np.unique(source, return_counts=True)
     times = dict(zip(wanted.tolist(), counts.tolist(), strict=True))
     waiting: deque[tuple[Future[NDArray[np.uint8]], int]] = deque()
 
-    def shrunk(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
-        return region.cut(rgb(frame), index, size)
+    def shrunk(picture: Picture, index: int) -> NDArray[np.uint8]:
+        return region.cut(picture(), index, size)
 
     with ThreadPoolExecutor(1) as pool, _one_opencv_thread():
-        for index, frame in enumerate(video):
+        for index, picture in video.frames(int(wanted[-1])):
             if index in times:
-                waiting.append((pool.submit(shrunk, frame, index), times[index]))
+                waiting.append((pool.submit(shrunk, picture, index), times[index]))
             if len(waiting) > AHEAD:
                 done, count = waiting.popleft()
                 yield from [done.result()] * count
-            if index == wanted[-1]:
-                break
         for done, count in waiting:
             yield from [done.result()] * count

@@ -101,12 +101,14 @@ def _frames(
             _read_frame_times(timestamps, video.num_frames, options), options, timestamps
         )
     if start is None:
-        created = video.created()
+        created, by = video.dated(), "has in its name"
+        if created is None:
+            created, by = video.created(), "says that it was made"
         if created is None:
             return None
         remarks.append(
-            f"the first frame is of {format_second(created)}, as {video.path.name} says that"
-            " it was made; zones and delays are not known: correct it by --offset, or give --start"
+            f"the first frame is of {format_second(created)}, as {video.paths[0].name} {by};"
+            " zones and delays are not known: correct it by --offset, or give --start"
         )
         return Times(created + video.shown, "local", "the file's")
     try:
