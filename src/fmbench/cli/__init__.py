@@ -39,6 +39,7 @@ COMMANDS = {
     "data check": ("cli.data:check", "prepare.check:check_root"),
     "data doctor": ("cli.doctor:doctor", "prepare.doctor.examine:examine"),
     "data stats": ("cli.data:stats",),
+    "data pack": ("cli.data:pack",),
     "import-official": ("cli.models:import_official",),
     "export-weights": ("cli.models:export_weights",),
 }

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fmbench.config.hints import Folder
 from fmbench.files.yaml_json import from_yaml
+from fmbench.format.video import Codec
 from fmbench.progress import progress_bar
 from fmbench.simulator import SIM_VERSION, write_dataset
 
@@ -59,6 +60,30 @@ def check(root: Path) -> int:
     wrong = len(faults) - warnings
     print(f"{root}: {wrong or 'no'} fault{'s' * (wrong != 1)}, {warnings or 'no'} warnings")
     return int(wrong > 0)
+
+
+def pack(root: Path, *, out: Folder, codec: Codec = "ffv1") -> int:
+    """Copy a data set with a compressed video in place of each recording's raw frames.
+
+    Everything reads such a set like any other. Frames that are read back are compared.
+
+    Args:
+        root: the data set's folder.
+        out: the folder to make.
+        codec: ffv1 without loss, in .mkv; h264 with some loss, in .mp4.
+    """
+    from fmbench.prepare.check import part_folders
+    from fmbench.prepare.pack import pack
+
+    with progress_bar("packing") as show:
+        packed = pack(root, part_folders(root), out, codec, progress=show)
+    print(
+        f"{out}: {packed.recordings} recordings, {packed.frames} frames; videos"
+        f" {packed.videos / 1e6:.1f} MB, {100 * packed.videos / packed.raw:.1f} % of"
+        f" {packed.raw / 1e6:.1f} MB of raw frames; masks {packed.masks / 1e6:.1f} MB; "
+        + (f"error {packed.error:.2f} grey levels (RMS)" if packed.error else "without loss")
+    )
+    return 0
 
 
 def stats(root: Path) -> int:

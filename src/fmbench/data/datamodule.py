@@ -24,10 +24,12 @@ from fmbench.data.resident import ResidentWindows, check_room, hold
 from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.splits import Lists, check_disjoint, split_lists
 from fmbench.data.statistics import Statistics, measure_inputs
+from fmbench.data.video_recording import VideoRecording
 from fmbench.data.windows import Early, Gaps, History, WindowSpec, check_choice, check_positive
 from fmbench.data.workers import end_workers, ignore_stop_signals
 from fmbench.errors import nearest
 from fmbench.format.names import as_known
+from fmbench.format.video import SUFFIX
 from fmbench.types import Batch, Modality, Problem
 
 Axes = Literal["image", "official"]
@@ -64,6 +66,8 @@ class FurnaceData(LightningDataModule):
         test_windows: test windows, evenly spaced; all of them if None.
         flip: mirror half of the training clips and masks (row 28).
         num_workers: processes that load batches; 0 loads in the training process.
+        unpack_videos: where recordings are videos (.mkv, .mp4), decode each once into the cache;
+            false decodes every clip anew, which takes no disk and more time.
         resident: hold all frames, masks and currents that the windows show in the memory of the
             device that trains; the batches stay the same. Simulated recordings are rendered once.
         seed: of the order of training windows and of the flips.
@@ -94,6 +98,7 @@ class FurnaceData(LightningDataModule):
         test_windows: int | None = None,
         flip: bool = True,
         num_workers: int = 0,
+        unpack_videos: bool = True,
         resident: bool = False,
         seed: int = 0,
     ) -> None:
@@ -139,6 +144,7 @@ class FurnaceData(LightningDataModule):
         self.test_windows = test_windows
         self.flip = flip
         self.num_workers = num_workers
+        self.unpack_videos = unpack_videos
         self.resident = resident
         self.seed = seed
         self.judged: Split = "test"
@@ -154,6 +160,9 @@ class FurnaceData(LightningDataModule):
             ValueError: recordings that differ in frame size or labels, or lists that overlap.
         """
         opened = open_root(self.root, self.part)
+        for recording in opened.recordings:
+            if isinstance(recording, VideoRecording):
+                recording.unpacked = self.unpack_videos
         first = opened.recordings[0]
         for recording in opened.recordings:
             for fact in ("size", "has_masks", "has_labels"):
@@ -340,7 +349,8 @@ class FurnaceData(LightningDataModule):
         """The windows of one recording, for prediction, and their table.
 
         Args:
-            recording: a name in this root, or the path of a `.mat` file in the benchmark's layout.
+            recording: a name in this root, or the path of a `.mat`, `.mkv` or `.mp4`
+                file in the benchmark's layout.
             every: use every n-th frame.
             frames: use these frames, in order, instead.
 
@@ -366,6 +376,8 @@ class FurnaceData(LightningDataModule):
         path = Path(recording)
         if path.suffix == ".mat" and path.is_file():
             return MatRecording(path, path.resolve().parent.parent)
+        if path.suffix in SUFFIX.values() and path.is_file():
+            return VideoRecording(path, path.resolve().parent.parent, unpacked=self.unpack_videos)
         names = {each.name: each for each in self.opened.recordings}
         name = as_known(str(recording), names)
         if name not in names:

@@ -88,6 +88,7 @@ class MatRecording:
         self.name = mat.stem(path.name)
         self.source = path
         self.part = part
+        self.label_source = path
         with mat.open_mat(path) as file:
             data, label = mat.frames_and_labels(path, file)
             mat.check_grey_levels(path, data)
@@ -121,11 +122,11 @@ class MatRecording:
         return self._from_label(any_pixel)
 
     def _from_label(self, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
-        with mat.open_mat(self.source) as file:
-            label = mat.frames_and_labels(self.source, file)[1]
+        with mat.open_mat(self.label_source) as file:
+            label = file.get("label")
             if label is None:
-                raise ValueError(f"{self.source} has no 'label'")
-            return read(self.source, label)
+                raise ValueError(f"{self.label_source} has no 'label'")
+            return read(self.label_source, label)
 
     def prepare(self, *, video: bool, masks: bool) -> None:
         if video:

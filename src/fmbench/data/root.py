@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import MatRecording, Recording, SingleFileRecording
+from fmbench.data.video_recording import VideoRecording
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, list_file, read_list
 from fmbench.format.mat import mat_files, stem
 from fmbench.format.names import same_name
+from fmbench.format.video import video_files
 
 Part = Literal["pixel-level", "class-level", "unlabelled"]
 
@@ -83,7 +85,7 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
     recordings: Sequence[Recording] = [opened() for _, opened in recordings_of(folder)]
     if not recordings:
         raise ValueError(
-            f"{folder} holds no recordings; expected videos/*.mat, or run "
+            f"{folder} holds no recordings; expected videos/*.mat (or .mkv, .mp4), or run "
             "`fmbench data simulate --out DIR` to make a simulated set"
         )
     _check_names(folder, [recording.name for recording in recordings])
@@ -99,9 +101,15 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
 
 def recordings_of(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]:
     """Name of each recording of a part, by name, and what opens it."""
-    if (folder / "videos").is_dir():
-        for path in mat_files(folder / "videos"):
-            yield stem(path.name), partial(MatRecording, path, folder)
+    if (videos := folder / "videos").is_dir():
+        yield from sorted(
+            [(stem(path.name), partial(MatRecording, path, folder)) for path in mat_files(videos)]
+            + [
+                (stem(path.name), partial(VideoRecording, path, folder))
+                for path in video_files(videos)
+            ],
+            key=lambda each: each[0],
+        )
     elif is_rendered(folder):
         from fmbench.simulator import open_lazy
 

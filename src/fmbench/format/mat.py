@@ -100,6 +100,39 @@ def check_grey_levels(path: Path, data: h5py.Dataset) -> None:
         )
 
 
+def label_shape(path: Path) -> tuple[int, ...]:
+    """The shape of `label` in a file that holds labels alone.
+
+    Raises:
+        ValueError: the file has none, or cannot be opened.
+    """
+    with open_mat(path) as file:
+        label = file.get("label")
+        if not isinstance(label, h5py.Dataset):
+            raise ValueError(f"{path} has no 'label'; it holds {', '.join(file) or 'nothing'}")
+        return tuple(map(int, label.shape))
+
+
+def write_labels(
+    path: Path, count: int, labels: Iterable[NDArray[Any]], shape: tuple[int, int]
+) -> None:
+    """Write `label` alone, compressed: blocks of masks (n, H, W), or of classes (n, 1, 1).
+
+    Args:
+        path: the file.
+        count: T, the number of frames.
+        labels: consecutive blocks.
+        shape: (H, W), or (1, 1) for classes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        dataset, at = _create_label(file, count, shape), 0
+        for block in labels:
+            write_rows(dataset, at, block)
+            at += len(block)
+        assert at == count, f"{at} of {count} labels were written"
+
+
 def frame_size(data: h5py.Dataset) -> tuple[int, int]:
     """(H, W) in pixels."""
     return int(data.shape[3]), int(data.shape[2])

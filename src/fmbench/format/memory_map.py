@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -101,7 +101,25 @@ def map_dataset(path: Path, dataset: h5py.Dataset) -> MappedArray:
     shape = tuple(dataset.shape)
     if offset is not None and dataset.dtype in (np.uint8, np.bool_) and not dataset.external:
         return MappedArray(path, int(offset), shape)
-    return MappedArray(_cached(path, dataset, "unpacking", shape, _as_bytes), 0, shape)
+    unpacked = (_as_bytes(block) for block in _blocks(path, dataset))
+    return map_blocks(path, dataset.name.strip("/"), shape, unpacked)
+
+
+def map_blocks(
+    path: Path, key: str, shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]
+) -> MappedArray:
+    """Map (N, ...) bytes that `blocks` unpack from a file, consecutive rows, into the cache.
+
+    Args:
+        path: the file; a changed file is unpacked again.
+        key: which of the file's contents.
+        shape: (N, ...).
+        blocks: they are consumed only if the cache lacks them.
+
+    Raises:
+        ValueError: the cache folder cannot be written.
+    """
+    return MappedArray(_cached(path, key, "unpacking", shape, blocks), 0, shape)
 
 
 def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
@@ -114,7 +132,10 @@ def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
     if dataset.size <= AT_ONCE:
         found = [_any(block) for block in _blocks(path, dataset)]
         return np.concatenate([np.zeros(0, np.bool_), *found])
-    return np.fromfile(_cached(path, dataset, "looking through", dataset.shape[:1], _any), np.bool_)
+    found_in = (_any(block) for block in _blocks(path, dataset))
+    key = dataset.name.strip("/")
+    cached = _cached(path, key, "looking through", dataset.shape[:1], found_in)
+    return np.fromfile(cached, np.bool_)
 
 
 def _cache_folder() -> Path:
@@ -123,17 +144,16 @@ def _cache_folder() -> Path:
 
 def _cached(
     path: Path,
-    dataset: h5py.Dataset,
+    key: str,
     doing: str,
     shape: tuple[int, ...],
-    turn: Callable[[NDArray[Any]], NDArray[Any]],
+    blocks: Iterable[NDArray[Any]],
 ) -> Path:
-    """The cached file with `turn(rows)` of all rows, bytes of that shape; made if absent.
+    """The cached file with the bytes of all `blocks`, together of that shape; made if absent.
 
     Raises:
         ValueError: the folder cannot be written or is too small, or the dataset is damaged.
     """
-    key = dataset.name.strip("/")
     stat, size = path.stat(), math.prod(shape)
     source, state = _digest(path.resolve(), key, shape), _digest(stat.st_size, stat.st_mtime_ns)
     target = _cache_folder() / f"{path.stem}-{key}-{source}-{state}.raw"
@@ -146,11 +166,11 @@ def _cached(
         _sweep(target)
         if shutil.disk_usage(target.parent).free < size:
             raise OSError(f"{size / 1e9:.2f} GB are needed there")
-        what = f"{path.name}: {key} ({dataset.size / 1e9:.2f} GB)"
+        what = f"{path.name}: {key} ({size / 1e6:.3g} MB)"
         print(f"{doing} {what} once into {target.parent}", file=sys.stderr)
         with in_one_step(target, size=size) as half, half.open("wb") as file:
-            for block in _blocks(path, dataset):
-                file.write(np.ascontiguousarray(turn(block)).data)
+            for block in blocks:
+                file.write(np.ascontiguousarray(block).data)
     except OSError as error:
         raise ValueError(
             f"{path}: {doing} {key!r} into {target.parent} failed: {error}; "

@@ -23,6 +23,7 @@ from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
 from fmbench.format.names import as_known
+from fmbench.format.video import video_files
 from fmbench.prepare.check_sensors import check_sensors
 from fmbench.prepare.faults import (
     Fault,
@@ -32,6 +33,7 @@ from fmbench.prepare.faults import (
     check_mat,
     check_meeting,
     check_timestamps,
+    check_video,
 )
 from fmbench.types import CURRENT_RATE
 
@@ -104,11 +106,14 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
 def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
     """Number of frames of each recording, None where the file cannot be read."""
     lengths: dict[str, int | None] = {}
-    for path in mat_files(folder / "videos"):
+    for path in [*mat_files(folder / "videos"), *video_files(folder / "videos")]:
         name = stem(path.name)
         if name in lengths:
             found.append(Kind.SAME_NAME.at(path, f"a second recording called {name!r}"))
-        lengths[name] = attempt(Kind.DAMAGED, path, found, check_mat, path, found)
+        if path.suffix == ".mat":
+            lengths[name] = attempt(Kind.DAMAGED, path, found, check_mat, path, found)
+        else:
+            lengths[name] = attempt(Kind.DAMAGED, path, found, check_video, path, folder, found)
     for kind in ("timestamps", "currents"):
         for path in sorted((folder / kind).glob("*.csv")):
             if stem(path.name) not in lengths:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmbench.data.video_recording import VideoRecording
 from fmbench.data.windows import Ints
 from fmbench.format.columns import (
     HEADER_LINES,
@@ -21,6 +22,7 @@ from fmbench.format.columns import (
     read_columns,
 )
 from fmbench.format.mat import check_grey_levels, frames_and_labels, open_mat
+from fmbench.format.video import frames_in_order, masks_file, probe
 from fmbench.types import CURRENT_RATE
 
 T = TypeVar("T")
@@ -176,6 +178,25 @@ def check_mat(path: Path, found: list[Fault]) -> int | None:
             message = "mask values other than 0 and 1; any value of 1 or more is read as 1"
             _check_values(Kind.MASK_VALUES, path, label, _not_binary, found, message)
         return int(data.shape[0])
+
+
+def check_video(path: Path, part: Path, found: list[Fault]) -> int:
+    """Number of frames, all of which are decoded.
+
+    Raises:
+        ValueError: a frame or a label cannot be read.
+    """
+    recording = VideoRecording(path, part)
+    for _ in frames_in_order(path, probe(path)):
+        pass
+    if recording.has_labels:
+        with open_mat(recording.label_source) as file:
+            message = "mask values other than 0 and 1; any value of 1 or more is read as 1"
+            source = recording.label_source
+            _check_values(Kind.MASK_VALUES, source, file["label"], _not_binary, found, message)
+    elif part.name != "unlabelled":
+        found.append(Kind.UNLABELLED.at(path, f"has no {masks_file(part, recording.name)}"))
+    return recording.num_frames
 
 
 def _no_grey_level(block: NDArray[Any]) -> NDArray[np.bool_]:
