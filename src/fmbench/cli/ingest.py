@@ -65,8 +65,6 @@ def ingest(
         raise ValueError("--video is missing; see fmbench data ingest --help")
     files = find_videos(video)
     name = _name(files[0]) if name is None else valid_name(name)
-    if roi is not None:
-        new_name(out, name)  # before the files are read
     source = RawVideo(files, threads=threads)
     if roi is None:
         sheet = write_contact_sheet(source, out / f"{name}-contact-sheet.jpg")
@@ -92,6 +90,7 @@ def ingest(
     )
     describe_rate(seconds, log.between, remarks)
     samples = to_half_seconds(seconds, rows.values, slot=log.slot, between=log.between)
+    name = new_name(out, name)  # before the frames are read
     shift: float | Offset | None = _seconds(offset)
     if shift is None:
         with progress_bar("comparing") as show:
