@@ -149,10 +149,11 @@ def test_ingest_tells_kiloamperes_and_a_furnace_that_is_off(
 ) -> None:
     video = encode(tmp_path / "run.mp4", pictures(20))
     notes = ingest(fmbench, video, log(tmp_path / "k.csv", amperes(20) / 1000), tmp_path / "kilo")
-    [note] = notes
-    assert "the currents look like kiloamperes (median " in note
-    assert f"from {clock(0)} to {clock(19)} (all the time)" in note
+    assert len(notes) == 3
+    assert all("It looks like kA; give --unit kA" in note for note in notes)  # of the log
     [fault] = check_root(tmp_path / "kilo")
+    assert "the currents look like kiloamperes (median " in fault.message
+    assert f"from {clock(0)} to {clock(19)} (all the time)" in fault.message
     assert (fault.kind, fault.warning) == (Kind.AMPERES, False)
     assert fmbench("data", "check", tmp_path / "kilo").status == 1
     [note] = ingest(fmbench, video, log(tmp_path / "o.csv", 0 * amperes(20)), tmp_path / "off")

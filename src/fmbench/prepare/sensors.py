@@ -43,10 +43,12 @@ def of_currents(currents: Currents) -> list[Sensor]:
     return [_timed(each, currents.seconds, 1, len(currents.seconds) - 1) for each in found]
 
 
-def of_halves(seconds: NDArray[np.int64], values: NDArray[np.float64]) -> list[Sensor]:
-    """Failed phases of (S,) seconds with samples (S, 2, C)."""
+def of_halves(seconds: NDArray[np.int64], values: NDArray[np.float64]) -> list[str]:
+    """Failed phases of (S,) seconds with samples (S, 2, C), in words; units and impossible values
+    are told of the log itself, in its own numbers."""
     samples = values.reshape(-1, values.shape[2]).astype(np.float32)
-    return of_currents(Currents(np.repeat(seconds, CURRENT_RATE), samples))
+    found = of_currents(Currents(np.repeat(seconds, CURRENT_RATE), samples))
+    return [each.what for each in found if each.kind not in (Failed.UNIT, Failed.OUT_OF_RANGE)]
 
 
 def of_frames(looks: Looks, seconds: NDArray[np.int64]) -> list[Sensor]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -184,7 +184,7 @@ def _write(
     present = source >= 0
     grid, source = grid[present], source[present]
     kept, values = fill_currents(samples, first, last, gaps, remarks)
-    remarks.extend(each.what for each in sensors.of_halves(kept, values))
+    remarks.extend(sensors.of_halves(kept, values))
 
     report = IngestReport(
         name=name,
@@ -206,8 +206,9 @@ def _write(
         watch, seconds = sensors.Watch(), np.floor(grid + 1e-6).astype(np.int64)
         frames = watch.passing(_blocks(video, source, region, size, progress))
         mat.write_mat(beside, len(source), size, frames, labels=None)
-        remarks.extend(each.what for each in watch.found(seconds))
-        report = replace(report, remarks=list(remarks))
+        for each in watch.found(seconds):
+            remarks.append(each.what)
+            report.remarks.append(each.what)
         columns.write_timestamps(columns.timestamps_file(folder, name), seconds)
         columns.write_currents(columns.currents_file(folder, name), kept, values)
         lines = "".join(f"{k},{frame}\n" for k, frame in enumerate(source))
