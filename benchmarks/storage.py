@@ -75,7 +75,9 @@ def main() -> None:
         parts = [
             f"# Three forms of storing frames\n\n`python benchmarks/storage.py`: preset"
             f" {given.preset} of the simulator, {packed['h264'].frames} frames of 64 x 64 with"
-            " masks; windows of profile `cpu`, no workers, one machine, one run.",
+            " masks; windows of profile `cpu`, no workers, one machine, one run. The"
+            " cache holds what the training reads: masks and, where unpacked, frames of one of the"
+            " two recordings.",
             markdown(rows),
             "H.264 changes a pixel's channel by"
             f" {packed['h264'].error:.2f} grey levels (root mean square); FFV1 by none.",
