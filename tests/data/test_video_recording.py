@@ -20,6 +20,7 @@ from fmbench.data.recording import upright_frames, upright_masks
 from fmbench.data.root import open_root
 from fmbench.data.video_recording import VideoRecording
 from fmbench.format.video import SUFFIX, ClipReader, Codec, probe, write_video
+from fmbench.prepare.annotate import annotate
 from fmbench.prepare.pack import pack
 from recordings import write_root
 
@@ -178,3 +179,9 @@ def test_the_command_packs_checks_and_describes(
     assert "2 recordings" in said
     assert "without loss" in said
     assert main(["data", "check", str(tmp_path / "out")]) == main(["data", "check", str(raw)])
+
+
+def test_a_packed_recording_is_not_annotated(packed: Path) -> None:
+    recording = open_root(packed).recordings[0]
+    with pytest.raises(ValueError, match=r"furnace-0.mkv is a video.*before `fmbench data pack`"):
+        annotate(recording, [], replace=True)

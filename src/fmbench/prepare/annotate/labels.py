@@ -14,6 +14,7 @@ import numpy as np
 
 from fmbench.data.recording import Recording
 from fmbench.data.root import open_root
+from fmbench.data.video_recording import VideoRecording
 from fmbench.files.atomic import in_one_step
 from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.mat import (
@@ -177,6 +178,11 @@ def check_labels(recording: Recording, *, replace: bool, compare: bool) -> None:
         ValueError: its frames are not in a file; it has labels and `replace` is off; or it has no
             masks to compare with.
     """
+    if isinstance(recording, VideoRecording):
+        raise ValueError(
+            f"{recording.source} is a video, and labels are written into .mat files: annotate the"
+            " data set before `fmbench data pack`"
+        )
     if not recording.source.is_file():
         raise ValueError(
             f"{recording.name}: its frames are rendered when they are read, there is no file for "
