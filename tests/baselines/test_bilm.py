@@ -567,7 +567,7 @@ def test_a_short_training_reads_the_frames_and_the_currents() -> None:
     deaf = accuracy(rows._replace(current=rows.current[other]))
     print(f"accuracy {whole:.3f}; frames exchanged {blind:.3f}; currents exchanged {deaf:.3f}")
     assert whole > 0.9
-    assert blind < whole - 0.1
+    assert blind < whole - 0.05  # .088 to .130, as rounding goes; 0 if the frames were ignored
     assert deaf < whole - 0.02
 
 
