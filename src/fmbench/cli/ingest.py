@@ -83,8 +83,8 @@ def ingest(
     if size < 8:
         raise ValueError(f"--size is {size}; it must be at least 8")
     remarks = Remarks(lambda text: print(f"note: {text}", flush=True))
-    told = Remarks(lambda text: print(f"log: {text}", flush=True))
-    rows = read_plc(current, log, remarks, told)
+    layout = Remarks(lambda text: print(f"log: {text}", flush=True))
+    rows = read_plc(current, log, remarks, layout)
     times, seconds = on_one_clock(
         source, rows, current, start=start, timestamps=timestamps, options=log, remarks=remarks
     )

@@ -11,7 +11,7 @@ ALLOWED = f"letters, digits, -, _ and spaces inside, at most {LONGEST} bytes"
 
 
 def valid_name(name: str) -> str:
-    """`name` as it is written: composed (NFC).
+    """The name in composed form (NFC), in which files are written.
 
     A dot would end the name (official-format 4), `/` would leave the folder, and a leading - would
     be read as an option.

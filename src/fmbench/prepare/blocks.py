@@ -278,7 +278,7 @@ def what_is_missing(lines: Sequence[Timeline], splits: Sequence[str], guard: flo
     again = [f"{ceil(guard) + 3} s without an event", "an event of 2 s or longer"]
     recipe += (lacking - 1) * again
     total = one.without_event + 2 * one.lacks_event + (lacking - 1) * (ceil(guard) + 5)
-    told = [
+    lines_of_message = [
         f"each of {', '.join(splits)} needs normal and abnormal frames, {guard:g} s apart from the "
         f"others, and no event in common; the footage suffices for {parts} of {len(splits)}",
         f"{name}: {one}.",
@@ -292,8 +292,8 @@ def what_is_missing(lines: Sequence[Timeline], splits: Sequence[str], guard: flo
     if parts == 2 < len(splits):
         works.append("--shares 0.8,0,0.2, without a validation part")
     if works:
-        told.append(f"What works now: {'; or '.join(works)}.")
-    return "\n".join(told)
+        lines_of_message.append(f"What works now: {'; or '.join(works)}.")
+    return "\n".join(lines_of_message)
 
 
 def _longest_guard(lines: Sequence[Timeline], wanted: int, guard: float) -> int | None:

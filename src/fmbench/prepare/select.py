@@ -21,7 +21,7 @@ SHARES = (0.7, 0.15, 0.15)
 MANY = 10
 """With at least so many recordings, whole ones are held out by default."""
 RARE = 0.1
-"""Share of a class in a split below which the user is told."""
+"""Share of a class in a split below which `select` and `fit` warn."""
 Blocks = dict[str, dict[str, Ints]]
 """Split to recording name to (n,) sorted frames."""
 

@@ -44,8 +44,8 @@ def of_currents(currents: Currents) -> list[Sensor]:
 
 
 def of_halves(seconds: NDArray[np.int64], values: NDArray[np.float64]) -> list[str]:
-    """Failed phases of (S,) seconds with samples (S, 2, C), in words; units and impossible values
-    are told of the log itself, in its own numbers."""
+    """Failed phases of (S,) seconds with samples (S, 2, C), in words. Wrong units and impossible
+    values are left out: the log's reader reports them."""
     samples = values.reshape(-1, values.shape[2]).astype(np.float32)
     found = of_currents(Currents(np.repeat(seconds, CURRENT_RATE), samples))
     return [each.what for each in found if each.kind not in (Failed.UNIT, Failed.OUT_OF_RANGE)]

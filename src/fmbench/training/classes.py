@@ -1,4 +1,4 @@
-"""Whether training and validation have windows of both classes, told before a training."""
+"""Whether training and validation have windows of both classes: a warning before training."""
 
 from __future__ import annotations
 

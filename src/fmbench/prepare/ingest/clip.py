@@ -85,7 +85,7 @@ class Clip:
             last: the last frame wanted; None for all.
 
         Raises:
-            Changed: at the end, if other frames were decoded than `state` had told.
+            Changed: at the end, if other frames were decoded than `state` says.
             ValueError: the size of the picture changes.
         """
         return self._frames(len(self) - 1 if last is None else last)

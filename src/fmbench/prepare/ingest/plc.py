@@ -32,7 +32,7 @@ _SEEN = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions:
-    """How a log is written; what is None is found by looking, and told.
+    """How a log is written; what is None is detected and reported.
 
     Args:
         time: column of the log's time; or DATE,TIME.
@@ -166,7 +166,7 @@ def _decimal(roles: Roles, units: list[str]) -> Decimal:
     """Of the currents.
 
     Raises:
-        ValueError: it cannot be told.
+        ValueError: it is ambiguous.
     """
     table = roles.table
     for count in (_SEEN, len(table.cells)):

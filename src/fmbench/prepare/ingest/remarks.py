@@ -1,4 +1,4 @@
-"""Irregularities of the sources, told as soon as they are found."""
+"""Irregularities of the sources, reported as soon as they are found."""
 
 from __future__ import annotations
 

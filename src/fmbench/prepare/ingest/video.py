@@ -128,8 +128,8 @@ class RawVideo:
             last: the last frame wanted; None for all.
 
         Raises:
-            Changed: at the end, if other frames were decoded than `decodes` had told; it is right
-                now.
+            Changed: at the end, if other frames were decoded than `decodes` said before; it is
+                correct now.
             ValueError: the size of the picture changes.
         """
         last = self.num_frames - 1 if last is None else last
