@@ -185,3 +185,18 @@ def test_a_packed_recording_is_not_annotated(packed: Path) -> None:
     recording = open_root(packed).recordings[0]
     with pytest.raises(ValueError, match=r"furnace-0.mkv is a video.*before `fmbench data pack`"):
         annotate(recording, [], replace=True)
+
+
+def test_a_folder_inside_the_data_set_and_an_empty_data_set_are_refused(
+    raw: Path, tmp_path: Path
+) -> None:
+    part = raw / "pixel-level"
+    for out in (raw / "packed", raw):
+        with pytest.raises(ValueError, match=r"lies in .*; give a folder outside"):
+            pack(raw, [part], out, "ffv1")
+    assert sorted(path.name for path in raw.iterdir()) == ["pixel-level"]
+    empty = tmp_path / "root" / "pixel-level"
+    empty.mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds no recordings"):
+        pack(tmp_path / "root", [empty], tmp_path / "out", "ffv1")
+    assert not (tmp_path / "out").exists()

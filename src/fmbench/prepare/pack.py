@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import Recording, upright_frames, upright_masks
+from fmbench.data.recording import Recording, SingleFileRecording, upright_frames, upright_masks
 from fmbench.data.root import recordings_of
 from fmbench.files.staging import staged
 from fmbench.format.mat import write_labels
@@ -60,10 +60,21 @@ def pack(
         progress: receives frames done, frames in all, and the recording's name.
 
     Raises:
-        ValueError: a recording cannot be read, `out` is not empty, H.264 and an odd size, or FFV1
-            did not give back the same frames.
+        ValueError: no recordings, one that cannot be read or is of the older single-file layout;
+            `out` is not empty or lies in `root`; H.264 and an odd size; or FFV1 did not give back
+            the same frames.
     """
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{out} lies in {root}, which is copied; give a folder outside")
     every = [(part, opened()) for part in parts for _, opened in recordings_of(part)]
+    if not every:
+        raise ValueError(f"{root} holds no recordings")
+    for _, recording in every:
+        if isinstance(recording, SingleFileRecording):
+            raise ValueError(
+                f"{recording.source} is of the older layout, without files of times and currents, "
+                "and cannot be packed"
+            )
     total, done = sum(recording.num_frames for _, recording in every), 0
     raw = videos = masks = 0
     squares = 0.0
@@ -88,7 +99,7 @@ def pack(
                 masks += labels.stat().st_size
             done += recording.num_frames
             progress(done, total, recording.name)
-    error = float(np.sqrt(squares / raw)) if raw else 0.0
+    error = float(np.sqrt(squares / raw))
     return Packed(len(every), total, raw, videos, masks, error)
 
 
