@@ -542,32 +542,38 @@ def furnaces(size: int, of: Problem, seed: int) -> Batch:
 
 @pytest.mark.slow
 def test_a_short_training_reads_the_frames_and_the_currents() -> None:
-    """A vision stage that learns nothing, or an adaptation that ignores it, fails here."""
+    """A vision stage that learns nothing, or an adaptation that ignores it, fails here.
+
+    The mean of two trainings: over so few steps, rounding alone moves one by .04.
+    """
     sizes = problem(frames=2, image_size=(16, 16), current_samples=10)
-    model = small(sizes)
-    for number, (stage, steps) in enumerate(zip(model.stages(), (120, 60, 250), strict=True)):
-        assert isinstance(stage, Learn)
-        for step in range(steps):
-            train(model, stage, furnaces(16, sizes, seed=1000 * number + step), 1)
-    model.eval()
     rows = furnaces(400, sizes, seed=-1)
     other = torch.randperm(400, generator=torch.Generator().manual_seed(0))
-
-    def accuracy(batch: Batch) -> float:
-        with torch.no_grad():
-            return float((model(batch).logits.argmax(1) == batch.label).float().mean())
-
-    with torch.no_grad():
-        logits, patch = model.seen(rows)
-    assert float((logits.argmax(1) == patch).float().mean()) > 0.95
     assert rows.video is not None
     assert rows.current is not None
-    whole = accuracy(rows)
-    blind = accuracy(rows._replace(video=rows.video[other]))
-    deaf = accuracy(rows._replace(current=rows.current[other]))
+    exchanged = (
+        rows,
+        rows._replace(video=rows.video[other]),
+        rows._replace(current=rows.current[other]),
+    )
+    found = []
+    for seed in range(2):
+        model = small(sizes)
+        for number, (stage, steps) in enumerate(zip(model.stages(), (120, 60, 250), strict=True)):
+            assert isinstance(stage, Learn)
+            for step in range(steps):
+                draw = 100_000 * seed + 1000 * number + step
+                train(model, stage, furnaces(16, sizes, seed=draw), 1)
+        model.eval()
+        with torch.no_grad():
+            logits, patch = model.seen(rows)
+            right = [(model(batch).logits.argmax(1) == batch.label).float() for batch in exchanged]
+        assert float((logits.argmax(1) == patch).float().mean()) > 0.95
+        found.append(torch.stack(right).mean(1))
+    whole, blind, deaf = torch.stack(found).mean(0).tolist()
     print(f"accuracy {whole:.3f}; frames exchanged {blind:.3f}; currents exchanged {deaf:.3f}")
     assert whole > 0.9
-    assert blind < whole - 0.05  # .088 to .130, as rounding goes; 0 if the frames were ignored
+    assert blind < whole - 0.1
     assert deaf < whole - 0.02
 
 
