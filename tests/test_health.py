@@ -110,7 +110,7 @@ def test_a_phase_stuck_for_15_s_is_found_and_one_of_12_s_is_not(
 ) -> None:
     samples = currents(recording)
     stop, value = start + length, samples[start, phase]
-    equal = abs(samples[:, phase] / value - 1) <= 0.005  # neighbours of that value are stuck as well
+    equal = abs(samples[:, phase] / value - 1) <= 0.005  # such neighbours are stuck as well
     assume(not (equal[max(0, start - 2) : start].all() and start >= 2))
     assume(not equal[stop : stop + 2].all())
     samples[start:stop, phase] = value
