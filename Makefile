@@ -8,7 +8,7 @@ SEEDS ?= 1
 # On a CPU, parallel rows with one core each are fastest (benchmarks/table2.md).
 JOBS ?= $(if $(filter cpu smoke,$(PROFILE)),2,1)
 
-.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 fig7 curves tune speed smoke test test-slow faults check validate-simulator clean
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 fig7 curves tune speed smoke test test-slow test-full faults check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
@@ -48,6 +48,9 @@ test: install check  ## lint, types, import rules and fast tests (minutes on 2 c
 
 test-slow: install  ## the slow tests (some minutes more)
 	$(BIN)/pytest -n auto --maxprocesses 2 --dist loadfile -m slow
+
+test-full: install  ## tests too long for every commit: compilation, hours of footage (10 minutes)
+	$(BIN)/pytest -n auto --maxprocesses 2 --full -m full --ignore tests/faults
 
 faults: install  ## run all fault trials on trainings and data, and write docs/reliability.md (20 minutes)
 	$(BIN)/pytest tests/faults --full -n auto --maxprocesses 2 --report docs/reliability.md

@@ -84,15 +84,6 @@ def trials(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
 TOLD = pytest.StashKey[list[tuple[tuple[str, int], dict[str, Any]]]]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests marked `full` in the short form."""
-    if config.getoption("full"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("full")]
-    items[:] = [item for item in items if not item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=left_out)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TOLD] = []
     config.pluginmanager.register(Collector(config))

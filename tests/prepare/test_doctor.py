@@ -501,6 +501,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_400_recordings_fit_in_3_mb(wide: Path) -> None:
     report = examine(wide, hours=3)
@@ -512,6 +513,7 @@ def test_400_recordings_fit_in_3_mb(wide: Path) -> None:
     assert above_note(report) == []
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_clock_that_is_wrong_and_one_that_drifts_are_found_in_twenty_hours(
     tmp_path: Path,

@@ -892,6 +892,7 @@ def test_a_table_that_is_stopped_goes_on_where_it_was(tmp_path: Path, root: Path
     assert len(epochs) <= 402  # at most the epoch under way was done twice
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_two_processes_share_a_table_and_train_no_row_twice(tmp_path: Path, root: Path) -> None:
     rows = [

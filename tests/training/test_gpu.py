@@ -121,6 +121,7 @@ def test_two_processes_hold_what_each_of_them_needs(root: Path, tmp_path: Path) 
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same_under_the_same_names(root: Path, tmp_path: Path) -> None:
     plain = trained(root, tmp_path / "plain")
