@@ -168,7 +168,8 @@ class Batch(NamedTuple):
     video: Tensor | None
     """(B, 3, T, H, W) uint8, or float in the same 0-255 range."""
     current: Tensor | None
-    """(B, L, C) float32, amperes, oldest first, CURRENT_RATE samples per second."""
+    """(B, L, C) float32, amperes or the channels' units, oldest first, at the problem's
+    `current_rate`."""
     label: Tensor
     """(B,) int64, 1 = abnormal."""
     mask: Tensor | None = None

@@ -25,10 +25,20 @@ from fmbench.data.root import Part, Root, open_root, part_folder
 from fmbench.data.splits import Lists, check_disjoint, split_lists
 from fmbench.data.statistics import Statistics, measure_inputs
 from fmbench.data.video_recording import VideoRecording
-from fmbench.data.windows import Early, Gaps, History, WindowSpec, check_choice, check_positive
+from fmbench.data.windows import (
+    Early,
+    Gaps,
+    History,
+    WindowSpec,
+    check_choice,
+    check_positive,
+    samples_of,
+    stride_of,
+)
 from fmbench.data.workers import end_workers, ignore_stop_signals
 from fmbench.errors import nearest
 from fmbench.format.names import as_known
+from fmbench.format.plant import read_plant
 from fmbench.format.video import SUFFIX
 from fmbench.types import Batch, Modality, Problem
 
@@ -47,7 +57,10 @@ class FurnaceData(LightningDataModule):
         frames: T, frames of a clip.
         stride: frames from one frame of the clip to the next; 10 frames at stride 4 span 1.44 s,
             nearest to the 1.5 s that the paper chose (official-format, row 25).
-        current_samples: L, two a second; 240 are 120 s.
+        current_samples: L, two a second unless the root.yaml of the data set says another rate; 240
+            are 120 s.
+        clip_seconds: instead of stride: seconds from the first frame of the clip to the last.
+        current_seconds: instead of current_samples: seconds of current.
         batch_size: windows of a batch (paper IV-C: 64).
         axes: image gives upright (H, W) frames; official gives the transposed frames, and the
             vertical flip, that the released network was trained on (rows 27, 28).
@@ -85,6 +98,8 @@ class FurnaceData(LightningDataModule):
         frames: int = 10,
         stride: int = 4,
         current_samples: int = 240,
+        clip_seconds: float | None = None,
+        current_seconds: float | None = None,
         batch_size: int = 64,
         axes: Axes = "image",
         causal: bool = False,
@@ -122,7 +137,15 @@ class FurnaceData(LightningDataModule):
             raise ValueError(f"val_fraction is {val_fraction}; it must be in [0, 1)")
         if guard_seconds is not None and not 0 <= guard_seconds < math.inf:
             raise ValueError(f"guard_seconds is {guard_seconds}; it must be at least 0")
-        part_folder(root, part)
+        plant = read_plant(part_folder(root, part))
+        if clip_seconds is not None:
+            found = stride_of(_above_0("clip_seconds", clip_seconds), frames, plant.frame_rate)
+            stride = _one("clip_seconds", clip_seconds, "stride", found, stride, 4)
+        if current_seconds is not None:
+            found = samples_of(_above_0("current_seconds", current_seconds), plant.current_rate)
+            current_samples = _one(
+                "current_seconds", current_seconds, "current_samples", found, current_samples, 240
+            )
         self.root = root
         self.modality = Modality(modality)
         self.part = part
@@ -134,6 +157,7 @@ class FurnaceData(LightningDataModule):
             history=history,
             gaps=gaps,
             causal=causal,
+            plant=plant,
         )
         self.batch_size = batch_size
         self.axes = axes
@@ -233,6 +257,8 @@ class FurnaceData(LightningDataModule):
             image_size=(height, width) if self.axes == "image" else (width, height),
             current_samples=self.spec.current_samples,
             current_channels=channels,
+            frame_rate=self.spec.plant.frame_rate,
+            current_rate=self.spec.plant.current_rate,
         )
 
     def dataset(self, split: Split) -> WindowDataset:
@@ -431,6 +457,22 @@ class FurnaceData(LightningDataModule):
             "frames, stride or current_samples, or set early to clamp, history to stretch, "
             "gaps to hold"
         )
+
+
+def _above_0(name: str, seconds: float) -> float:
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} is {seconds:g}; it must be above 0")
+    return seconds
+
+
+def _one(seconds_name: str, seconds: float, name: str, found: int, given: int, default: int) -> int:
+    """The number that `seconds` makes of another option, which must be its default or agree."""
+    if given not in (default, found):
+        raise ValueError(
+            f"{seconds_name} is {seconds:g}, which makes {name} {found}, but {name} is {given}; "
+            f"give one of the two (or {name} {default}, its default)"
+        )
+    return found
 
 
 def _place() -> dict[str, int]:

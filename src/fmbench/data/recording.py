@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from fmbench.format import columns, mat
 from fmbench.format.columns import Currents
 from fmbench.format.memory_map import MappedArray, any_pixel, map_dataset
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.format.plant import read_plant
+from fmbench.format.rates import other_current_rate, other_frame_rate
+from fmbench.types import Plant
 
 Index = NDArray[np.integer[Any]]
 Bytes = NDArray[np.uint8]
@@ -29,6 +31,7 @@ class Recording(Protocol):
 
     Attributes:
         name: the file's stem, its name in lists and tables.
+        plant: rates and channels of the data set.
         source: its file, or its folder.
         num_frames: N.
         size: (H, W) of a frame in pixels.
@@ -41,6 +44,7 @@ class Recording(Protocol):
     """
 
     name: str
+    plant: Plant
     source: Path
     num_frames: int
     size: tuple[int, int]
@@ -79,13 +83,15 @@ class MatRecording:
 
     Raises:
         ValueError: the file is missing, no HDF5 file, or truncated, has other axes, or grey levels
-            from 0 to 1.
+            from 0 to 1. Times and currents: also if they have another rate or other channels than
+            the data set's `root.yaml` says.
     """
 
     transposed = True
 
     def __init__(self, path: Path, part: Path) -> None:
         self.name = mat.stem(path.name)
+        self.plant = read_plant(part)
         self.source = path
         self.part = part
         self.label_source = path
@@ -100,13 +106,17 @@ class MatRecording:
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
-        return columns.read_timestamps(
-            columns.timestamps_file(self.part, self.name), self.num_frames
-        )
+        path = columns.timestamps_file(self.part, self.name)
+        seconds = columns.read_timestamps(path, self.num_frames)
+        _refuse(path, other_frame_rate(seconds, self.plant))
+        return seconds
 
     @cached_property
     def currents(self) -> Currents:
-        return columns.read_currents(columns.currents_file(self.part, self.name))
+        path = columns.currents_file(self.part, self.name)
+        currents = columns.read_currents(path, self.plant.channels)
+        _refuse(path, other_current_rate(currents.seconds, self.plant))
+        return currents
 
     @cached_property
     def _frames(self) -> MappedArray:
@@ -151,11 +161,12 @@ class SingleFileRecording(MatRecording):
 
     The file holds no times. Frame i is assumed to be i / 25 s after the start, and column i of
     `current` (3, N) to belong to frame i; two columns a second are used, as in the newer layout.
+    Another data set's rates take the place of 25 and two.
     """
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
-        return (np.arange(self.num_frames) // FRAME_RATE).astype(np.int64)
+        return (np.arange(self.num_frames) // self.plant.frame_rate).astype(np.int64)
 
     @cached_property
     def currents(self) -> Currents:
@@ -167,7 +178,12 @@ class SingleFileRecording(MatRecording):
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0, 0])
             raise ValueError(f"{self.source}: 'current' column {row} is not finite")
-        step = FRAME_RATE / CURRENT_RATE
+        step = self.plant.frame_rate / self.plant.current_rate
+        if step < 1:
+            raise ValueError(
+                f"{self.source}: 'current' has a column for each frame, which are fewer than the "
+                f"{self.plant.current_rate:g} samples a second that root.yaml says"
+            )
         kept = (np.arange(0, np.ceil(len(values) / step)) * step).astype(np.int64)
         return Currents(self.seconds[kept], values[kept].astype(np.float32))
 
@@ -181,6 +197,11 @@ class SingleFileRecording(MatRecording):
                 f"{self.num_frames} frames"
             )
         return split
+
+
+def _refuse(path: Path, wrong: str | None) -> None:
+    if wrong:
+        raise ValueError(f"{path} {wrong}; correct root.yaml, or ingest the recording again")
 
 
 def upright_frames(recording: Recording, index: Index) -> Bytes:

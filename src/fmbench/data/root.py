@@ -25,7 +25,9 @@ from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, list_file, read_list
 from fmbench.format.mat import mat_files, stem
 from fmbench.format.names import same_name
+from fmbench.format.plant import read_plant
 from fmbench.format.video import video_files
+from fmbench.types import BENCHMARK, Plant
 
 Part = Literal["pixel-level", "class-level", "unlabelled"]
 
@@ -41,6 +43,7 @@ class Root:
         splits: for train, test and, where the root has one, val: recording name to (n,) sorted
             frame positions. A recording may be in some splits only.
         manifest: what the simulator wrote about itself; empty for real recordings.
+        plant: rates, channels and classes of the data set.
     """
 
     folder: Path
@@ -48,6 +51,7 @@ class Root:
     recordings: tuple[Recording, ...]
     splits: Mapping[str, Mapping[str, NDArray[np.int64]]]
     manifest: Mapping[str, Any]
+    plant: Plant = BENCHMARK
 
     @property
     def synthetic(self) -> bool:
@@ -55,7 +59,7 @@ class Root:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names, sizes of files and frames, lists, CSV files and manifest.
+        """SHA-256 over names, sizes of files and frames, lists, CSV files, manifest and plant.
 
         The package versions in the manifest do not count.
         """
@@ -72,6 +76,8 @@ class Root:
                 digest.update(f"{split}/{name}".encode() + frames.tobytes())
         facts_of_set = {key: value for key, value in self.manifest.items() if key != "versions"}
         digest.update(json.dumps(facts_of_set, sort_keys=True).encode())
+        if self.plant != BENCHMARK:
+            digest.update(repr(self.plant).encode())
         return digest.hexdigest()
 
 
@@ -96,7 +102,8 @@ def open_root(root: str | Path, part: str = "pixel-level") -> Root:
         lists = {split: read_list(list_file(folder, split), lengths) for split in SPLITS}
         splits = {split: each for split, each in lists.items() if each}
     kind: Part = part  # type: ignore[assignment]  # part_folder has checked it
-    return Root(folder, kind, tuple(recordings), splits, read_manifest(folder))
+    manifest, plant = read_manifest(folder), read_plant(folder)
+    return Root(folder, kind, tuple(recordings), splits, manifest, plant)
 
 
 def recordings_of(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]:

@@ -11,6 +11,7 @@ import numpy as np
 from fmbench.data.recording import Bytes, Index, MatRecording
 from fmbench.format import mat
 from fmbench.format.memory_map import MappedArray, map_blocks
+from fmbench.format.plant import read_plant
 from fmbench.format.video import ClipReader, frames_in_order, masks_file, probe
 
 
@@ -28,6 +29,7 @@ class VideoRecording(MatRecording):
 
     def __init__(self, path: Path, part: Path, *, unpacked: bool = True) -> None:
         self.name = mat.stem(path.name)
+        self.plant = read_plant(part)
         self.source = path
         self.part = part
         self.label_source = masks_file(part, self.name)

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from fmbench.errors import nearest
 from fmbench.format.columns import Currents
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.types import BENCHMARK, Plant
 
 Ints = NDArray[np.int64]
 Early = Literal["clamp", "drop"]
 History = Literal["stretch", "pad", "drop"]
 Gaps = Literal["positional", "hold", "drop"]
 
-_LONGEST_GRID = 10**8
-"""Seconds; a longer span of one recording's times can only be a wrong date."""
+_LONGEST_GRID = 2 * 10**8
+"""Samples; a longer span of one recording's times can only be a wrong date."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,15 @@ class WindowSpec:
             split (4.7, quirk 1); that is not offered.
         history: a current window that begins before the first sample stretches the samples there
             are (4.6, step 4), is padded with the first sample, or is left out.
-        gaps: for seconds without current, or with other than two samples. positional takes the last
-            L rows regardless of time (4.3, as released), and a frame whose second has no current is
-            an error; hold puts the samples on a grid of two a second and repeats the last one
-            known; drop leaves out the windows concerned.
-        causal: leave out the second sample of the frame's own second for frames in its first half;
-            otherwise a window includes up to a second of current after the frame (4.6, step 3).
+        gaps: for seconds without current, or with another number of samples than the plant's
+            rate. positional takes the last L rows regardless of time (4.3, as released), and a
+            frame whose second has no current is an error; hold puts the samples on a grid of the
+            plant's rate and repeats the last one known; drop leaves out the windows concerned.
+        causal: leave out the samples of the frame's own second that lie after the frame, at two a
+            second the second one for frames in the first half; otherwise a window includes up to a
+            second of current after the frame (4.6, step 3).
+        plant: its frame and sample rates are used. Of samples at less than one a second, none
+            belongs to a window whose second is after the frame's.
 
     Raises:
         ValueError: a number below 1, or an unknown choice.
@@ -57,6 +60,7 @@ class WindowSpec:
     history: History = "stretch"
     gaps: Gaps = "positional"
     causal: bool = False
+    plant: Plant = BENCHMARK
 
     def __post_init__(self) -> None:
         check_positive(frames=self.frames, stride=self.stride, current_samples=self.current_samples)
@@ -67,8 +71,8 @@ class WindowSpec:
     @property
     def seconds(self) -> float:
         """Longest reach of a window: the clip plus the current window (the guard of a split)."""
-        clip = (self.frames - 1) * self.stride / FRAME_RATE
-        return clip + self.current_samples / CURRENT_RATE
+        clip = (self.frames - 1) * self.stride / self.plant.frame_rate
+        return clip + self.current_samples / self.plant.current_rate
 
 
 def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
@@ -132,31 +136,34 @@ def align_currents(currents: Currents, seconds: Ints, spec: WindowSpec) -> Track
     Args:
         currents: sorted by second.
         seconds: (N,) second of each frame.
-        spec: `gaps`, `causal` and `current_samples` are used.
+        spec: `gaps`, `causal`, `current_samples` and the plant's rates are used.
     """
     present, first = np.unique(currents.seconds, return_index=True)
     stop = np.append(first[1:], len(currents.seconds))
-    early_half = _first_half(seconds) if spec.causal else np.zeros(len(seconds), np.bool_)
+    period, samples = spec.plant.period, spec.plant.samples
+    kept = _before_frame(seconds, spec.plant) if spec.causal else np.full(len(seconds), samples)
     if spec.gaps == "hold":
-        return _hold(currents, seconds, present, first, stop, early_half)
-    place = np.minimum(np.searchsorted(present, seconds), len(present) - 1)
-    known = present[place] == seconds
-    end = np.where(early_half, first[place] + 1, stop[place])
+        return _hold(currents, seconds, present, first, stop, kept, spec.plant)
+    place = np.searchsorted(present, seconds, side="right") - 1
+    known = (place >= 0) & (seconds - present[place] < period)
+    end = np.where(kept < samples, np.minimum(first[place] + kept, stop[place]), stop[place])
     track = Track(currents.values, np.where(known, end, 0), known)
     if spec.gaps == "positional":
         return track
-    return track._replace(whole=known & _no_gap(seconds, early_half, present, stop - first, spec))
+    return track._replace(whole=known & _no_gap(seconds, kept, present, stop - first, spec))
 
 
-def _first_half(seconds: Ints) -> NDArray[np.bool_]:
-    """(N,) whether fewer than half a second's frames precede a frame within its second.
+def _before_frame(seconds: Ints, plant: Plant) -> Ints:
+    """(N,) how many samples of its own second are not after a frame, at least 1.
 
     The camera's clock within a second is not recorded: where a second begins late (the first of a
     recording, or after a stall), the count errs on the causal side.
     """
     starts = np.flatnonzero(np.diff(seconds, prepend=seconds[:1] - 1))
     lengths = np.diff(np.append(starts, len(seconds)))
-    return np.arange(len(seconds)) - np.repeat(starts, lengths) < FRAME_RATE / 2
+    place = np.arange(len(seconds)) - np.repeat(starts, lengths)
+    before = np.floor(place * plant.samples / plant.frame_rate + 1e-9).astype(np.int64)
+    return np.minimum(before + 1, plant.samples)
 
 
 def _hold(
@@ -165,42 +172,85 @@ def _hold(
     present: Ints,
     first: Ints,
     stop: Ints,
-    early_half: NDArray[np.bool_],
+    kept: Ints,
+    plant: Plant,
 ) -> Track:
-    """Two samples for every second from the first one on; an absent one repeats the last known."""
-    begin, span = _span(present, seconds)
-    place = np.searchsorted(present, begin + np.arange(span), side="right") - 1
-    exact = present[place] == begin + np.arange(span)
-    latest = stop[place] - 1
-    rows = np.stack([np.where(exact, first[place], latest), latest], axis=1).ravel()
-    end = CURRENT_RATE * (seconds - begin + 1) - early_half
+    """The plant's samples for every period from the first one on; an absent one repeats the last
+    known."""
+    period, samples = plant.period, plant.samples
+    begin, count = _grid(present, seconds, plant)
+    clock = begin + period * np.arange(count)
+    place = np.searchsorted(present, clock, side="right") - 1
+    last = stop[place, None] - 1
+    rows = np.minimum(first[place, None] + np.arange(samples), last)
+    rows[:, -1:] = last
+    rows = np.where((present[place] == clock)[:, None], rows, last).ravel()
+    end = samples * ((seconds - begin) // period) + kept
     whole = seconds >= begin
     return Track(currents.values[rows], np.where(whole, end, 0), whole)
 
 
 def _no_gap(
-    seconds: Ints, early_half: NDArray[np.bool_], present: Ints, count: Ints, spec: WindowSpec
+    seconds: Ints, kept: Ints, present: Ints, count: Ints, spec: WindowSpec
 ) -> NDArray[np.bool_]:
-    """(N,) whether every second of the window, from the first one of the file on, has two rows."""
-    begin, span = _span(present, seconds)
-    faulty = np.ones(span, np.int64)
-    faulty[present - begin] = count != CURRENT_RATE
-    before = np.concatenate([[0], np.cumsum(faulty)])  # faults before each second
-    end = CURRENT_RATE * (seconds - begin + 1) - early_half
-    start = np.maximum(end - spec.current_samples, 0) // CURRENT_RATE
+    """(N,) whether every period of the window, from the first one of the file on, is complete."""
+    period, samples = spec.plant.period, spec.plant.samples
+    begin, length = _grid(present, seconds, spec.plant)
+    rows = np.zeros(length, np.int64)
+    np.add.at(rows, (present - begin) // period, count)
+    before = np.concatenate([[0], np.cumsum(rows != samples)])  # faults before each period
+    place = (seconds - begin) // period
+    start = np.maximum(samples * place + kept - spec.current_samples, 0) // samples
     inside = seconds >= begin
-    after = np.where(inside, seconds - begin + 1, 0)
+    after = np.where(inside, place + 1, 0)
     clean: NDArray[np.bool_] = before[after] == before[np.where(inside, start, 0)]
     return inside & clean
 
 
-def _span(present: Ints, seconds: Ints) -> tuple[int, int]:
-    """First second of current, and the number of seconds from it to the last of either series."""
+def _grid(present: Ints, seconds: Ints, plant: Plant) -> tuple[int, int]:
+    """First second of current, and the number of periods from it to the last of either series."""
     begin = int(present[0])
     span = int(max(present[-1], seconds.max(initial=begin))) - begin + 1
-    if span > _LONGEST_GRID:
+    count = -(-span // plant.period)
+    if count * plant.samples > _LONGEST_GRID:
         raise ValueError(
             f"times of one recording span {span} s; one of its dates must be wrong: "
             "run `fmbench data check`"
         )
-    return begin, span
+    return begin, count
+
+
+def stride_of(clip_seconds: float, frames: int, frame_rate: float) -> int:
+    """The stride at which `frames` frames span a clip of about so many seconds.
+
+    Raises:
+        ValueError: there is no such stride.
+    """
+    if frames < 2:
+        raise ValueError(
+            f"clip_seconds is {clip_seconds:g}, but a clip of one frame has no length; "
+            "set frames to at least 2, or leave clip_seconds out"
+        )
+    stride = round(clip_seconds * frame_rate / (frames - 1))
+    if stride < 1:
+        raise ValueError(
+            f"clip_seconds is {clip_seconds:g}, but {frames} frames at {frame_rate:g} a second "
+            f"span at least {(frames - 1) / frame_rate:g} s; set frames to at most "
+            f"{max(1, int(clip_seconds * frame_rate) + 1)}, or clip_seconds higher"
+        )
+    return stride
+
+
+def samples_of(current_seconds: float, current_rate: float) -> int:
+    """The number of samples in so many seconds.
+
+    Raises:
+        ValueError: there is none.
+    """
+    samples = round(current_seconds * current_rate)
+    if samples < 1:
+        raise ValueError(
+            f"current_seconds is {current_seconds:g}; at {current_rate:g} samples a second, it "
+            f"must be at least {1 / current_rate:g}"
+        )
+    return samples

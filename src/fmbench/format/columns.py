@@ -1,10 +1,15 @@
-"""The two CSV files of a recording: a wall-clock second per frame, two samples of current a second.
+"""The two CSV files of a recording: a wall-clock second per frame, and the samples of current.
 
-Layout: official-format 4.2 and 4.3. In memory, times are int64 seconds since 1970.
+Layout: official-format 4.2 and 4.3: two samples a second, three phases in amperes. A data set with
+a `root.yaml` may have another rate, and other channels in their own units, named in the header. In
+memory, times are int64 seconds since 1970.
 """
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmbench.files.atomic import write_text
-from fmbench.types import CURRENT_RATE
+from fmbench.format.rates import other_channels
+from fmbench.types import Channel
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 HEADER_LINES = 1
@@ -26,7 +32,7 @@ class Currents(NamedTuple):
     seconds: NDArray[np.int64]
     """(R,) seconds since 1970."""
     values: NDArray[np.float32]
-    """(R, C) amperes."""
+    """(R, C) amperes, or the units of the channels."""
 
 
 def timestamps_file(part: Path, name: str) -> Path:
@@ -58,7 +64,7 @@ def read_columns(path: Path) -> pd.DataFrame:
 
 def parse_seconds(text: pd.Series[str]) -> NDArray[np.int64]:
     """Seconds since 1970 of `YYYY-MM-DD HH:MM:SS` strings; -1 where a string is no such time."""
-    codes, unique = pd.factorize(text)  # about 25 frames share a string
+    codes, unique = pd.factorize(text)  # the frames of a second share a string
     parsed = pd.to_datetime(pd.Series(unique, dtype=str), format=TIME_FORMAT, errors="coerce")
     values = parsed.to_numpy(dtype="datetime64[s]").astype(np.int64)
     values = np.append(np.where(parsed.isna(), -1, values), -1)  # code -1: an empty cell
@@ -81,16 +87,20 @@ def read_timestamps(path: Path, frames: int | None = None) -> NDArray[np.int64]:
     return seconds
 
 
-def read_currents(path: Path) -> Currents:
-    """Seconds and amperes; column 0 is the time, all further columns are phases.
+def read_currents(path: Path, channels: Sequence[Channel] = ()) -> Currents:
+    """Seconds and amperes; column 0 is the time, all further columns are phases, or channels.
 
     Rows are grouped by their own time string (a stable sort), so that a missing or an extra row
     does not shift the pairs after it (official-format 4.3).
 
+    Args:
+        path: the file.
+        channels: the columns that it must have; none for any.
+
     Raises:
-        ValueError: the file is missing, has no phase column or no row, or a cell is no finite
-            number (a gap must be filled in the file: a reader would only guess); names file and
-            line.
+        ValueError: the file is missing, has no phase column or no row, or other columns than
+            `channels`; or a cell is no finite number (a gap must be filled in the file: a reader
+            would only guess); names file and line.
     """
     table = read_columns(path)
     if table.shape[1] < 2 or table.empty:
@@ -98,6 +108,8 @@ def read_currents(path: Path) -> Currents:
             f"{path}: {table.shape[1]} columns, {len(table)} rows; expected a time and at least "
             "one phase current in each row"
         )
+    if wrong := other_channels([*table.columns[1:]], channels):
+        raise ValueError(f"{path} {wrong}; write these columns in this order, or correct root.yaml")
     seconds = _checked_seconds(path, table.iloc[:, 0])
     values = parse_amperes(table)
     bad = ~np.isfinite(values)
@@ -105,7 +117,7 @@ def read_currents(path: Path) -> Currents:
         row, column = (int(place[0]) for place in np.nonzero(bad))
         raise ValueError(
             f"{path}, line {row + HEADER_LINES + 1}: current {table.iloc[row, column + 1]!r} is no "
-            "finite number of amperes; repair the row or delete its second"
+            f"finite number{'' if channels else ' of amperes'}; repair the row or delete its second"
         )
     order = np.argsort(seconds, kind="stable")
     return Currents(seconds[order], values[order])
@@ -142,19 +154,29 @@ def write_timestamps(path: Path, seconds: NDArray[np.int64]) -> None:
     write_text(path, "".join(f"{line}\n" for line in ["time", *format_seconds(seconds)]))
 
 
-def write_currents(path: Path, seconds: NDArray[np.int64], values: NDArray[np.floating]) -> None:
-    """Write the samples of each second.
+def write_currents(
+    path: Path,
+    seconds: NDArray[np.int64],
+    values: NDArray[np.floating],
+    channels: Sequence[Channel] = (),
+) -> None:
+    """Write the samples of each second, or of each period of a rate below one a second.
 
     Args:
         path: the file.
         seconds: (S,) seconds since 1970.
-        values: (S, 2, C) amperes. Up to three phases are named A, B, C, more of them I1, I2, ...
+        values: (S, N, C): N samples each, 2 in the benchmark; amperes, or the channels' units.
+        channels: names of the columns. Without them, up to three phases are named A, B, C, more of
+            them I1, I2, ...
     """
-    phases = values.shape[2]
+    samples, phases = values.shape[1:]
     names = [*"ABC"[:phases]] if phases <= 3 else [f"I{k + 1}" for k in range(phases)]
+    names = [each.name for each in channels] or names
     row = ",%.6g" * phases + "\n"
-    rows = "".join(f"{second}{row}" * CURRENT_RATE for second in format_seconds(seconds))
-    write_text(path, ",".join(["time", *names]) + "\n" + rows % tuple(values.ravel().tolist()))
+    rows = "".join(f"{second}{row}" * samples for second in format_seconds(seconds))
+    header = StringIO()
+    csv.writer(header, lineterminator="\n").writerow(["time", *names])
+    write_text(path, header.getvalue() + rows % tuple(values.ravel().tolist()))
 
 
 def stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:

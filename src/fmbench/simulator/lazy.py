@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fmbench.errors import nearest
 from fmbench.format import columns
+from fmbench.format.plant import read_plant
 from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.settings import SimConfig
@@ -33,6 +34,7 @@ class LazyRecording:
 
     def __init__(self, part: Path, name: str, config: SimConfig, entry: dict[str, Any]) -> None:
         self.name = name
+        self.plant = read_plant(part)
         self.source = self.part = part
         self.num_frames = int(entry["frames"])
         self.size = (64, 64)
@@ -49,7 +51,8 @@ class LazyRecording:
 
     @cached_property
     def currents(self) -> columns.Currents:
-        return columns.read_currents(columns.currents_file(self.part, self.name))
+        path = columns.currents_file(self.part, self.name)
+        return columns.read_currents(path, self.plant.channels)
 
     @property
     def run(self) -> Run:
