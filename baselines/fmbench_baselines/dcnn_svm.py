@@ -30,7 +30,7 @@ from fmbench.nn import (
     video_of,
 )
 from fmbench.stages import Learn, Solve, Stage, Turn, trainable
-from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
+from fmbench.types import Batch, Modality, Prediction, Problem
 
 if TYPE_CHECKING:  # only `solve` needs scikit-learn, whose import takes half a second
     from sklearn.calibration import CalibratedClassifierCV
@@ -198,7 +198,9 @@ class DcnnSvm(nn.Module):
         self.costs = costs
         self.lr_scale = lr_scale
         self.blocks = TimeBlocks(
-            share=held_out, seconds=block_seconds, history=problem.current_samples / CURRENT_RATE
+            share=held_out,
+            seconds=block_seconds,
+            history=problem.current_samples / problem.current_rate,
         )
         self.standardize_video = Standardize.video()
         self.standardize_current = Standardize.current(problem.current_channels)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fmbench.nn import current_reader
 from fmbench.stages import Solve
-from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
+from fmbench.types import Batch, Modality, Prediction, Problem
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,12 @@ class ExpertSystem(nn.Module):
                 raise ValueError(f"{name} is {value}; it must be positive")
         self.read = current_reader(problem, "expert_system")
         samples = problem.current_samples
-        self.window, self.lag = round(window * CURRENT_RATE), round(lag * CURRENT_RATE)
+        self.rate = rate = problem.current_rate
+        self.window, self.lag = round(window * rate), round(lag * rate)
         if not 1 <= self.lag < self.window <= samples:
             raise ValueError(
-                f"lag {lag} s, window {window} s, record {samples / CURRENT_RATE} s: the lag must"
-                f" be at least {1 / CURRENT_RATE} s, the window longer than the lag, the record at"
+                f"lag {lag} s, window {window} s, record {samples / rate} s: the lag must"
+                f" be at least {1 / rate} s, the window longer than the lag, the record at"
                 f" least as long as the window"
             )
         self.voltage, self.reactance, self.lead = voltage, reactance, lead
@@ -200,13 +201,13 @@ class ExpertSystem(nn.Module):
             raise ValueError(f"no threshold is called {unknown[0]!r}\nKnown: {', '.join(NAMES)}")
         self.free = [k for k, name in enumerate(NAMES) if calibrate and name not in fixed]
         nominal = [float(antecedent.level) for _, antecedent in CLAUSES]
-        self.reach = (samples - self.window + 1) / CURRENT_RATE
+        self.reach = (samples - self.window + 1) / rate
         self.shrink = min(1.0, self.reach / (1.5 * LONGEST))
         for k in PERSISTENT:
             nominal[k] *= self.shrink
             if SIGNS[k] > 0 and fixed.get(NAMES[k], 0) >= self.reach:
                 raise ValueError(
-                    f"{NAMES[k]} is {fixed[NAMES[k]]} s, but a record of {samples / CURRENT_RATE} s"
+                    f"{NAMES[k]} is {fixed[NAMES[k]]} s, but a record of {samples / rate} s"
                     f" shows a disturbance for at most {self.reach} s; give it less"
                 )
         levels = [fixed.get(name, level) for name, level in zip(NAMES, nominal, strict=True)]
@@ -232,7 +233,7 @@ class ExpertSystem(nn.Module):
         recent = current[:, -self.window :]
         level = recent.mean(1)
         means = current.unfold(1, self.window, 1).mean(-1)  # (B, L - window + 1, C), each trailing
-        rates = (current[:, self.lag :] - current[:, : -self.lag]).abs() * (CURRENT_RATE / self.lag)
+        rates = (current[:, self.lag :] - current[:, : -self.lag]).abs() * (self.rate / self.lag)
         errors = (setpoint - means) / setpoint
         rates_now = rates[:, -errors.shape[1] :]
         disturbed = (errors.abs() > self.onset_error) | (rates_now > self.onset_rate)
@@ -244,7 +245,7 @@ class ExpertSystem(nn.Module):
             "often": rates.quantile(0.9, dim=1),
             "fluctuation": recent.std(1, correction=0) / setpoint,
             "swing": current.std(1, correction=0) / setpoint,
-            "duration": trailing(disturbed) / CURRENT_RATE,
+            "duration": trailing(disturbed) / self.rate,
             "resistance_change": self.resistance(level) - self.resistance(setpoint),
         }
         return {

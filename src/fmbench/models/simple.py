@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fmbench.nn import Standardize, current_reader, video_of
 from fmbench.nn.current_features import current_features, num_current_features
 from fmbench.stages import Solve, Stage
-from fmbench.types import CURRENT_RATE, Batch, Modality, Prediction, Problem
+from fmbench.types import Batch, Modality, Prediction, Problem
 
 
 class BoostedCurrent(nn.Module):
@@ -76,8 +76,8 @@ class BoostedCurrent(nn.Module):
         self.read = current_reader(problem, "boosted_current", any_from=2)
         self.standardize = Standardize.current(problem.current_channels)
         length = problem.current_samples
-        inside = (round(seconds * CURRENT_RATE) for seconds in self.HORIZONS)
-        self.lengths = [*(samples for samples in inside if samples < length), None]
+        inside = (round(seconds * problem.current_rate) for seconds in self.HORIZONS)
+        self.lengths = [*(samples for samples in inside if 2 <= samples < length), None]
         self.num_features = len(self.lengths) * num_current_features(problem.current_channels)
         nodes = 2 ** (depth + 1) - 1
         self.register_buffer("feature", torch.zeros(trees, nodes, dtype=torch.long))
