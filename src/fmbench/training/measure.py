@@ -20,6 +20,7 @@ from fmbench.training.loop import interruptible, quiet
 from fmbench.training.precision import with_precision
 from fmbench.training.processes import watch_processes
 from fmbench.training.provenance import git_commit, versions
+from fmbench.types import Problem
 
 
 def measure(
@@ -104,7 +105,8 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
     """Open the data of a loaded detector with the options of its training, updated by `options`.
 
     Raises:
-        ValueError: recordings with another number of current channels than the model reads.
+        ValueError: recordings with another number of current channels, or other rates, than the
+            model reads.
     """
     chosen = {**detector.stamp["data"], **(options or {})}
     data = FurnaceData(**chosen, modality=detector.problem.modality)
@@ -114,7 +116,21 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
             f"the recordings have {found.current_channels} phases of current, "
             f"the checkpoint was trained on {detector.problem.current_channels}"
         )
+    _refuse_other_rates(detector.problem, found, data.opened.folder)
     return data
+
+
+def _refuse_other_rates(trained: Problem, found: Problem, folder: Path) -> None:
+    """Raises: ValueError: an input that the model reads has another rate."""
+    for what, read, own, other in (
+        ("frames", trained.modality.has_video, trained.frame_rate, found.frame_rate),
+        ("samples", trained.modality.has_current, trained.current_rate, found.current_rate),
+    ):
+        if read and own != other:
+            raise ValueError(
+                f"{folder} has {other:g} {what} a second, the checkpoint was trained on {own:g}: "
+                "ingest the recordings at its rates (root.yaml), or train anew on these"
+            )
 
 
 def _run_folder(checkpoint: str | Path) -> Path:
