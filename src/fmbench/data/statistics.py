@@ -16,6 +16,10 @@ _FRAMES = 2000
 """Evenly spaced frames; enough for mean and deviation of three channels."""
 
 
+_CONSTANT = 1e-6
+"""Deviation of a constant channel as a share of its mean; float32 resolves 1e-7."""
+
+
 class Statistics(NamedTuple):
     """Per channel over the training part; None for a modality that is not used."""
 
@@ -24,9 +28,9 @@ class Statistics(NamedTuple):
     video_std: Tensor | None
     """(3,) float32, 0-255."""
     current_mean: Tensor | None
-    """(C,) float32, amperes."""
+    """(C,) float32, amperes, or the channels' units."""
     current_std: Tensor | None
-    """(C,) float32, amperes."""
+    """(C,) float32, the same; 1 for a constant channel of another unit than A, as a set-point."""
 
 
 def measure_inputs(windows: WindowDataset) -> Statistics:
@@ -55,10 +59,16 @@ def standardize_inputs(model: nn.Module, statistics: Statistics) -> None:
 
 
 def _of_currents(windows: WindowDataset) -> tuple[Tensor, Tensor]:
-    before = np.maximum(windows.end - 2, windows.base[windows.which])
-    last_second = np.unique(np.concatenate([windows.end - 1, before]))
-    rows = windows.amperes[last_second].astype(np.float64)
-    return torch.tensor(rows.mean(0)).float(), torch.tensor(rows.std(0)).float()
+    plant = windows.spec.plant
+    seen = np.zeros(len(windows.amperes) + 1, np.int64)
+    np.add.at(seen, np.maximum(windows.end - plant.samples, windows.base[windows.which]), 1)
+    np.add.at(seen, windows.end, -1)
+    rows = windows.amperes[np.cumsum(seen)[:-1] > 0].astype(np.float64)
+    mean, std = rows.mean(0), rows.std(0)
+    if plant.channels:
+        others = np.array([each.unit != "A" for each in plant.channels])
+        std = np.where(others & (std <= _CONSTANT * np.abs(mean)), 1.0, std)
+    return torch.tensor(mean).float(), torch.tensor(std).float()
 
 
 def _of_frames(windows: WindowDataset) -> tuple[Tensor, Tensor]:
