@@ -11,6 +11,7 @@ every failure of 40 s is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from fmbench.format.columns import stretches
+from fmbench.types import Channel
 
 Array = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -81,34 +83,46 @@ class Failure(NamedTuple):
     what: str
 
 
-def failed_currents(samples: NDArray[np.floating[Any]], rate: float) -> list[Failure]:
+def failed_currents(
+    samples: NDArray[np.floating[Any]], rate: float, channels: Sequence[Channel] = ()
+) -> list[Failure]:
     """Failures of the currents, by their start.
 
     Args:
         samples: (S, C) amperes, oldest first; NaN where there is none.
         rate: samples per second.
+        channels: names and units of the columns; none: phases in amperes. Of another unit than A,
+            only values that are not finite are failures: a set-point is constant, two may be equal,
+            and a temperature may be negative.
     """
-    amperes = np.asarray(samples, np.float64)
-    finite = np.isfinite(amperes)
-    amperes = np.where(finite, amperes, np.nan)
+    every = np.asarray(samples, np.float64)
+    names = [each.name for each in channels] or [str(k + 1) for k in range(every.shape[1])]
     found = []
+    for start, stop in stretches(np.asarray(~np.isfinite(every).all(axis=1))):
+        lost = _phases(np.asarray(~np.isfinite(every[start:stop]).all(axis=0)), names)
+        found.append(Failure(Failed.NOT_FINITE, start, stop, f"{lost} has no finite value"))
+    if channels:
+        chosen = [k for k, each in enumerate(channels) if each.unit == "A"]
+        if not chosen:
+            return found
+        every, names = every[:, chosen], [names[k] for k in chosen]
+    finite = np.isfinite(every)
+    amperes = np.where(finite, every, np.nan)
     if _in_kiloamperes(amperes):
         middle = float(np.nanmedian(amperes))
         what = f"the currents look like kiloamperes (median {middle:.3g}), not amperes"
-        found.append(Failure(Failed.UNIT, 0, len(amperes), what))
+        found.insert(0, Failure(Failed.UNIT, 0, len(amperes), what))
         amperes *= 1000
-    for start, stop in stretches(np.asarray(~finite.all(axis=1))):
-        phases = _phases(np.asarray(~finite[start:stop].all(axis=0)))
-        found.append(Failure(Failed.NOT_FINITE, start, stop, f"{phases} has no finite value"))
     wrong = finite & ((amperes > MOST) | (amperes < -NO_CURRENT))
     for start, stop in stretches(np.asarray(wrong.any(axis=1))):
         inside = amperes[start:stop][wrong[start:stop]]
         worst = inside[np.abs(inside).argmax()]
-        what = f"{_phases(np.asarray(wrong[start:stop].any(axis=0)))} reads {worst:.6g} A"
+        what = f"{_phases(np.asarray(wrong[start:stop].any(axis=0)), names)} reads {worst:.6g} A"
         what += f"; a furnace has 0 to {MOST:,.0f} A"
         found.append(Failure(Failed.OUT_OF_RANGE, start, stop, what))
     amperes[wrong] = np.nan
-    return sorted([*found, *_lost(amperes, rate), *_constant(amperes, rate)], key=_by_start)
+    found += [*_lost(amperes, rate, names), *_constant(amperes, rate, names)]
+    return sorted(found, key=_by_start)
 
 
 def _by_start(failure: Failure) -> int:
@@ -134,7 +148,7 @@ def _in_kiloamperes(samples: Array) -> bool:
     )
 
 
-def _lost(amperes: Array, rate: float) -> list[Failure]:
+def _lost(amperes: Array, rate: float, names: Sequence[str]) -> list[Failure]:
     """Times without current: of all phases, and of some of them."""
     least = max(1, round(LOST_SECONDS * rate))
     without = np.abs(amperes) < NO_CURRENT  # false where not finite
@@ -144,12 +158,12 @@ def _lost(amperes: Array, rate: float) -> list[Failure]:
     for phase in range(amperes.shape[1]):
         for start, stop in _long(without[:, phase] & ~off, least):
             highest = amperes[start:stop, phase].max()
-            what = f"phase {phase + 1} has no current (at most {highest:.4g} A), others have"
+            what = f"phase {names[phase]} has no current (at most {highest:.4g} A), others have"
             found.append(Failure(Failed.LOST, start, stop, what))
     return found
 
 
-def _constant(amperes: Array, rate: float) -> list[Failure]:
+def _constant(amperes: Array, rate: float, names: Sequence[str]) -> list[Failure]:
     """Phases that are constant, or equal to another one, while they have current."""
     size = max(2, round(STUCK_SECONDS * rate))
     if len(amperes) < size:
@@ -163,14 +177,14 @@ def _constant(amperes: Array, rate: float) -> list[Failure]:
         flat = (highest - windows.min(axis=1) <= STUCK * highest) & (highest >= NO_CURRENT)
         held[:, phase] = _covered(flat, size)
         for start, stop in stretches(held[:, phase]):
-            what = f"phase {phase + 1} is stuck at {np.median(values[start:stop]):.6g} A"
+            what = f"phase {names[phase]} is stuck at {np.median(values[start:stop]):.6g} A"
             found.append(Failure(Failed.STUCK, start, stop, what))
     for one, other in combinations(range(amperes.shape[1]), 2):
         first, second = amperes[:, one], amperes[:, other]
         equal = np.abs(first - second) <= COPIED * np.abs(first)
         equal &= has_current[:, one] & has_current[:, other] & ~held[:, one]
         for start, stop in _long(equal, size):
-            what = f"phases {one + 1} and {other + 1} are equal: one is a copy of the other"
+            what = f"phases {names[one]} and {names[other]} are equal: one is a copy of the other"
             found.append(Failure(Failed.COPIES, start, stop, what))
     return found
 
@@ -187,9 +201,9 @@ def _long(marked: Marks, least: int) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in stretches(marked) if stop - start >= least]
 
 
-def _phases(marked: Marks) -> str:
-    numbers = [str(k + 1) for k in np.flatnonzero(marked)]
-    return f"phase {numbers[0]}" if len(numbers) == 1 else f"each of phases {', '.join(numbers)}"
+def _phases(marked: Marks, names: Sequence[str]) -> str:
+    some = [names[int(k)] for k in np.flatnonzero(marked)]
+    return f"phase {some[0]}" if len(some) == 1 else f"each of phases {', '.join(some)}"
 
 
 class Looks(NamedTuple):

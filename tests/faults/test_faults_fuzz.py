@@ -22,7 +22,7 @@ from fmbench.format.columns import read_currents, read_timestamps
 from fmbench.prepare.annotate.events import read_events
 from fmbench.prepare.check import check_root
 from fmbench.prepare.ingest.plc import read_plc
-from fmbench.prepare.ingest.sampling import to_half_seconds
+from fmbench.prepare.ingest.sampling import to_samples
 from recordings import write_root
 
 PROMISE = "a result, or an error of a few lines that names the file; within 20 s, no traceback"
@@ -183,7 +183,7 @@ def test_currents(reads: Callable[..., None], tmp_path: Path) -> None:
 def test_a_plcs_log(reads: Callable[..., None], tmp_path: Path) -> None:
     def read(path: Path) -> object:
         log = read_plc(path)
-        return to_half_seconds(log.seconds, log.values)
+        return to_samples(log.seconds, log.values)
 
     found = [
         b"time;A\n0;1\n9000000000;2",  # half seconds over 285 years

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fmbench.prepare.ingest import LogOptions, PlcLog, Remarks, read_plc, to_half_seconds
+from fmbench.prepare.ingest import LogOptions, PlcLog, Remarks, read_plc, to_samples
 from fmbench.prepare.ingest.numbers import find_decimal, to_numbers
 
 BEGIN = datetime(2030, 5, 20, 6, 0, 0)
@@ -357,7 +357,7 @@ def test_cells_without_a_number_are_told_with_their_lines(tmp_path: Path) -> Non
         "phase A: 1 cells are empty, line 8; they count as missing",
         "phase B: 1 cells are no number ('Bad'), line 10; they count as missing",
     ]
-    samples = to_half_seconds(told.log.seconds, told.log.values).values.reshape(40, 3)
+    samples = to_samples(told.log.seconds, told.log.values).values.reshape(40, 3)
     assert np.argwhere(np.isnan(samples)).tolist() == [[6, 0], [8, 1]]
 
 

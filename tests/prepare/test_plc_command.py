@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fmbench.prepare.ingest import Remarks, to_half_seconds
+from fmbench.prepare.ingest import Remarks, to_samples
 from fmbench.prepare.ingest.sampling import describe_rate
 from test_cli import Command, fmbench, refused
 from test_plc import BEGIN, SECOND, log, read, stamp, three
@@ -28,12 +28,12 @@ AUTUMN = datetime(2030, 10, 27, 2, 30)
 
 def samples(times: Any, values: Any, **options: Any) -> NDArray[np.float64]:
     seconds, columns = SECOND + np.asarray(times, float), np.asarray(values, float)
-    return to_half_seconds(seconds, columns.reshape(len(seconds), -1), **options).values
+    return to_samples(seconds, columns.reshape(len(seconds), -1), **options).values
 
 
 def test_two_samples_a_second_pass_as_they_are() -> None:
     values = np.random.default_rng(0).normal(9000, 500, (20, 3))
-    found = to_half_seconds(SECOND + np.arange(20) / 2, values)
+    found = to_samples(SECOND + np.arange(20) / 2, values)
     assert found.seconds.tolist() == [int(SECOND) + k for k in range(10)]
     assert (found.values.reshape(20, 3) == values).all()
 
@@ -86,7 +86,7 @@ def test_a_clock_that_jitters_leaves_no_gap() -> None:
 
 
 def test_a_second_logged_in_part_is_left_out_at_the_ends() -> None:
-    found = to_half_seconds(SECOND + np.arange(1, 8) / 2, np.arange(7.0)[:, None])
+    found = to_samples(SECOND + np.arange(1, 8) / 2, np.arange(7.0)[:, None])
     assert (found.seconds - SECOND).tolist() == [1, 2, 3]
 
 
@@ -94,7 +94,7 @@ def test_a_time_just_before_a_whole_second_belongs_to_the_half_second_before_it(
     tmp_path: Path,
 ) -> None:
     told = read(log(tmp_path, "10.5,1", "10.9999999,3", head="time,A"), missing="none").log
-    found = to_half_seconds(told.seconds, told.values).values[0, :, 0]
+    found = to_samples(told.seconds, told.values).values[0, :, 0]
     assert found.tolist() == pytest.approx([np.nan, 2], nan_ok=True)
 
 

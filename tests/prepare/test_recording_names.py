@@ -19,7 +19,7 @@ from fmbench.format.names import LONGEST, name_from, valid_name
 from fmbench.prepare.annotate import read_events
 from fmbench.prepare.check import check_root
 from fmbench.prepare.ingest import RawVideo, Region, ingest
-from fmbench.prepare.ingest.sampling import HalfSeconds
+from fmbench.prepare.ingest.sampling import Samples
 from test_cli import Command, fmbench, refused
 from test_ingest import plc, stamp, write_frames
 
@@ -52,7 +52,7 @@ def test_every_reader_finds_a_recording_by_every_accepted_name(clip: RawVideo, n
         return
     with TemporaryDirectory() as folder:
         root = Path(folder) / "root"
-        log = HalfSeconds(1000 + np.arange(20), np.full((20, 2, 3), 9000.0))
+        log = Samples(1000 + np.arange(20), np.full((20, 2, 3), 9000.0))
         report = ingest(
             clip, 1002 + clip.shown, log, Region({0: (0, 0, 64, 48)}), root=root, name=name,
             currents=Path("plc.csv"), size=(8, 8),
@@ -136,7 +136,7 @@ def test_files_with_dots_in_their_names_stay_apart(tmp_path: Path, fmbench: Comm
 
 
 def test_names_that_look_alike_are_one(tmp_path: Path, clip: RawVideo) -> None:
-    log = HalfSeconds(1000 + np.arange(20), np.full((20, 2, 3), 9000.0))
+    log = Samples(1000 + np.arange(20), np.full((20, 2, 3), 9000.0))
     ingest(
         clip, 1002 + clip.shown, log, Region({0: (0, 0, 64, 48)}), root=tmp_path, name="Süd",
         currents=Path("plc.csv"), size=(8, 8),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from fmbench.config.hints import File, Files, Folder
 from fmbench.format.names import name_from, valid_name
+from fmbench.format.plant import plant_file, read_plant
+from fmbench.format.rates import in_amperes, rate_words
 from fmbench.prepare.ingest import (
     LogOptions,
     Offset,
@@ -14,16 +16,17 @@ from fmbench.prepare.ingest import (
     find_offset,
     read_plc,
     read_region,
-    to_half_seconds,
+    to_samples,
     write_contact_sheet,
 )
 from fmbench.prepare.ingest import ingest as write_recording
 from fmbench.prepare.ingest.match import GapPolicy
-from fmbench.prepare.ingest.resample import new_name
+from fmbench.prepare.ingest.resample import PART, new_name
 from fmbench.prepare.ingest.sampling import describe_rate
 from fmbench.prepare.ingest.video_clock import on_one_clock
 from fmbench.prepare.ingest.video_files import find_videos
 from fmbench.progress import progress_bar
+from fmbench.types import BENCHMARK
 
 
 def ingest(
@@ -43,14 +46,15 @@ def ingest(
 ) -> int:
     """Make a recording from a raw video and the log of a PLC.
 
-    25 frames and 2 samples of current a second, cropped to the furnace. Without --roi, a contact
-    sheet is written to read the region from.
+    25 frames and 2 samples of current a second, unless DIR/root.yaml says other rates and channels;
+    cropped to the furnace. Without --roi, a contact sheet is written to read the region from.
 
     Args:
         video: what FFmpeg reads: .mp4, .avi, .mkv, .ts, …; several files that continue each other,
             a folder, or a pattern ('cam/*.ts').
         current: log of the PLC, as CSV or another text with a time and currents in each row.
-        out: data root; the recording is written into DIR/unlabelled.
+        out: data root; the recording is written into DIR/unlabelled. DIR/root.yaml, if there is
+            one, has its rates and channels.
         roi: x,y,w,h in pixels, or a YAML file: frame: [x, y, w, h].
         start: clock of the first frame, "YYYY-MM-DD HH:MM:SS[.fff]", with or without a zone (Z,
             +02:00).
@@ -63,6 +67,7 @@ def ingest(
     """
     if not video:
         raise ValueError("--video is missing; see fmbench data ingest --help")
+    plant = read_plant(out / PART)
     files = find_videos(video)
     name = _name(files[0]) if name is None else valid_name(name)
     source = RawVideo(files, threads=threads)
@@ -84,20 +89,27 @@ def ingest(
         raise ValueError(f"--size is {size}; it must be at least 8")
     remarks = Remarks(lambda text: print(f"note: {text}", flush=True))
     layout = Remarks(lambda text: print(f"log: {text}", flush=True))
-    rows = read_plc(current, log, remarks, layout)
+    rows = read_plc(current, log, remarks, layout, plant)
     times, seconds = on_one_clock(
         source, rows, current, start=start, timestamps=timestamps, options=log, remarks=remarks
     )
-    describe_rate(seconds, log.between, remarks)
-    samples = to_half_seconds(seconds, rows.values, slot=log.slot, between=log.between)
+    describe_rate(seconds, log.between, remarks, plant)
+    samples = to_samples(seconds, rows.values, plant, slot=log.slot, between=log.between)
     name = new_name(out, name)  # before the frames are read
     shift: float | Offset | None = _seconds(offset)
     if shift is None:
+        amperes = rows.values[:, in_amperes(plant.channels)]
+        if not amperes.shape[1]:
+            raise ValueError(
+                "--offset auto compares the picture with currents in A, and root.yaml names none;"
+                " give --offset in seconds"
+            )
+        compared = to_samples(seconds, amperes, slot=log.slot, between=log.between)
         with progress_bar("comparing") as show:
             shift = find_offset(
                 source,
                 times,
-                samples,
+                compared,
                 region,
                 progress=lambda done, total: show(done, total, source.label),
             )
@@ -121,6 +133,12 @@ def ingest(
         f" {report.seconds} s of current ({report.repeated} frames repeated, {report.left_out} of"
         f" {report.source_frames} left out)"
     )
+    if plant != BENCHMARK:
+        print(
+            f"{plant.frame_rate:g} frames a second, {rate_words(plant.period, plant.samples)}"
+            f"{' of ' * bool(plant.channels)}{', '.join(each.name for each in plant.channels)},"
+            f" as in {plant_file(out / PART)}"
+        )
     return 0
 
 

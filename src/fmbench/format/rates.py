@@ -59,6 +59,13 @@ def rate_words(period: int, samples: int) -> str:
     return f"{'a sample' if samples == 1 else f'{samples} samples'} every {period} s"
 
 
+def in_amperes(channels: Sequence[Channel]) -> list[int] | slice:
+    """Which columns of the values are currents in A: all, where there are no channels."""
+    if not channels:
+        return slice(None)
+    return [k for k, each in enumerate(channels) if each.unit == "A"]
+
+
 def other_channels(columns: Sequence[str], channels: Sequence[Channel]) -> str | None:
     """What is wrong with the columns of the currents; None if there are no channels, or these.
 

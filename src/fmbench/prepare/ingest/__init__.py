@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from fmbench.prepare.ingest.region import Region, read_region, write_contact_sheet
     from fmbench.prepare.ingest.remarks import Remarks
     from fmbench.prepare.ingest.resample import IngestReport, find_offset, ingest
-    from fmbench.prepare.ingest.sampling import HalfSeconds, to_half_seconds
+    from fmbench.prepare.ingest.sampling import Samples, to_samples
     from fmbench.prepare.ingest.video import RawVideo
 
 __all__ = [
-    "HalfSeconds",
     "IngestReport",
     "LogOptions",
     "Offset",
@@ -23,17 +22,18 @@ __all__ = [
     "RawVideo",
     "Region",
     "Remarks",
+    "Samples",
     "find_offset",
     "ingest",
     "read_plc",
     "read_region",
-    "to_half_seconds",
+    "to_samples",
     "write_contact_sheet",
 ]
 
 _HOME = {
     "Offset": "align",
-    "HalfSeconds": "sampling",
+    "Samples": "sampling",
     "LogOptions": "plc",
     "PlcLog": "plc",
     "RawVideo": "video",
@@ -44,7 +44,7 @@ _HOME = {
     "ingest": "resample",
     "read_plc": "plc",
     "read_region": "region",
-    "to_half_seconds": "sampling",
+    "to_samples": "sampling",
     "write_contact_sheet": "region",
 }
 

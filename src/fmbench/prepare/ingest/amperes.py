@@ -1,4 +1,5 @@
-"""Numbers of a log -> amperes: units, marks of missing values, and values no furnace draws."""
+"""Numbers of a log -> amperes, or the units of other channels: units, marks of missing values, and
+values no furnace draws."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.prepare.ingest.remarks import Remarks, at_lines, at_times
+from fmbench.prepare.ingest.units import AMPERES, Unit, known_unit
+from fmbench.types import Channel
 
 HIGHEST = 60e3
 """Amperes. The benchmark has 6 to 14 kA (official-format 4.3), the simulator up to 32 kA a sample;
@@ -21,6 +24,8 @@ _MARKS = (
 )
 _ABSURD = 1e6
 """Amperes."""
+_NO_NUMBER = 1e30
+"""No quantity of a plant is as large, in any unit."""
 _REPEATED = 3
 """Rows with exactly one value far outside the rest, from which it is taken for a mark."""
 
@@ -44,18 +49,59 @@ def parse_marks(missing: str | None) -> tuple[list[float], list[str]] | None:
     return numbers, words
 
 
+def checked_units(
+    names: Sequence[str],
+    units: Sequence[str],
+    given: Unit | None,
+    channels: Sequence[Channel],
+    path: Path,
+) -> list[str]:
+    """Units of the log's columns. Currents in kA or mA become amperes; a channel of another unit is
+    copied, so that its column must be in this unit.
+
+    Args:
+        names: columns of the phases, or of the channels.
+        units: of each by the header; "" where it has none.
+        given: of the currents, instead of the header's.
+        channels: of the data set; none where all are currents.
+        path: the log.
+
+    Raises:
+        ValueError: a column has another unit than its channel, or `given` has no effect.
+    """
+    if not channels:
+        return [given or unit for unit in units]
+    if given and all(channel.unit != "A" for channel in channels):
+        raise ValueError(f"--unit {given} is of currents, but no channel of root.yaml is in A")
+    found = []
+    for name, unit, channel in zip(names, units, channels, strict=True):
+        own = (given or unit) if channel.unit == "A" else unit
+        right = (
+            own in AMPERES or not known_unit(own) if channel.unit == "A" else own == channel.unit
+        )
+        if own and not right:
+            raise ValueError(
+                f"{path}: column {name!r} is in {own}, but root.yaml has {channel.name!r} in"
+                f" {channel.unit}; correct the unit in root.yaml, or convert the column"
+            )
+        found.append(own if own in AMPERES or channel.unit != "A" else "")
+    return found
+
+
 def refuse_marks(
     values: NDArray[np.float64],
     scales: NDArray[np.float64],
     names: Sequence[str],
     path: Path,
     lines: NDArray[np.int64],
+    channels: Sequence[Channel] = (),
 ) -> None:
     """Refuse values that look like marks of a missing one.
 
     These are numbers by which controllers say "no value" (-9999, 65535, …) or above 1 MA, and
     values that repeat exactly three times or more, farther outside the possible currents than the
-    rest is wide.
+    rest is wide. Of a channel in another unit than A, only such numbers are refused that lie
+    farther outside the others than these are wide.
 
     Args:
         values: (R, C) as the log has them; NaN where it has none.
@@ -63,6 +109,7 @@ def refuse_marks(
         names: of the phases.
         path: the log.
         lines: (R,) line of each row.
+        channels: of the data set; none where all are currents.
 
     Raises:
         ValueError: there are such values; names the first line and the remedy.
@@ -72,14 +119,19 @@ def refuse_marks(
         if not len(distinct):
             continue
         amperes = distinct * scales[k]
+        unit = channels[k].unit if channels else "A"
         possible = (amperes >= 0) & (amperes <= HIGHEST)
+        if unit != "A":
+            possible = ~np.isin(distinct, _MARKS) & (np.abs(distinct) < _NO_NUMBER)
         if counts[possible].sum() <= counts.sum() / 2:
             continue  # the unit is wrong rather than single values
         rest = amperes[possible]
         far = np.maximum(rest.min() - amperes, amperes - rest.max()) > np.ptp(rest)
         mark = np.isin(distinct, _MARKS) | (np.abs(amperes) > _ABSURD)
         looks = ~possible & (mark | (far & (counts >= _REPEATED)))
-        if possible[-1] and distinct[-1] in _MARKS and counts[-1] >= _REPEATED and len(rest) > 1:
+        if unit != "A":
+            looks = ~possible & far
+        elif possible[-1] and distinct[-1] in _MARKS and counts[-1] >= _REPEATED and len(rest) > 1:
             looks[-1] = rest[-2] < 0.8 * rest[-1]
         if looks.any():
             found = distinct[looks]
@@ -87,9 +139,10 @@ def refuse_marks(
             shown = ",".join(repr(float(value)).removesuffix(".0") for value in found[:3])
             raise ValueError(
                 f"{path}: phase {name!r} is {shown} in {at_lines(lines[rows])} ({rows.size} rows),"
-                f" far outside the rest ({rest[rest >= 0].min():.6g} to"
-                f" {rest[~looks[possible]].max():.6g} A). Does it mark a missing value? Then give"
-                f" --missing={shown}; if all values are currents, --missing none"
+                f" far outside the rest ({rest[rest >= 0].min() if unit == 'A' else rest.min():.6g}"
+                f" to {rest[~looks[possible]].max():.6g} {unit}). Does it mark a missing value?"
+                f" Then give --missing={shown}; if all values are"
+                f" {'currents' if unit == 'A' else 'measured'}, --missing none"
             )
 
 
@@ -99,10 +152,13 @@ def describe_amperes(
     names: Sequence[str],
     units: Sequence[str],
     remarks: Remarks,
+    channels: Sequence[Channel] = (),
 ) -> None:
     """Tell of (R, C) amperes that no furnace of this kind draws; `units` are those of the log, ""
-    where it has none."""
+    where it has none. Channels in other units are left out."""
     for k, name in enumerate(names):
+        if channels and channels[k].unit != "A":
+            continue
         column = values[:, k]
         middle = float(np.median(np.abs(column[np.isfinite(column)])))
         unit = units[k]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,7 +12,8 @@ from fmbench.errors import nearest
 from fmbench.prepare.ingest.layout import Table
 from fmbench.prepare.ingest.numbers import is_number
 from fmbench.prepare.ingest.times import has_clock, has_date
-from fmbench.prepare.ingest.units import AMPERES, units_of
+from fmbench.prepare.ingest.units import AMPERES, in_brackets, units_of
+from fmbench.types import Channel
 
 _TIME_NAMES = re.compile(
     r"time|zeit|date|datum|stamp|heure|hora|fecha|when|clock|elapsed|sec|时间|日期|^t$|^s$|^ts$",
@@ -25,7 +27,7 @@ _SEEN = 200
 
 
 class Roles(NamedTuple):
-    """A wide table: columns of the time and of the currents."""
+    """A wide table: columns of the time and of the currents, or channels."""
 
     time: list[str]
     """One column, or those of the date and of the time of day."""
@@ -37,7 +39,9 @@ class Roles(NamedTuple):
     """Whether the log had a row per tag and value: most rows lack most phases."""
 
 
-def find_roles(table: Table, *, time: str | None, phases: str | None) -> Roles:
+def find_roles(
+    table: Table, *, time: str | None, phases: str | None, channels: Sequence[Channel] = ()
+) -> Roles:
     """Time and currents of a log; one with a row per tag and value is widened.
 
     Args:
@@ -45,18 +49,23 @@ def find_roles(table: Table, *, time: str | None, phases: str | None) -> Roles:
         time: column of the time, or `DATE,TIME`; None to find it.
         phases: columns, or tags, of the currents, separated by commas; None: those in A, kA or mA
             if the header has units, else all others.
+        channels: of the data set; `phases` are their columns in this order, by default those of
+            their names.
 
     Raises:
-        ValueError: no such column, or none that can be the time.
+        ValueError: no such column, none that can be the time, or not one for each channel.
     """
+    wanted = _listed(phases) if phases else [each.name for each in channels]
     clock, sparse = _given(time, table) if time else _find_time(table), False
-    if not phases or not all(name in table.names for name in _listed(phases)):
+    if not wanted or not all(name in table.names for name in wanted):
         long = _tag_and_value(table, clock)
         tags = [str(tag) for tag in table.cells[long[0]].unique()] if long else []
-        if long and (not phases or {*_listed(phases)} & {*tags, *units_of(tags)[0]}):
+        if long and (not wanted or {*wanted} & {*tags, *units_of(tags)[0]}):
             table, sparse = _widened(table, clock, *long), True
     if phases:
-        chosen = [name for each in _listed(phases) for name in _given(each, table, exact=True)]
+        chosen = [name for each in wanted for name in _given(each, table, exact=True)]
+    elif channels:
+        chosen = [_column_of(each, table) for each in channels]
     else:
         others = [name for name in table.names if name not in clock]
         amperes = [name for name in others if _unit(table, name) in AMPERES]
@@ -67,7 +76,39 @@ def find_roles(table: Table, *, time: str | None, phases: str | None) -> Roles:
         raise ValueError(
             f"{table.path}: {len(table.cells)} rows, {len(chosen)} phases; nothing to read"
         )
-    return Roles(clock, chosen, [_unit(table, name) for name in chosen], table, sparse)
+    if channels and len(chosen) != len(channels):
+        names = ", ".join(each.name for each in channels)
+        raise ValueError(
+            f"--phases names {len(chosen)} columns, but root.yaml has {len(channels)} channels:"
+            f" {names}; name a column for each, in this order"
+        )
+    units = [_unit(table, name) for name in chosen]
+    if channels:  # in units that need not be known
+        units = [unit or in_brackets(name)[1] for unit, name in zip(units, chosen, strict=True)]
+    return Roles(clock, chosen, units, table, sparse)
+
+
+def _column_of(channel: Channel, table: Table) -> str:
+    """The column of a channel's name, with or without a unit.
+
+    Raises:
+        ValueError: there is none, or several.
+    """
+    if channel.name in table.names:
+        return channel.name
+    found = [name for name in table.names if in_brackets(name)[0] == channel.name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{table.path}: {', '.join(map(repr, found))} are named as the channel {channel.name!r}"
+            " of root.yaml; --phases says which column is its"
+        )
+    raise ValueError(
+        f"{table.path}: no column is named as the channel {channel.name!r} of root.yaml"
+        f"{nearest(channel.name, table.names)}. Columns: {', '.join(table.names)}; --phases names a"
+        " column for each channel"
+    )
 
 
 def _counts(table: Table, name: str) -> bool:

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from fmbench.format.columns import format_second, stretches
 from fmbench.prepare.ingest.remarks import SHOWN, Remarks
-from fmbench.prepare.ingest.sampling import HalfSeconds
+from fmbench.prepare.ingest.sampling import Samples
 from fmbench.prepare.ingest.video import RawVideo
-from fmbench.types import FRAME_RATE
+from fmbench.types import BENCHMARK
 
 GapPolicy = Literal["fail", "mask", "hold"]
 
 
 def common_seconds(
-    times: NDArray[np.float64], samples: HalfSeconds, video: RawVideo
+    times: NDArray[np.float64], samples: Samples, video: RawVideo
 ) -> tuple[int, int]:
     """The first whole second that both files cover, and the one after the last.
 
@@ -25,11 +25,12 @@ def common_seconds(
         ValueError: they have no second in common.
     """
     first = max(int(np.ceil(times.min() - 1e-3)), int(samples.seconds[0]))
-    # A second's last instant, 0.96 s, may have its nearest frame one step before.
-    last = min(int(np.floor(times.max() + 2 / FRAME_RATE + 1e-3)), int(samples.seconds[-1]) + 1)
+    # A second's last instant, at 25 a second .96 s, may have its nearest frame one step before.
+    end = times.max() + 2 / samples.plant.frame_rate + 1e-3
+    last = min(int(np.floor(end)), samples.stop)
     if last - first < 1:
         begin, end = float(times.min()), float(times.max())
-        start, stop = float(samples.seconds[0]), float(samples.seconds[-1]) + 1
+        start, stop = float(samples.seconds[0]), float(samples.stop)
         apart = (
             f"starts {start - end:.0f} s after"
             if start > end
@@ -44,10 +45,10 @@ def common_seconds(
     return first, last
 
 
-def uncovered(times: NDArray[np.float64], samples: HalfSeconds, video: RawVideo) -> list[str]:
+def uncovered(times: NDArray[np.float64], samples: Samples, video: RawVideo) -> list[str]:
     """Remarks about a log that starts more than a second after the video, or ends before it."""
     begin, end = float(times.min()), float(times.max())
-    start, stop = float(samples.seconds[0]), float(samples.seconds[-1]) + 1
+    start, stop = float(samples.seconds[0]), float(samples.stop)
     found = []
     if start - begin > 1:
         found.append(
@@ -66,6 +67,7 @@ def nearest_frames(
     times: NDArray[np.float64],
     grid: NDArray[np.float64],
     decodes: NDArray[np.bool_] | None = None,
+    frame_rate: float = BENCHMARK.frame_rate,
 ) -> NDArray[np.int64]:
     """(G,) position of the frame nearest to each instant; -1 where none is within one frame period,
     of the video or of the grid, whichever is longer.
@@ -74,10 +76,11 @@ def nearest_frames(
         times: (N,) seconds; where the clock goes back, the later frames count.
         grid: (G,) seconds, ascending.
         decodes: (N,) frames that may be taken; None for all.
+        frame_rate: instants of the grid a second.
     """
     if decodes is not None:
         some = np.flatnonzero(decodes)
-        found = nearest_frames(times[some], grid)
+        found = nearest_frames(times[some], grid, frame_rate=frame_rate)
         return np.where(found < 0, -1, some[found])
     after_it = np.append(np.minimum.accumulate(times[:0:-1])[::-1], np.inf)
     usable = np.flatnonzero(times < after_it)
@@ -87,16 +90,16 @@ def nearest_frames(
     after = after.clip(max=len(known) - 1)
     nearer = np.where(grid - known[before] <= known[after] - grid, before, after)
     step = float(np.median(np.diff(known))) if len(known) > 1 else 0.0
-    reach = max(step, 1 / FRAME_RATE) + 1e-3
+    reach = max(step, 1 / frame_rate) + 1e-3
     return np.where(np.abs(known[nearer] - grid) <= reach, usable[nearer], -1)
 
 
-def oddities(video: RawVideo, times: NDArray[np.float64]) -> list[str]:
-    """Remarks about the video's own times."""
+def oddities(video: RawVideo, times: NDArray[np.float64], frame_rate: float) -> list[str]:
+    """Remarks about the video's own times; `frame_rate` is the recording's."""
     found = [*video.remarks(), *filter(None, [video.cut_off()])]
     steps = np.diff(video.shown[video.decodes])
     close = steps[steps < 1]  # longer ones are gaps
-    if len(close) and np.ptp(close) > 0.5 / FRAME_RATE:
+    if len(close) and np.ptp(close) > 0.5 / frame_rate:
         found.append(
             f"variable frame rate: {1000 * steps.min():.0f} to {1000 * steps.max():.0f} ms a frame"
         )
@@ -115,6 +118,7 @@ def fill_frames(
     video: RawVideo,
     gaps: GapPolicy,
     remarks: Remarks,
+    frame_rate: float,
 ) -> NDArray[np.int64]:
     """Frames of the grid with gaps treated by `gaps`; -1 where a frame is left out.
 
@@ -128,7 +132,7 @@ def fill_frames(
         return source
     if (source < 0).all():
         raise ValueError(f"{video.label}: no frame in the seconds that the log covers")
-    summary = _gaps("video", [(grid[start], (stop - start) / FRAME_RATE) for start, stop in gone])
+    summary = _gaps("video", [(grid[start], (stop - start) / frame_rate) for start, stop in gone])
     if gaps == "fail":
         why = f"\n{video.lost()}" if video.lost() else ""
         raise ValueError(
@@ -143,14 +147,15 @@ def fill_frames(
 
 
 def fill_currents(
-    samples: HalfSeconds, first: int, last: int, gaps: GapPolicy, remarks: Remarks
+    samples: Samples, first: int, last: int, gaps: GapPolicy, remarks: Remarks
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Seconds and (S, 2, C) samples of [first, last), gaps treated by `gaps`.
+    """Seconds and (S, N, C) samples of [first, last), gaps treated by `gaps`.
 
     Raises:
         ValueError: there are gaps and `gaps` is fail, or there is no sample at all.
     """
-    inside = (samples.seconds >= first) & (samples.seconds < last)
+    period = samples.plant.period
+    inside = (samples.seconds > first - period) & (samples.seconds < last)
     seconds, values = samples.seconds[inside], samples.values[inside]
     missing = np.isnan(values).any(axis=(1, 2))
     gone = stretches(np.asarray(missing))
@@ -158,7 +163,9 @@ def fill_currents(
         return seconds, values
     if missing.all():
         raise ValueError("the log has no whole second of current while the video runs")
-    summary = _gaps("currents", [(seconds[start], float(stop - start)) for start, stop in gone])
+    summary = _gaps(
+        "currents", [(seconds[start], float((stop - start) * period)) for start, stop in gone]
+    )
     if gaps == "fail":
         raise ValueError(f"{summary}. --gaps mask leaves these seconds out, hold repeats samples")
     if gaps == "mask":

@@ -1,4 +1,5 @@
-"""A PLC's log, as plants export it -> currents in amperes at the times of its rows."""
+"""A PLC's log, as plants export it -> currents in amperes, or other channels, at the times of its
+rows."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.format.columns import format_second
-from fmbench.prepare.ingest.amperes import describe_amperes, parse_marks, refuse_marks
+from fmbench.prepare.ingest.amperes import (
+    checked_units,
+    describe_amperes,
+    parse_marks,
+    refuse_marks,
+)
 from fmbench.prepare.ingest.columns import Roles, find_roles
 from fmbench.prepare.ingest.layout import Table, read_table
 from fmbench.prepare.ingest.numbers import Decimal, find_decimal, is_number, to_numbers
@@ -19,11 +25,12 @@ from fmbench.prepare.ingest.order import Rows, in_order
 from fmbench.prepare.ingest.remarks import Remarks, at_lines
 from fmbench.prepare.ingest.sampling import Between, Slot
 from fmbench.prepare.ingest.times import Clock, parse_times, spread_within_seconds
-from fmbench.prepare.ingest.units import AMPERES, Unit
+from fmbench.prepare.ingest.units import AMPERES, Unit, in_brackets
 from fmbench.prepare.ingest.zones import find_zone, to_utc, zone_of_header
+from fmbench.types import BENCHMARK, Plant
 
 LONGEST = 120 * 86400
-"""Seconds of a log; every half second takes memory, logged or not."""
+"""Seconds of a log at two samples a second; every sample takes memory, logged or not."""
 FASTEST = 5000
 """Rows a second."""
 _SEEN = 5000
@@ -36,8 +43,9 @@ class LogOptions:
 
     Args:
         time: column of the log's time; or DATE,TIME.
-        phases: columns of the currents, separated by commas; default: those in A, kA or mA, else
-            all others. Of a log with a row per tag and value: tags.
+        phases: columns of the currents, separated by commas; default: those that root.yaml names as
+            channels, else those in A, kA or mA, else all others. Of a log with a row per tag and
+            value: tags.
         time_format: format of the times in the log and in --timestamps, as for strptime.
         zone: zone of times without one, in the log, --start and --timestamps, as Europe/Berlin.
         separator: between the log's cells: comma, semicolon, tab, pipe, blanks, or a character.
@@ -71,7 +79,7 @@ class PlcLog(NamedTuple):
     seconds: NDArray[np.float64]
     """(R,) seconds, from what `clock` says."""
     values: NDArray[np.float64]
-    """(R, C) amperes; NaN where a row has none."""
+    """(R, C) amperes, or the channels' units; NaN where a row has none."""
     clock: Clock = "local"
     repeated: tuple[float, float] | None = None
     """Begin and end of the hour that a local clock has twice; later rows are an hour later."""
@@ -82,14 +90,16 @@ def read_plc(
     options: LogOptions | None = None,
     remarks: Remarks | None = None,
     describe: Remarks | None = None,
+    plant: Plant = BENCHMARK,
 ) -> PlcLog:
-    """Currents of a text file with a time and currents in each row.
+    """Currents, or other channels, of a text file with a time and their values in each row.
 
     Args:
         path: the log.
         options: how it is written.
         remarks: irregularities are added, and how they were handled.
         describe: a line about the file's layout and one about its times are added.
+        plant: its channels are read, if it names any; its rate limits the length of the log.
 
     Raises:
         ValueError: the log, or a part of it, cannot be read, or can be read in two ways.
@@ -106,16 +116,17 @@ def read_plc(
         encoding=options.encoding,
         header_line=options.header_line,
     )
-    roles = find_roles(table, time=options.time, phases=options.phases)
+    channels = plant.channels
+    roles = find_roles(table, time=options.time, phases=options.phases, channels=channels)
     table = roles.table
-    if len(roles.phases) > 3 and not options.phases and not any(roles.units):
+    if len(roles.phases) > 3 and not options.phases and not any(roles.units) and not channels:
         remarks.append(
             f"{len(roles.phases)} columns are taken as currents: {', '.join(roles.phases)}; if some"
             " are not, --phases names those that are"
         )
-    units = [options.unit or unit for unit in roles.units]
+    units = checked_units(roles.phases, roles.units, options.unit, channels, path)
     decimal = options.decimal or _decimal(roles, units)
-    describe.append(_layout(roles, units, decimal))
+    describe.append(_layout(roles, units, decimal, plant))
     clock = table.cells[roles.time[0]].str.cat(table.cells[roles.time[1:]], sep=" ")
     times = parse_times(clock, path, options.time_format, lines=table.lines, decimal=decimal)
     seconds, kind = times.seconds, times.clock
@@ -132,19 +143,21 @@ def read_plc(
 
     values = _values(roles, decimal, marks, options.between, remarks)
     scales = np.array([AMPERES.get(unit, 1.0) for unit in units])
+    scales[[each.unit != "A" for each in channels]] = 1.0
     if marks is None:
-        refuse_marks(values, scales, roles.phases, path, table.lines)
+        refuse_marks(values, scales, roles.phases, path, table.lines, channels)
     rows = Rows(seconds, values * scales, table.lines)
     rows, repeated = in_order(rows, path, local=kind == "local", remarks=remarks)
     seconds, values = rows.seconds, rows.values
-    if seconds[-1] - seconds[0] > LONGEST:
+    longest = LONGEST * min(1.0, BENCHMARK.current_rate / plant.current_rate)
+    if seconds[-1] - seconds[0] > longest:
         raise ValueError(
             f"{path}: its times run from {format_second(seconds[0])} to"
             f" {format_second(seconds[-1])}; one of them must be wrong, or cut the log to the days"
-            f" of the video ({LONGEST // 86400} at most)"
+            f" of the video ({longest / 86400:.4g} at most)"
         )
     describe.append(_clock(seconds, kind, times.written, options.zone if local else None))
-    describe_amperes(seconds, values, roles.phases, units, remarks)
+    describe_amperes(seconds, values, roles.phases, units, remarks, channels)
     return PlcLog(seconds, values, kind, repeated)
 
 
@@ -234,16 +247,24 @@ def _values(
     return np.stack(columns, axis=1)
 
 
-def _layout(roles: Roles, units: list[str], decimal: Decimal) -> str:
+def _layout(roles: Roles, units: list[str], decimal: Decimal, plant: Plant) -> str:
     """The line that says how the file was read."""
     table = roles.table
     phases = [
-        f"{name} [{unit}]" if unit else name for name, unit in zip(roles.phases, units, strict=True)
+        f"{name} [{unit}]" if unit and in_brackets(name)[1] != unit else name
+        for name, unit in zip(roles.phases, units, strict=True)
     ]
+    if plant.channels:
+        named = [f"{each.name} [{each.unit}]" for each in plant.channels]
+        phases = [
+            own if column in (each.name, own) else f"{own} = {column}"
+            for each, own, column in zip(plant.channels, named, phases, strict=True)
+        ]
     header = f"header on line {table.header_line}" if table.header_line else "no header"
     return (
         f"{table.separator}, decimal {'comma' if decimal == ',' else 'point'}, {table.encoding},"
-        f" {header}, time column {' + '.join(roles.time)}, currents {', '.join(phases)}"
+        f" {header}, time column {' + '.join(roles.time)},"
+        f" {'channels' if plant.channels else 'currents'} {', '.join(phases)}"
         + (", a row per tag" if roles.sparse else "")
     )
 

@@ -40,9 +40,9 @@ from fmbench.prepare.ingest.match import (
 from fmbench.prepare.ingest.passes import settled
 from fmbench.prepare.ingest.region import Region
 from fmbench.prepare.ingest.remarks import Remarks
-from fmbench.prepare.ingest.sampling import HalfSeconds
+from fmbench.prepare.ingest.sampling import Samples
 from fmbench.prepare.ingest.video import RawVideo
-from fmbench.types import FRAME_RATE
+from fmbench.types import BENCHMARK
 
 PART = "unlabelled"
 BLOCK = 256
@@ -65,8 +65,9 @@ class IngestReport:
         size: (H, W) of the frames written.
         frames, seconds: number of frames, and of seconds of current.
         source_frames: number of frames of the video, with those that cannot be decoded.
-        repeated, left_out: number of its frames repeated and left out to reach 25 a second.
+        repeated, left_out: number of its frames repeated and left out to reach `frame_rate`.
         remarks: irregularities of either file, how they were handled, and sensors that failed.
+        frame_rate, current_rate: frames and samples a second of the recording.
     """
 
     name: str
@@ -83,12 +84,14 @@ class IngestReport:
     repeated: int
     left_out: int
     remarks: list[str]
+    frame_rate: float = BENCHMARK.frame_rate
+    current_rate: float = BENCHMARK.current_rate
 
 
 def ingest(
     video: RawVideo,
     times: NDArray[np.float64],
-    samples: HalfSeconds,
+    samples: Samples,
     region: Region,
     *,
     root: Path,
@@ -102,8 +105,8 @@ def ingest(
 ) -> IngestReport:
     """Write one recording into `root`/unlabelled, complete or not at all.
 
-    It has 25 frames a second (the nearest of the source) and 2 samples of current a second, over
-    the whole seconds that both sources cover.
+    It has the frame rate of `samples.plant` (the nearest frames of the source) and these samples,
+    over the whole seconds that both sources cover.
 
     Args:
         video: the frames.
@@ -151,7 +154,7 @@ def new_name(root: Path, name: str) -> str:
 def _write(
     video: RawVideo,
     times: NDArray[np.float64],
-    samples: HalfSeconds,
+    samples: Samples,
     region: Region,
     root: Path,
     name: str,
@@ -174,17 +177,18 @@ def _write(
         remarks.append(describe_offset(offset))
         confidence = offset.confidence
         offset = offset.seconds if offset.sure else 0.0
+    plant = samples.plant
     covered = times[video.decodes] + offset
     first, last = common_seconds(covered, samples, video)
     remarks.extend(uncovered(covered, samples, video))
-    grid = first + np.arange((last - first) * FRAME_RATE) / FRAME_RATE
-    source = nearest_frames(times + offset, grid, video.decodes)
-    remarks.extend(oddities(video, times))
-    source = fill_frames(source, grid, video, gaps, remarks)
+    grid = first + np.arange((last - first) * plant.frame_rate) / plant.frame_rate
+    source = nearest_frames(times + offset, grid, video.decodes, plant.frame_rate)
+    remarks.extend(oddities(video, times, plant.frame_rate))
+    source = fill_frames(source, grid, video, gaps, remarks, plant.frame_rate)
     present = source >= 0
     grid, source = grid[present], source[present]
     kept, values = fill_currents(samples, first, last, gaps, remarks)
-    remarks.extend(sensors.of_halves(kept, values))
+    remarks.extend(sensors.of_samples(kept, values, plant))
 
     report = IngestReport(
         name=name,
@@ -196,21 +200,25 @@ def _write(
         region=dict(sorted(region.at.items())),
         size=size,
         frames=len(source),
-        seconds=len(kept),
+        seconds=len(kept) * plant.period,
         source_frames=video.num_frames,
         repeated=int(np.count_nonzero(np.diff(source) == 0)),
         left_out=int(np.count_nonzero(video.decodes) - len(np.unique(source))),
         remarks=list(remarks),
+        frame_rate=plant.frame_rate,
+        current_rate=plant.current_rate,
     )
     with in_one_step(target) as beside:  # last of all, so that a video has its other files
-        watch, seconds = sensors.Watch(), np.floor(grid + 1e-6).astype(np.int64)
+        watch = sensors.Watch(plant.frame_rate)
+        seconds = np.floor(grid + 1e-6).astype(np.int64)
         frames = watch.passing(_blocks(video, source, region, size, progress))
         mat.write_mat(beside, len(source), size, frames, labels=None)
         for each in watch.found(seconds):
             remarks.append(each.what)
             report.remarks.append(each.what)
         columns.write_timestamps(columns.timestamps_file(folder, name), seconds)
-        columns.write_currents(columns.currents_file(folder, name), kept, values)
+        currents_file = columns.currents_file(folder, name)
+        columns.write_currents(currents_file, kept, values, plant.channels)
         lines = "".join(f"{k},{frame}\n" for k, frame in enumerate(source))
         write_text(folder / "sources" / f"{name}.csv", "frame,source_frame\n" + lines)
         text = json.dumps(asdict(report), indent=1)
@@ -221,13 +229,21 @@ def _write(
 def find_offset(
     video: RawVideo,
     times: NDArray[np.float64],
-    samples: HalfSeconds,
+    samples: Samples,
     region: Region,
     *,
     reach: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Offset:
     """Estimate how far the video's clock is behind the log's; reads the video once.
+
+    Args:
+        video: the frames.
+        times: (N,) seconds since 1970 of each frame.
+        samples: two a second, of currents in A only.
+        region: the furnace in the picture.
+        reach: largest offset, in seconds.
+        progress: called with frames done and frames in all.
 
     Raises:
         ValueError: the overlap is too short.
@@ -243,7 +259,7 @@ def find_offset(
         every = np.flatnonzero(video.decodes)
         return describe_video(times[every], described(every))
 
-    pair = (settled(video, shown), describe_currents(*samples))
+    pair = (settled(video, shown), describe_currents(samples.seconds, samples.values))
     return estimate([pair], reach=reach)
 
 

@@ -33,6 +33,16 @@ def split_unit(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def in_brackets(name: str) -> tuple[str, str]:
+    """What stands before a column's brackets, and in them, whether it is a known unit or not.
+
+    >>> in_brackets("force [kN]"), in_brackets("speed")
+    (('force', 'kN'), ('speed', ''))
+    """
+    found = _IN_BRACKETS.fullmatch(name)
+    return (found[1], found[2]) if found else (name, "")
+
+
 def known_unit(text: str) -> bool:
     """Whether a text is the unit of a current or of another quantity."""
     return text in AMPERES or text in _OTHERS
