@@ -8,7 +8,6 @@ from fmbench.data.windows import WindowSpec
 from fmbench.prepare.frames_by_class import labelled, table_of_splits, table_one
 from fmbench.prepare.select import SHARES, By, write_lists
 from fmbench.prepare.select import select as select_frames
-from fmbench.types import FRAME_RATE
 
 
 def select(
@@ -33,10 +32,6 @@ def select(
         ratio: normal frames for each abnormal one; 0 keeps all.
         replace: overwrite existing lists.
     """
-    window = WindowSpec().seconds
-    guard = window if guard_seconds is None else guard_seconds
-    if guard < window:
-        print(f"note: {guard:g} s of guard are less than a window of {window:g} s; windows overlap")
     if ratio < 0:
         raise ValueError(f"--ratio is {ratio:g}; it must be at least 0")
     try:
@@ -44,6 +39,11 @@ def select(
     except ValueError:
         raise ValueError(f"--shares is {shares!r}; write 0.7,0.15,0.15") from None
     for part in labelled(root):
+        window = WindowSpec(plant=part.plant).seconds
+        guard = window if guard_seconds is None else guard_seconds
+        if guard < window:
+            note = f"{guard:g} s of guard are less than a window of {window:g} s"
+            print(f"note: {note}; windows overlap")
         found = select_frames(
             part,
             by=by,
@@ -57,7 +57,7 @@ def select(
         if found.dropped:
             print(f"{part.part}: {found.dropped} events left out whole, to reach the ratio")
         if found.longest_normal is not None:
-            seconds = found.longest_normal / FRAME_RATE
+            seconds = found.longest_normal / part.plant.frame_rate
             print(f"{part.part}: normal stretches of at most {seconds:.0f} s")
         for note in found.notes:
             print(f"note: {part.part}: {note}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.types import FRAME_RATE
+from fmbench.types import BENCHMARK
 
 Codec = Literal["ffv1", "h264"]
 """FFV1 in Matroska, without loss; H.264 in MP4, with some."""
@@ -172,8 +173,9 @@ def write_video(
     codec: Codec,
     *,
     synthetic: bool,
+    frame_rate: float = BENCHMARK.frame_rate,
 ) -> None:
-    """Write frames, (n, 3, H, W) a block, FRAME_RATE a second.
+    """Write frames, (n, 3, H, W) a block, `frame_rate` a second.
 
     Raises:
         ValueError: H.264 and an odd height or width.
@@ -188,7 +190,8 @@ def write_video(
     with av.open(str(path), "w") as container:
         if synthetic:
             container.metadata["comment"] = SYNTHETIC
-        stream: Any = container.add_stream(name, rate=int(FRAME_RATE), options=options)
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        stream: Any = container.add_stream(name, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         for block in blocks:
             for picture in np.ascontiguousarray(block.transpose(0, 2, 3, 1)):

@@ -18,14 +18,19 @@ from numpy.typing import NDArray
 
 from fmbench.data.windows import Ints
 from fmbench.format.columns import stretches
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.types import BENCHMARK, Plant
 
-FEW = int(FRAME_RATE)
-"""Least frames of each class in a block: a second."""
+FEW = int(BENCHMARK.frame_rate)
+"""Least frames of each class in a block: a second, of the benchmark's frame rate."""
 _CUTS = 240
 """Most places of a recording that are tried for a cut."""
 Span = tuple[int, int]
 """First frame of a block, and the one after its last."""
+
+
+def few(plant: Plant) -> int:
+    """Least frames of each class in a block: a second."""
+    return max(1, round(FEW * plant.frame_rate / BENCHMARK.frame_rate))
 
 
 class Timeline:
@@ -36,12 +41,20 @@ class Timeline:
         seconds: (N,) sorted second of each frame.
         labels: (N,) whether abnormal.
         whole: whether an event is in a block whole, or not at all; else a guard may take a part.
+        plant: its rates are used.
     """
 
     def __init__(
-        self, name: str, seconds: Ints, labels: NDArray[np.bool_], *, whole: bool = False
+        self,
+        name: str,
+        seconds: Ints,
+        labels: NDArray[np.bool_],
+        *,
+        whole: bool = False,
+        plant: Plant = BENCHMARK,
     ) -> None:
         self.name = name
+        self.plant = plant
         self.seconds = seconds - seconds[0]
         self.labels = labels
         self.whole = whole
@@ -50,6 +63,11 @@ class Timeline:
         """Sorted places where a cut parts no event: before frame i, or N."""
         self.abnormal = np.concatenate([[0], np.cumsum(labels)])
         self.normal = np.arange(len(labels) + 1) - self.abnormal
+
+    @property
+    def few(self) -> int:
+        """Least frames of each class in a block."""
+        return few(self.plant)
 
     @property
     def end(self) -> int:
@@ -71,7 +89,7 @@ class Timeline:
     def earliest_end(self, start: int) -> int | None:
         """Where a block from `start` has enough of both classes; None if it never has."""
         place = max(
-            int(np.searchsorted(counts, counts[start] + FEW))
+            int(np.searchsorted(counts, counts[start] + self.few))
             for counts in (self.normal, self.abnormal)
         )
         if place > len(self.labels):
@@ -94,7 +112,7 @@ class Timeline:
         too few of a class."""
         normal = self.normal[stop] - self.normal[start]
         abnormal = self.abnormal[stop] - self.abnormal[start]
-        enough = (normal >= FEW) & (abnormal >= FEW) & (stop > start)
+        enough = (normal >= self.few) & (abnormal >= self.few) & (stop > start)
         return np.where(enough, np.minimum(normal / ratio, abnormal), 0.0)
 
     def best_blocks(self, shares: Sequence[float], guard: float, ratio: float) -> list[Span]:
@@ -146,7 +164,7 @@ def in_time(
     spans: dict[str, dict[str, Span]] = {}
     for line in lines:
         for whole in (True, False):  # events are cut only where it must be
-            one = Timeline(line.name, line.seconds, line.labels, whole=whole)
+            one = Timeline(line.name, line.seconds, line.labels, whole=whole, plant=line.plant)
             if line.name not in spans and (found := one.best_blocks(weights, guard, ratio)):
                 spans[line.name] = dict(zip(splits, found, strict=True))
     if not spans:
@@ -172,9 +190,10 @@ def _cut_events(line: Timeline, spans: Mapping[str, Span]) -> list[str]:
             kept = min(stop, last) - max(start, first)
             if 0 < kept < stop - start:
                 begin, end = int(line.seconds[start]), int(line.seconds[stop - 1]) + 1
+                left = kept / line.plant.frame_rate
                 found.append(
                     f"{line.name}: the event from {begin} s to {end} s is cut: "
-                    f"{kept / FRAME_RATE:.0f} s of it are in {split}, a guard takes the rest"
+                    f"{left:.0f} s of it are in {split}, a guard takes the rest"
                 )
     return found
 
@@ -241,7 +260,7 @@ class Missing(NamedTuple):
             start, stop = [each for each in stretches(line.labels) if each[0] < last][-1]
             event = int(line.seconds[start]), int(line.seconds[stop - 1]) + 1
         normal, abnormal = (
-            float(counts[-1] - counts[place]) / FRAME_RATE
+            float(counts[-1] - counts[place]) / line.plant.frame_rate
             for counts in (line.normal, line.abnormal)
         )
         return cls(len(found), wanted, ready, line.end, normal, abnormal, event)
@@ -286,7 +305,7 @@ def what_is_missing(lines: Sequence[Timeline], splits: Sequence[str], guard: flo
     ]
     works = []
     if (shorter := _longest_guard(lines, len(splits), guard)) is not None:
-        samples = int((shorter - 2) * CURRENT_RATE)
+        samples = int((shorter - 2) * lines[0].plant.current_rate)
         then = f", with --data.current_samples {samples} in training" if samples > 0 else ""
         works.append(f"--guard_seconds {shorter}{then}")
     if parts == 2 < len(splits):

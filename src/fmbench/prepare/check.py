@@ -7,6 +7,7 @@ frames are read in blocks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import get_args
@@ -23,6 +24,7 @@ from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
 from fmbench.format.names import as_known
+from fmbench.format.plant import read_plant
 from fmbench.format.video import video_files
 from fmbench.prepare.check_sensors import check_sensors
 from fmbench.prepare.faults import (
@@ -35,7 +37,6 @@ from fmbench.prepare.faults import (
     check_timestamps,
     check_video,
 )
-from fmbench.types import CURRENT_RATE
 
 
 def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
@@ -43,16 +44,18 @@ def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
 
     Args:
         root: folder with pixel-level/, class-level/ or unlabelled/, or one of these.
-        spec: the window whose reach from one split into another is checked.
+        spec: the window whose reach from one split into another is checked, at the rates of the
+            data set.
 
     Raises:
-        ValueError: no such folder.
+        ValueError: no such folder, or a `root.yaml` that cannot be used.
     """
     root = Path(root)
     found: list[Fault] = []
     folders = part_folders(root)
     for folder in folders:
-        _check_part(folder, spec or WindowSpec(), found)
+        plant = read_plant(folder)
+        _check_part(folder, replace(spec or WindowSpec(), plant=plant), found)
     for path in {folder / "manifest.json" for folder in (root, *folders)}:
         if path.is_file():
             attempt(Kind.MANIFEST, path, found, read_json, path)
@@ -89,10 +92,10 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     phases: dict[str, int] = {}
     for name, frames in lengths.items():
         times, currents = timestamps_file(folder, name), currents_file(folder, name)
-        stamped = check_timestamps(times, frames, found)
-        known = check_currents(currents, phases, found)
+        stamped = check_timestamps(times, frames, found, spec.plant)
+        known = check_currents(currents, phases, found, spec.plant)
         if stamped is not None and known is not None:
-            check_meeting(times, stamped, known, found)
+            check_meeting(times, stamped, known, found, spec.plant)
         if stamped is not None and (stamped >= 0).all():
             seconds[name] = stamped
     if len(set(phases.values())) > 1:
@@ -234,7 +237,7 @@ def _reaching(mine: Ints, theirs: Ints, seconds: Ints | None, spec: WindowSpec) 
     """Frames of `mine` whose clip or current window holds a frame or a second of `theirs`."""
     reaching = distance_back(mine, theirs) <= (spec.frames - 1) * spec.stride
     if seconds is not None and (np.diff(seconds) >= 0).all():
-        current = spec.current_samples / CURRENT_RATE
+        current = spec.current_samples / spec.plant.current_rate
         reaching |= distance_back(seconds[mine], seconds[theirs]) < current
     return mine[reaching]
 

@@ -17,7 +17,6 @@ from fmbench.format.columns import currents_file
 from fmbench.health import Failed
 from fmbench.prepare import sensors
 from fmbench.prepare.faults import Fault, Kind, line_of
-from fmbench.types import CURRENT_RATE, FRAME_RATE
 
 T = TypeVar("T")
 UNREADABLE = (ValueError, OSError, RuntimeError, KeyError)
@@ -68,8 +67,8 @@ def of_currents(
         return
     single = isinstance(recording, SingleFileRecording)
     path = recording.source if single else currents_file(folder, recording.name)
-    reach = int(np.ceil(spec.current_samples / CURRENT_RATE))
-    for each in sensors.of_currents(currents):
+    reach = int(np.ceil(spec.current_samples / recording.plant.current_rate))
+    for each in sensors.of_currents(currents, recording.plant):
         if each.kind not in KINDS:
             continue  # a value that is not finite: reported with its line
         kind = KINDS[each.kind]
@@ -86,9 +85,10 @@ def of_camera(recording: Recording, listed: Ints, spec: WindowSpec, found: list[
         return
     seconds = _or_none(lambda: recording.seconds)
     if seconds is None:
-        seconds = (np.arange(recording.num_frames) // FRAME_RATE).astype(np.int64)
+        seconds = (np.arange(recording.num_frames) // recording.plant.frame_rate).astype(np.int64)
     reach = (spec.frames - 1) * spec.stride
-    for each in _or_none(lambda: sensors.of_file(recording.source, seconds)) or []:
+    rate = recording.plant.frame_rate
+    for each in _or_none(lambda: sensors.of_file(recording.source, seconds, rate)) or []:
         harmless = not _any_within(listed, each.first, each.last + reach)
         found.append(Kind.CAMERA.at(recording.source, each.what, each.first, harmless=harmless))
 

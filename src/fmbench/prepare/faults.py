@@ -22,8 +22,9 @@ from fmbench.format.columns import (
     read_columns,
 )
 from fmbench.format.mat import check_grey_levels, frames_and_labels, open_mat
+from fmbench.format.rates import other_channels, other_current_rate, other_frame_rate
 from fmbench.format.video import frames_in_order, masks_file, probe
-from fmbench.types import CURRENT_RATE
+from fmbench.types import BENCHMARK, Plant
 
 T = TypeVar("T")
 
@@ -59,9 +60,11 @@ class Kind(Enum):
     TIME = "Correct the time in this row."
     NOT_FINITE = "Repair the row, or delete its second and train with --data.gaps hold."
     PHASES = "Write the same phases for all recordings."
+    RATE = "Correct root.yaml, or ingest the recording again."
+    CHANNELS = "Write these columns in this order, or correct root.yaml."
     ROW_COUNT = "Write one row for each frame, or ingest the recording again."
     OUT_OF_ORDER = "Sort the rows by time, or ingest the recording again."
-    ODD_ROWS = "Add or remove a row; two a second are expected."
+    ODD_ROWS = "Add or remove a row; every second needs as many: two, or as root.yaml says."
     REPEATED_SECOND = "Remove the repeated rows."
     INCOMPLETE_CURRENT = "Train with --data.gaps hold or drop, or repair the log."
     NO_CURRENT = "Train with --data.gaps hold or drop, or list no frame of that second."
@@ -232,7 +235,9 @@ def _check_values(
         found.append(kind.at(path, f"{message} ({count} frames)", first))
 
 
-def check_timestamps(path: Path, frames: int | None, found: list[Fault]) -> Ints | None:
+def check_timestamps(
+    path: Path, frames: int | None, found: list[Fault], plant: Plant = BENCHMARK
+) -> Ints | None:
     """(N,) second of each frame, -1 where unreadable; None where rows do not match frames."""
     table = _read_table(path, found)
     if table is None:
@@ -243,10 +248,14 @@ def check_timestamps(path: Path, frames: int | None, found: list[Fault]) -> Ints
     if _check_times(path, table.iloc[:, 0].tolist(), seconds, found):
         for row in np.flatnonzero(np.diff(seconds) < 0):
             found.append(_backwards(path, seconds, int(row) + 1))
+        if wrong := other_frame_rate(seconds, plant):
+            found.append(Kind.RATE.at(path, wrong))
     return seconds if len(seconds) == frames else None
 
 
-def check_currents(path: Path, phases: dict[str, int], found: list[Fault]) -> Ints | None:
+def check_currents(
+    path: Path, phases: dict[str, int], found: list[Fault], plant: Plant = BENCHMARK
+) -> Ints | None:
     """Seconds that have current; None where the file cannot be read."""
     table = _read_table(path, found)
     if table is None:
@@ -255,16 +264,23 @@ def check_currents(path: Path, phases: dict[str, int], found: list[Fault]) -> In
         found.append(Kind.TABLE.at(path, f"{len(table)} rows of {table.shape[1]} columns"))
         return None
     phases[path.stem] = table.shape[1] - 1
+    if wrong := other_channels([*table.columns[1:]], plant.channels):
+        found.append(Kind.CHANNELS.at(path, wrong, 1))
     for row, column in np.argwhere(~np.isfinite(parse_amperes(table))):
         message = f"current {str(table.iloc[row, column + 1])!r} is no finite number"
         found.append(Kind.NOT_FINITE.at(path, message, line_of(row)))
     seconds = parse_seconds(table.iloc[:, 0])
     if not _check_times(path, table.iloc[:, 0].tolist(), seconds, found):
         return seconds[seconds >= 0]
-    if len(seconds) % CURRENT_RATE:
-        message = f"odd number of current rows ({len(seconds)})"
+    if wrong := other_current_rate(np.sort(seconds), plant):
+        found.append(Kind.RATE.at(path, wrong))
+        return seconds  # every second is wrong
+    if len(seconds) % plant.samples:
+        message = f"{len(seconds)} rows of current are no multiple of {plant.samples}"
+        if plant.samples == 2:
+            message = f"odd number of current rows ({len(seconds)})"
         found.append(Kind.ODD_ROWS.at(path, message, line_of(len(seconds) - 1)))
-    _check_pairs(path, seconds, found)
+    _check_groups(path, seconds, plant, found)
     return seconds
 
 
@@ -275,16 +291,16 @@ def _read_table(path: Path, found: list[Fault]) -> pd.DataFrame | None:
     return attempt(Kind.TABLE, path, found, read_columns, path)
 
 
-def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
-    """Seconds with other than two rows, repeated, out of order, or missing."""
+def _check_groups(path: Path, seconds: Ints, plant: Plant, found: list[Fault]) -> None:
+    """Seconds with another number of rows than the plant's, repeated, out of order, or missing."""
     starts = np.flatnonzero(np.diff(seconds, prepend=seconds[:1] - 1))
     counts = np.diff(np.append(starts, len(seconds)))
     runs = seconds[starts]
     seen: dict[int, int] = {}
     for k, time in enumerate(format_seconds(runs)):
         second, line = int(runs[k]), line_of(starts[k])
-        if counts[k] != CURRENT_RATE:
-            message = f"second {time} has {counts[k]} rows of current, not {CURRENT_RATE}"
+        if counts[k] != plant.samples:
+            message = f"second {time} has {counts[k]} rows of current, not {plant.samples}"
             found.append(Kind.INCOMPLETE_CURRENT.at(path, message, line))
         if second in seen:
             message = f"second {time} is repeated; line {seen[second]} has it already"
@@ -293,10 +309,12 @@ def _check_pairs(path: Path, seconds: Ints, found: list[Fault]) -> None:
             found.append(_backwards(path, seconds, int(starts[k])))
         seen.setdefault(second, line)
     present = np.unique(seconds)
-    gaps = np.flatnonzero(np.diff(present) > 1)
+    gaps = np.flatnonzero(np.diff(present) != plant.period)
     for gap, time in zip(gaps, format_seconds(present[gaps]), strict=True):
-        absent = int(present[gap + 1] - present[gap]) - 1
-        message = f"{absent} seconds of current are missing after {time}"
+        step = int(present[gap + 1] - present[gap])
+        message = f"{step - plant.period} seconds of current are missing after {time}"
+        if step < plant.period:
+            message = f"the row after {time} follows after {step} s, not {plant.period}"
         row = np.flatnonzero(seconds == present[gap])[-1]
         found.append(Kind.INCOMPLETE_CURRENT.at(path, message, line_of(row)))
 
@@ -309,9 +327,13 @@ def _check_times(path: Path, text: list[Any], seconds: Ints, found: list[Fault])
     return not bad.size
 
 
-def check_meeting(path: Path, seconds: Ints, known: Ints, found: list[Fault]) -> None:
-    """Each frame's second must have current."""
-    lost = np.flatnonzero((seconds >= 0) & ~np.isin(seconds, known))
+def check_meeting(
+    path: Path, seconds: Ints, known: Ints, found: list[Fault], plant: Plant = BENCHMARK
+) -> None:
+    """Each frame's second, or one of the period that it ends, must have current."""
+    present = np.append(-1, np.unique(known))  # a second before all
+    latest = present[np.searchsorted(present, seconds, side="right") - 1]
+    lost = np.flatnonzero((seconds >= 0) & ((latest < 0) | (seconds - latest >= plant.period)))
     if lost.size:
         [time] = format_seconds(seconds[lost[:1]])
         message = f"second {time} has no current ({lost.size} such frames in all)"

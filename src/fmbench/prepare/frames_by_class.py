@@ -11,7 +11,6 @@ import pandas as pd
 
 from fmbench.data.recording import Recording
 from fmbench.data.root import Part, Root, open_root, part_folder
-from fmbench.types import CURRENT_RATE
 
 ROWS = ("normal", "abnormal", "total")
 
@@ -49,7 +48,8 @@ def table_of_recordings(root: str | Path) -> pd.DataFrame:
                     "normal": normal,
                     "abnormal": abnormal,
                     "frames": total,
-                    "seconds of current": len(recording.currents.seconds) / CURRENT_RATE,
+                    "seconds of current": len(recording.currents.seconds)
+                    / recording.plant.current_rate,
                     **listed,
                     "unlisted": total - sum(listed.values()),
                 }

@@ -86,7 +86,10 @@ def pack(
             target = folder / part.relative_to(root)
             video = target / "videos" / f"{recording.name}{SUFFIX[codec]}"
             size, synthetic = recording.size, recording.synthetic
-            write_video(video, size, _frames(recording), codec, synthetic=synthetic)
+            rate = recording.plant.frame_rate
+            write_video(
+                video, size, _frames(recording), codec, synthetic=synthetic, frame_rate=rate
+            )
             squares += _squared_difference(video, recording)
             if codec == "ffv1" and squares:
                 raise ValueError(f"{recording.name}: FFV1 did not give back the same frames")

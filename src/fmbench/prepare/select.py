@@ -14,7 +14,7 @@ from fmbench.data.root import Root
 from fmbench.data.windows import Ints
 from fmbench.format.columns import stretches
 from fmbench.format.lists import SPLITS, list_file, write_list
-from fmbench.prepare.blocks import FEW, Timeline, in_time
+from fmbench.prepare.blocks import Timeline, few, in_time
 
 By = Literal["time", "recording"]
 SHARES = (0.7, 0.15, 0.15)
@@ -82,7 +82,9 @@ def select(
     if how == "recording":
         blocks = _whole(root, labels, wanted, rng)
     else:
-        lines = [Timeline(each.name, each.seconds, labels[each.name]) for each in known]
+        lines = [
+            Timeline(each.name, each.seconds, labels[each.name], plant=root.plant) for each in known
+        ]
         try:
             blocks, more = in_time(lines, wanted, guard_seconds, ratio or 1.0)
         except ValueError as error:
@@ -96,7 +98,7 @@ def select(
             lists[split], gone, limit = _balanced(frames, labels, ratio, rng)
             dropped += gone
             longest = limit if longest is None else min(longest, limit or longest)
-        notes += _rare(split, lists[split], labels)
+        notes += _rare(split, lists[split], labels, few(root.plant))
     return Selection(lists, dropped, longest, notes)
 
 
@@ -176,13 +178,13 @@ def _whole_instead(
 
 
 def _rare(
-    split: str, frames: Mapping[str, Ints], labels: Mapping[str, NDArray[np.bool_]]
+    split: str, frames: Mapping[str, Ints], labels: Mapping[str, NDArray[np.bool_]], least: int
 ) -> list[str]:
     """What results on a split with hardly a frame of one class mean."""
     every = np.concatenate([labels[name][each] for name, each in frames.items()])
     abnormal = int(every.sum())
     normal = len(every) - abnormal
-    if min(normal, abnormal) >= max(FEW, RARE * len(every)):
+    if min(normal, abnormal) >= max(least, RARE * len(every)):
         return []
     kind = "abnormal" if abnormal < normal else "normal"
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,3 +69,8 @@ class Report:
     simulated: bool
     footage: str
     compared: dict[str, str]
+
+
+def hours_of(seen: Iterable[Examined]) -> float:
+    """Hours of footage of all recordings."""
+    return sum(each.recording.num_frames / each.recording.plant.frame_rate for each in seen) / 3600

@@ -13,7 +13,7 @@ from fmbench.format.lists import SPLITS
 from fmbench.prepare.check import check_root, part_folders
 from fmbench.prepare.doctor import findings
 from fmbench.prepare.doctor.duplicates import Prints, compared, of_duplicates, sampled
-from fmbench.prepare.doctor.examination import Examined, Report
+from fmbench.prepare.doctor.examination import Examined, Report, hours_of
 from fmbench.prepare.doctor.findings import Finding
 from fmbench.prepare.doctor.reading import (
     UNREADABLE,
@@ -23,7 +23,6 @@ from fmbench.prepare.doctor.reading import (
     open_readable,
 )
 from fmbench.prepare.ingest.align import Described, Offset, estimate
-from fmbench.types import FRAME_RATE
 
 EXPOSED = 60
 """Frames of a recording from which its brightness is measured."""
@@ -55,7 +54,7 @@ def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) ->
         found += _unreported(refused, found, place)
         unopened += len(refused)
     seen = [each for of_part in parts.values() for each in of_part]
-    total = sum(each.recording.num_frames for each in seen) / FRAME_RATE / 3600
+    total = hours_of(seen)
     every = max(1, int(np.ceil(total / hours))) if hours else 1
     pairs: list[tuple[Described, Described]] = []
     for k, each in enumerate(seen):
@@ -202,8 +201,8 @@ def _of_part(place: str, seen: Sequence[Examined]) -> list[Finding]:
             deviation=each.deviation,
             place=place,
         )
-    longest = WindowSpec().seconds
     for each in seen:
+        longest = WindowSpec(plant=each.recording.plant).seconds
         seconds = seconds_of(each.recording)
         if seconds is not None and (np.diff(seconds) >= 0).all():
             found += findings.of_guards(each.recording.name, each.lists, seconds, longest, place)
@@ -256,7 +255,8 @@ def _duplicates(place: str, seen: Sequence[Examined]) -> tuple[list[Finding], st
             seconds = seconds_of(each.recording)
             try:
                 for frame, picture in zip(frames, frames_at(each.recording, frames), strict=True):
-                    second = frame // FRAME_RATE if seconds is None else seconds[frame]
+                    rate = each.recording.plant.frame_rate
+                    second = frame // rate if seconds is None else seconds[frame]
                     prints[split].add(each.recording.name, int(frame), int(second), picture)
             except UNREADABLE:
                 continue  # reported when the recording was examined, or by the check

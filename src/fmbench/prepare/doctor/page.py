@@ -13,7 +13,7 @@ from fmbench.data.windows import Ints
 from fmbench.format.columns import moment
 from fmbench.format.lists import SPLITS
 from fmbench.prepare.doctor import svg
-from fmbench.prepare.doctor.examination import Examined, Report
+from fmbench.prepare.doctor.examination import Examined, Report, hours_of
 from fmbench.prepare.doctor.examine import EXPOSED, seconds_of, spread
 from fmbench.prepare.doctor.findings import (
     SEVERITIES,
@@ -23,7 +23,7 @@ from fmbench.prepare.doctor.findings import (
 )
 from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at, place_in_second
 from fmbench.tabular import SIMULATED
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.types import Channel
 
 SHOWN, FRAMES = 12, 12
 """Recordings shown in full, and frames of each."""
@@ -50,7 +50,7 @@ def page(report: Report) -> str:
         exposed=EXPOSED,
         report=report,
         frames=frames,
-        hours=f"{frames / FRAME_RATE / 3600:.1f}",
+        hours=f"{hours_of(report.recordings):.1f}",
         severities=[(each, severities.count(each), SEVERITY_MEANING[each]) for each in SEVERITIES],
         findings=[_finding(each) for each in report.findings[:ROWS]],
         parts=_parts(report),
@@ -144,13 +144,13 @@ def _anchor(each: Examined) -> str:
 
 def _section(each: Examined, most: int) -> dict[str, Any]:
     """Frames, currents and spans of one recording; its JPEGs have at most `most` bytes."""
-    recording = each.recording
+    recording, rate = each.recording, each.recording.plant.frame_rate
     try:
-        times = frame_times(recording.seconds)
+        times = frame_times(recording.seconds, rate)
         clock = True
     except UNREADABLE:
-        times, clock = np.arange(recording.num_frames) / FRAME_RATE, False
-    span = (float(times[0]), float(times[-1]) + 1 / FRAME_RATE)
+        times, clock = np.arange(recording.num_frames) / rate, False
+    span = (float(times[0]), float(times[-1]) + 1 / rate)
     return {
         "recording": recording,
         "anchor": _anchor(each),
@@ -172,10 +172,11 @@ def _pictures(each: Examined, times: NDArray[np.float64], most: int) -> list[dic
         sources = svg.jpegs(list(frames_at(each.recording, index)), most)
     except UNREADABLE as error:
         return f"Its frames cannot be read: {error}"
-    pictures = []
+    pictures, second = [], each.recording.plant.frame_rate
     for frame, source in zip(index, sources, strict=True):
         kind = "" if each.labels is None else ("abnormal" if each.labels[frame] else "normal")
-        split = next((name for name, of in each.lists.items() if _near(of, int(frame))), "")
+        near = (name for name, of in each.lists.items() if _near(of, int(frame), second))
+        split = next(near, "")
         words = ", ".join(filter(None, (kind, split)))
         date_and_time = moment(times[frame])
         place = f"Frame {frame} of {each.recording.name} at {date_and_time}"
@@ -185,10 +186,10 @@ def _pictures(each: Examined, times: NDArray[np.float64], most: int) -> list[dic
     return pictures
 
 
-def _near(frames: Ints, frame: int) -> bool:
+def _near(frames: Ints, frame: int, second: float) -> bool:
     """Whether a frame within a second of `frame` is listed: lists may skip frames."""
-    place = int(np.searchsorted(frames, frame - FRAME_RATE))
-    return place < len(frames) and int(frames[place]) <= frame + FRAME_RATE
+    place = int(np.searchsorted(frames, frame - second))
+    return place < len(frames) and int(frames[place]) <= frame + second
 
 
 def _lanes(
@@ -219,16 +220,24 @@ def _currents(each: Examined, span: tuple[float, float]) -> list[tuple[Markup, M
         seconds, values = each.recording.currents
     except UNREADABLE as error:
         return f"Its currents cannot be read: {error}"
-    times = seconds + np.minimum(place_in_second(seconds), 1) / CURRENT_RATE
+    plant = each.recording.plant
+    place = np.minimum(place_in_second(seconds), plant.samples - 1)
+    times = seconds + place / plant.current_rate
     inside = (times >= span[0]) & (times < span[1])
     if not inside.any():
         return "No current was logged while it was filmed."
-    amperes = values[inside].astype(np.float64)
-    limits = float(amperes.min()), float(amperes.max())
+    shown = values[inside].astype(np.float64)
+    channels = plant.channels or [Channel(f"phase {k + 1}") for k in range(shown.shape[1])]
     traces = []
-    for phase, column in enumerate(amperes.T):
-        kiloamperes = f"{column.min() / 1000:.1f} to {column.max() / 1000:.1f} kA"
-        label = f"Current of phase {phase + 1} of {each.recording.name}, {kiloamperes}"
-        drawing = svg.trace(times[inside], column, span, limits, f"phase{phase % 3 + 1}", label)
-        traces.append((Markup("phase {}<br>{}").format(phase + 1, kiloamperes), drawing))
+    for k, channel in enumerate(channels):
+        column, alike = shown[:, k], [other.unit == channel.unit for other in channels]
+        limits = float(shown[:, alike].min()), float(shown[:, alike].max())
+        extent = f"{column.min():.4g} to {column.max():.4g} {channel.unit}"
+        label = f"{channel.name} of {each.recording.name}, {extent}"
+        if channel.unit == "A":
+            extent = f"{column.min() / 1000:.1f} to {column.max() / 1000:.1f} kA"
+            label = f"Current of {channel.name} of {each.recording.name}, {extent}"
+        rate, kind = plant.current_rate, f"phase{k % 3 + 1}"
+        drawing = svg.trace(times[inside], column, span, limits, kind, label, rate)
+        traces.append((Markup("{}<br>{}").format(channel.name, extent), drawing))
     return traces

@@ -12,6 +12,7 @@ from fmbench.data.recording import Recording, SingleFileRecording, upright_frame
 from fmbench.data.root import recordings_of
 from fmbench.data.windows import Ints
 from fmbench.format.lists import SPLITS, list_file
+from fmbench.format.rates import in_amperes
 from fmbench.prepare.check import checked_list
 from fmbench.prepare.faults import row_blocks
 from fmbench.prepare.ingest.align import (
@@ -20,7 +21,7 @@ from fmbench.prepare.ingest.align import (
     describe_frame,
     describe_video,
 )
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.types import BENCHMARK
 
 UNREADABLE = (ValueError, OSError, RuntimeError, KeyError)
 """Errors that reading a damaged file raises, here or in h5py."""
@@ -84,7 +85,7 @@ def place_in_second(seconds: Ints) -> Ints:
     return np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
 
 
-def frame_times(seconds: Ints) -> NDArray[np.float64]:
+def frame_times(seconds: Ints, frame_rate: float = BENCHMARK.frame_rate) -> NDArray[np.float64]:
     """(N,) time of each frame in seconds since 1970, from its whole second.
 
     Raises:
@@ -94,16 +95,21 @@ def frame_times(seconds: Ints) -> NDArray[np.float64]:
         raise ValueError("its times go back")
     if seconds[-1] - seconds[0] > _LONGEST:
         raise ValueError("its times span more than a week")
-    return np.asarray(seconds + np.minimum(place_in_second(seconds) / FRAME_RATE, 0.999))
+    return np.asarray(seconds + np.minimum(place_in_second(seconds) / frame_rate, 0.999))
 
 
 def described(recording: Recording) -> tuple[Described, Described]:
     """A frame each half second, and the currents, as `fmbench.prepare.ingest.align` compares them.
 
     Raises:
-        ValueError, OSError: a file cannot be read, or its times cannot be used.
+        ValueError, OSError: a file cannot be read, its times cannot be used, or it has no current
+            in A.
     """
-    times = frame_times(recording.seconds)
+    plant = recording.plant
+    chosen = in_amperes(plant.channels)
+    if chosen == []:
+        raise ValueError("it has no currents in A")
+    times = frame_times(recording.seconds, plant.frame_rate)
     index = np.searchsorted(times, np.arange(times[0], times[-1], 0.5))
     index = np.unique(index.clip(max=len(times) - 1))
     if len(index) < 2:
@@ -113,8 +119,11 @@ def described(recording: Recording) -> tuple[Described, Described]:
     first, last = int(known[0]), int(known[-1])
     if last - first > _LONGEST:
         raise ValueError("its currents span more than a week")
-    rows = np.full((last - first + 1, CURRENT_RATE, values.shape[1]), np.nan)
-    place = place_in_second(known)
-    kept = place < CURRENT_RATE
-    rows[known[kept] - first, place[kept]] = values[kept]
-    return video, describe_currents(np.arange(first, last + 1), rows)
+    values, place = values[:, chosen], place_in_second(known)
+    kept = place < plant.samples
+    half = 2 * (known[kept] - first) + 2 * place[kept] // plant.samples
+    rows = np.zeros((2 * (last - first + 1), values.shape[1]))
+    np.add.at(rows, half, values[kept])
+    count = np.bincount(half, minlength=len(rows))[:, None]
+    means = np.where(count > 0, rows / count.clip(1), np.nan).reshape(-1, 2, values.shape[1])
+    return video, describe_currents(np.arange(first, last + 1), means)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fmbench.format.columns import stretches
-from fmbench.types import CURRENT_RATE
+from fmbench.types import BENCHMARK
 
 COLUMNS = 300
 """Columns of a timeline or a trace: bounded by the screen and by the size of the page."""
@@ -58,16 +58,18 @@ def trace(
     limits: tuple[float, float],
     kind: str,
     label: str,
+    rate: float = BENCHMARK.current_rate,
 ) -> Markup:
     """A current as the band between the lowest and the highest value of each column.
 
     Args:
         times: (S,) seconds.
-        values: (S,) amperes.
+        values: (S,) amperes, or another unit.
         span: first and last second of the picture.
-        limits: lowest and highest ampere of the picture.
+        limits: lowest and highest value of the picture.
+        rate: samples a second.
     """
-    count = int(np.clip((span[1] - span[0]) * CURRENT_RATE, 1, COLUMNS))
+    count = int(np.clip((span[1] - span[0]) * rate, 1, COLUMNS))
     column = columns_of(times, span, count)
     low = np.full(count, np.inf)
     high = np.full(count, -np.inf)
