@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from fmbench.format.columns import stretches
 from fmbench.tabular import SIMULATED
+from fmbench.types import Channel
 
 # The palette of Okabe and Ito, distinguishable with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")
@@ -50,7 +52,8 @@ class Scene:
         times: (n,) times of the frames.
         truth: (n, H, W), 1 = abnormal; None without masks.
         predicted: (n, H, W), 1 = abnormal; None for a model that predicts no mask.
-        currents: (S, 3) amperes.
+        currents: (S, C) amperes, or the channels' units.
+        channels: names and units of the currents; none for phases in amperes.
         current_times: (S,).
         scores: (m,) probability of abnormal.
         score_times: (m,).
@@ -75,6 +78,7 @@ class Scene:
     threshold: float = 0.5
     title: str = ""
     synthetic: bool = False
+    channels: Sequence[Channel] = ()
 
     def __post_init__(self) -> None:
         n, m, samples = len(self.times), len(self.score_times), len(self.current_times)
@@ -216,12 +220,22 @@ def _frame(axes: Axes, scene: Scene, index: int, letter: str) -> None:
 
 
 def _currents(axes: Axes, scene: Scene) -> None:
-    for phase, colour in enumerate(PHASES):
+    values: NDArray[np.floating[Any]] = scene.currents / 1000
+    name = "current (kA)"
+    labels = [each.name for each in scene.channels]
+    units = {each.unit for each in scene.channels} or {"A"}
+    if units != {"A"}:
+        values, name = scene.currents, f"channels ({', '.join(units)})"
+    if len(units) > 1:  # on one axis, as deviations
+        spread = values.std(axis=0)
+        values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        name = "channels (std. dev.)"
+    for k, column in enumerate(values.T):
         axes.plot(
-            scene.current_times, scene.currents[:, phase] / 1000, color=colour, linewidth=0.8,
-            alpha=0.85, label=f"phase {phase + 1}",
+            scene.current_times, column, color=PHASES[k] if k < len(PHASES) else f"C{k}",
+            linewidth=0.8, alpha=0.85, label=labels[k] if labels else f"phase {k + 1}",
         )  # fmt: skip
-    axes.set_ylabel("current (kA)")
+    axes.set_ylabel(name)
     _truth_bands(axes, scene, label="")
     axes.legend(**LEGEND)
 

@@ -26,7 +26,7 @@ from fmbench.tables.render import NAMES, DrawTable, finish
 from fmbench.tables.runner import Extra, run_all
 from fmbench.tables.table import Line, Opened, Table
 from fmbench.training.predict import predicted_scene
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.types import BENCHMARK
 
 HARD = {
     "flame": (Tag.FLAME, 0.5),
@@ -267,7 +267,7 @@ def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str
         facts = line.results[0].facts
         test = facts.get("test", {})
         if set(test) <= set(options):
-            data = {**facts["config"]["data"], **test}
+            data = {**facts["config"]["data"], **test, **facts.get("window", {})}
             at[_seconds(data, options[0])] = (data[options[0]], line, not test)
     points = [(seconds, *at[seconds]) for seconds in sorted(at)]
     x = [point[0] for point in points]
@@ -307,8 +307,9 @@ def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str
 def _seconds(data: Mapping[str, Any], length: str) -> float:
     """Seconds that a clip of `frames` or a window of `current_samples` spans."""
     if length == "frames":
-        return float((data["frames"] - 1) * data["stride"] / FRAME_RATE)
-    return float(data["current_samples"] / CURRENT_RATE)
+        rate = data.get("frame_rate", BENCHMARK.frame_rate)
+        return float((data["frames"] - 1) * data["stride"] / rate)
+    return float(data["current_samples"] / data.get("current_rate", BENCHMARK.current_rate))
 
 
 def _iou(predicted: NDArray[np.uint8], truth: NDArray[np.uint8]) -> str:

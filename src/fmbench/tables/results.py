@@ -25,8 +25,10 @@ from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
 from fmbench.metrics import Counts
 from fmbench.simulator import read_tags
+from fmbench.tables.experiment import LENGTHS
 from fmbench.training.logs import curve
 from fmbench.training.provenance import code_of
+from fmbench.types import BENCHMARK
 
 PIXELS = tuple(f"pixel_{name}" for name in Counts._fields)
 
@@ -128,11 +130,23 @@ def gather(job: Job, run: Path, data: FurnaceData) -> Result:
         "data_fingerprint": measured["data_fingerprint"],
         **{name: val[name] for name in ("fit_seconds", "epochs", "steps")},
         **{name: val[name] for name in ("code", "precision") if name in val},
+        **_window(job, data),
         "curve": curve(run, job.config.select),
         "git_commit": measured["git_commit"],
         "versions": measured["versions"],
     }
     return Result(key=job.key, facts=facts, windows=with_truth(windows, data))
+
+
+def _window(job: Job, data: FurnaceData) -> dict[str, Any]:
+    """The window of the test data, where the options and the benchmark's rates do not say it."""
+    spec, options = data.spec, {**job.config.data, **job.test}
+    in_seconds = any(options.get(name) is not None for name in ("clip_seconds", "current_seconds"))
+    if spec.plant == BENCHMARK and not in_seconds:
+        return {}
+    lengths = {name: getattr(spec, name) for name in LENGTHS}
+    rates = {name: getattr(spec.plant, name) for name in ("frame_rate", "current_rate")}
+    return {"window": lengths | rates}
 
 
 def code_changed(facts: Mapping[str, Any]) -> bool | None:

@@ -30,7 +30,7 @@ from fmbench.tables.runner import run_all
 from fmbench.tabular import SIMULATED
 from fmbench.training.loop import LOWER_IS_BETTER
 from fmbench.training.precision import FLOAT32
-from fmbench.types import CURRENT_RATE, FRAME_RATE
+from fmbench.types import BENCHMARK
 
 SMOKE = "SMOKE: shows that everything runs; nothing has been learnt."
 RISE = 0.01
@@ -112,7 +112,7 @@ class Table:
         facts = first.results[0].facts
         notes = [
             f"Measured on {facts['data']}, test part: {len(first.windows[0]):,} windows of"
-            f" {window_text(facts['config'].get('data', {}))}."
+            f" {window_text({**facts['config'].get('data', {}), **facts.get('window', {})})}."
         ]
         if cells := self.experiment.cells():
             notes.append(
@@ -297,15 +297,13 @@ def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 def window_text(data: Mapping[str, Any]) -> str:
     """The window of a data configuration: `4 frames over 1.44 s, 240 samples of current (120 s)`.
 
-    A default that is not in `data` is FurnaceData's.
+    A default that is not in `data` is FurnaceData's; a rate that is not, the benchmark's.
     """
     defaults = inspect.signature(FurnaceData).parameters
     frames, stride, samples = (data.get(name, defaults[name].default) for name in LENGTHS)
-    span = (frames - 1) * stride / FRAME_RATE
-    return (
-        f"{frames} frames over {span:.2f} s, {samples} samples of current"
-        f" ({samples / CURRENT_RATE:g} s)"
-    )
+    span = (frames - 1) * stride / data.get("frame_rate", BENCHMARK.frame_rate)
+    current = samples / data.get("current_rate", BENCHMARK.current_rate)
+    return f"{frames} frames over {span:.2f} s, {samples} samples of current ({current:g} s)"
 
 
 def rising(curve: Sequence[float], metric: str) -> bool:

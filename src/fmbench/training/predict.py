@@ -20,7 +20,7 @@ from fmbench.pictures import Scene, overlay, overlay_video
 from fmbench.training.checkpoint import load
 from fmbench.training.loop import interruptible, quiet
 from fmbench.training.measure import open_data
-from fmbench.types import CURRENT_RATE, FRAME_RATE, Prediction
+from fmbench.types import Prediction
 
 
 def predict(
@@ -131,7 +131,7 @@ def scene_of(
         labels = source.labels(frame)
     predicted = None if masks is None else masks.numpy() if upright else masks.mT.numpy()
     start = int(source.seconds[0])
-    times = elapsed(source.seconds, start, FRAME_RATE)[frame]
+    times = elapsed(source.seconds, start, source.plant.frame_rate)[frame]
     currents = source.currents
     return Scene(
         frames=np.ascontiguousarray(pixels),
@@ -139,7 +139,8 @@ def scene_of(
         truth=truth,
         predicted=predicted,
         currents=currents.values,
-        current_times=elapsed(currents.seconds, start, CURRENT_RATE),
+        channels=source.plant.channels,
+        current_times=elapsed(currents.seconds, start, source.plant.current_rate),
         scores=table["score"].to_numpy(),
         score_times=times,
         labels=labels,
