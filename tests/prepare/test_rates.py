@@ -20,6 +20,7 @@ from fmbench.format.plant import read_plant
 from fmbench.prepare.check import check_root
 from fmbench.prepare.faults import Kind
 from fmbench.training.predict import elapsed
+from fmbench.types import Channel, Plant
 from test_cli import Command, fmbench
 
 __all__ = ["fmbench"]  # a fixture
@@ -399,3 +400,37 @@ def test_such_a_root_trains_tests_and_predicts_and_others_are_refused(
     rates = "9.5 frames a second" if modality != "current" else "2 samples a second"
     assert rates in done.err
     assert "root.yaml), or train anew" in done.err
+
+
+def test_the_documented_root_yaml_is_read(tmp_path: Path, clip: Path, fmbench: Command) -> None:
+    text = (Path(__file__).parents[2] / "docs/your-own-data.md").read_text(encoding="utf-8")
+    section = text.split("## Other cameras and sensors")[1].split("\n## ")[0]
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "root.yaml").write_text(section.split("```yaml\n")[1].split("```")[0], "utf-8")
+    write_log(tmp_path / "log.csv", channels_of(600, 20), 1 / 20)
+    ingest(fmbench, root, clip, tmp_path / "log.csv")
+    [recording] = open_root(root, "unlabelled").recordings
+    assert recording.plant == Plant(
+        frame_rate=10,
+        current_rate=20,
+        channels=(Channel("force", "kN"), Channel("speed", "m/s"), Channel("motor")),
+    )
+    label(root, [(40, 70), (110, 140), (240, 270)])
+    fit = section.split("```sh\nfmbench ")[1].split("```")[0].split()
+    options = dict(zip(fit[1::2], fit[2::2], strict=True))
+    data = FurnaceData(
+        root=root,
+        part="class-level",
+        clip_seconds=float(options["--data.clip_seconds"]),
+        current_seconds=float(options["--data.current_seconds"]),
+    )
+    assert (data.spec.stride, data.spec.current_samples) == (2, 240)
+
+
+def test_a_simulated_data_set_has_no_other_rates(tmp_path: Path, fmbench: Command) -> None:
+    root = tmp_path / "sim"
+    assert fmbench("data", "simulate", "--preset", "tiny", "--lazy", "--out", root).status == 0
+    (root / "root.yaml").write_text("current_rate: 20\n")
+    with pytest.raises(ValueError, match="simulated recordings have 25 frames and 2 samples of"):
+        open_root(root)

@@ -20,6 +20,7 @@ from fmbench.format.plant import read_plant
 from fmbench.simulator.camera import Camera
 from fmbench.simulator.process import Run, simulate
 from fmbench.simulator.settings import SimConfig
+from fmbench.types import BENCHMARK
 
 MANIFEST = "manifest.json"
 
@@ -35,6 +36,13 @@ class LazyRecording:
     def __init__(self, part: Path, name: str, config: SimConfig, entry: dict[str, Any]) -> None:
         self.name = name
         self.plant = read_plant(part)
+        rates = self.plant.frame_rate, self.plant.current_rate
+        if rates != (BENCHMARK.frame_rate, BENCHMARK.current_rate) or self.plant.channels:
+            raise ValueError(
+                f"{part}: simulated recordings have {BENCHMARK.frame_rate:g} frames and "
+                f"{BENCHMARK.current_rate} samples of current a second, and phases; remove "
+                "frame_rate, current_rate and channels from root.yaml"
+            )
         self.source = self.part = part
         self.num_frames = int(entry["frames"])
         self.size = (64, 64)
@@ -51,8 +59,7 @@ class LazyRecording:
 
     @cached_property
     def currents(self) -> columns.Currents:
-        path = columns.currents_file(self.part, self.name)
-        return columns.read_currents(path, self.plant.channels)
+        return columns.read_currents(columns.currents_file(self.part, self.name))
 
     @property
     def run(self) -> Run:
