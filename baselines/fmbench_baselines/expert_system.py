@@ -124,9 +124,9 @@ class ExpertSystem(nn.Module):
     reported. Logits are ±score/2 · sharpness; the score, the largest margin of a rule or the excuse
     against it, is positive if and only if the crisp rules result in abnormal.
 
-    A record of L samples shows a disturbance for at most L/2 - window + 0.5 seconds. If that is
-    less than 90 s, 1.5 times the longest duration in a rule, the durations are scaled down in
-    proportion, and the fit reports it.
+    A record of L samples, R a second, shows a disturbance for at most (L + 1)/R - window seconds.
+    If that is less than 90 s, 1.5 times the longest duration in a rule, the durations are scaled
+    down in proportion, and the fit reports it.
 
     Args:
         problem: inputs and outputs; two classes, at least `window` seconds.

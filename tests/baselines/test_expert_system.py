@@ -462,3 +462,18 @@ def test_impossible_settings_are_refused(
 def test_a_current_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="120 samples of current; this expert_system reads 240"):
         ExpertSystem(problem())(fed(flat(120)))
+
+
+def test_features_are_in_seconds_at_any_rate() -> None:
+    """A current that falls by 500 A/s for the last 20 s of two minutes, at 2 and at 20 a second."""
+    found = {}
+    for rate in (2, 20):
+        time = torch.arange(120 * rate) / rate
+        current = (SETPOINT - 500 * (time - 100).clamp(min=0))[None, :, None].expand(1, -1, 3)
+        sizes = problem(current_samples=120 * rate, current_rate=rate)
+        model = ExpertSystem(sizes, onset_rate=400, setpoint=SETPOINT)
+        found[rate] = {name: value.item() for name, value in model.features(current).items()}
+    assert found[20]["rate_max"] == pytest.approx(500, rel=1e-3)
+    assert found[20]["duration_max"] == pytest.approx(20, abs=1.1)
+    for name, value in found[2].items():
+        assert found[20][name] == pytest.approx(value, rel=0.05, abs=0.6), name

@@ -55,6 +55,17 @@ def test_horizons_beyond_the_window_are_left_out() -> None:
     assert boosted(240).features(windows(2, 240)).shape == (2, 4 * 28)
 
 
+@pytest.mark.parametrize(
+    ("rate", "samples", "lengths"),
+    [(50, 3000, [500, 1500, None]), (0.2, 20, [2, 6, 12, None]), (0.1, 20, [3, 6, 12, None])],
+)
+def test_horizons_are_seconds_at_any_rate(
+    rate: float, samples: int, lengths: list[int | None]
+) -> None:
+    problem = Problem(modality="current", current_samples=samples, current_rate=rate)  # type: ignore[arg-type]
+    assert BoostedCurrent(problem).lengths == lengths
+
+
 def test_a_checkpoint_holds_the_trees() -> None:
     model = boosted(24, trees=5)
     (stage,) = model.stages()

@@ -434,3 +434,10 @@ def test_a_simulated_data_set_has_no_other_rates(tmp_path: Path, fmbench: Comman
     (root / "root.yaml").write_text("current_rate: 20\n")
     with pytest.raises(ValueError, match="simulated recordings have 25 frames and 2 samples of"):
         open_root(root)
+
+
+def test_seconds_need_a_data_set_to_measure_a_speed(fmbench: Command) -> None:
+    flags = ["--model", "small_cnn", "--modality", "visual", "--image_size", "[16, 16]"]
+    done = fmbench("speed", *flags, "--data.clip_seconds", "1.5")
+    assert done.status != 0
+    assert "data.clip_seconds needs the rates of a data set" in done.err

@@ -20,6 +20,7 @@ from fmbench.config.hints import File
 from fmbench.config.resolve import DEFAULT_PROFILE, TrainingOptions
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
+from fmbench.data.windows import IN_SECONDS
 from fmbench.files.atomic import write_text
 from fmbench.registry import find_model
 from fmbench.training.console import say
@@ -86,6 +87,11 @@ def _of_one(
     drawn = modality in find_model(config.model, modality).dense
     data = None
     if image_size:
+        if given := [name for name in IN_SECONDS if config.data.get(name) is not None]:
+            raise ValueError(
+                f"data.{given[0]} needs the rates of a data set, and --image_size reads none; give "
+                "data.stride and data.current_samples instead"
+            )
         problem = Problem(
             modality=modality,
             dense=drawn if config.dense is None else config.dense,

@@ -18,6 +18,8 @@ from fmbench.format.columns import Currents
 from fmbench.types import BENCHMARK, Plant
 
 Ints = NDArray[np.int64]
+IN_SECONDS = ("clip_seconds", "current_seconds")
+"""Options of FurnaceData that give `stride` and `current_samples` in seconds."""
 Early = Literal["clamp", "drop"]
 History = Literal["stretch", "pad", "drop"]
 Gaps = Literal["positional", "hold", "drop"]

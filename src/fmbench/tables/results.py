@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fmbench.config.defaults import contradictions, differing
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
+from fmbench.data.windows import IN_SECONDS
 from fmbench.files.atomic import write_text
 from fmbench.files.yaml_json import read_json
 from fmbench.metrics import Counts
@@ -141,7 +142,7 @@ def gather(job: Job, run: Path, data: FurnaceData) -> Result:
 def _window(job: Job, data: FurnaceData) -> dict[str, Any]:
     """The window of the test data, where the options and the benchmark's rates do not say it."""
     spec, options = data.spec, {**job.config.data, **job.test}
-    in_seconds = any(options.get(name) is not None for name in ("clip_seconds", "current_seconds"))
+    in_seconds = any(options.get(name) is not None for name in IN_SECONDS)
     if spec.plant == BENCHMARK and not in_seconds:
         return {}
     lengths = {name: getattr(spec, name) for name in LENGTHS}
