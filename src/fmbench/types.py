@@ -171,9 +171,9 @@ class Batch(NamedTuple):
     """(B, L, C) float32, amperes or the channels' units, oldest first, at the problem's
     `current_rate`."""
     label: Tensor
-    """(B,) int64, 1 = abnormal."""
+    """(B,) int64 class index in 0..K-1, 0 = normal; -1 without labels."""
     mask: Tensor | None = None
-    """(B, H, W) integer (uint8 from the loader), 1 = abnormal."""
+    """(B, H, W) integer (uint8 from the loader): class indices in 0..K-1, 0 = normal."""
     recording: Tensor | None = None
     """(B,) int64: index of the window's recording in its part; for training, not a feature."""
     second: Tensor | None = None

@@ -205,6 +205,11 @@ class FurnaceData(LightningDataModule):
         return self.opened.recordings[0].has_masks
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the K classes; class 0 is normal."""
+        return self.opened.recordings[0].classes
+
+    @property
     def validates(self) -> bool:
         """Whether there are windows for validation."""
         return self.val_fraction > 0 or "val" in self.opened.splits
@@ -252,6 +257,7 @@ class FurnaceData(LightningDataModule):
         channels = first.currents.values.shape[1] if self.modality.has_current else 3
         return Problem(
             modality=self.modality,
+            num_classes=len(self.classes),
             dense=dense,
             frames=self.spec.frames,
             image_size=(height, width) if self.axes == "image" else (width, height),

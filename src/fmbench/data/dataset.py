@@ -137,14 +137,11 @@ class WindowDataset(Dataset[Batch]):
         return self._turned(memory, flipped).transpose(1, 2)
 
     def _masks(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        """(B,) int64 labels and (B, H, W) uint8 masks, 0 or 1: any value above 0 counts as abnormal
-        (official-format 4.1).
-        """
+        """(B,) int64 labels and (B, H, W) uint8 masks, class indices below K."""
         memory = np.empty((len(frame), *stored_size(self.recordings[0])), np.uint8)
         for recording, rows in self.runs(which):
             recording.read_masks(frame[rows], memory[rows])
-        np.minimum(memory, 1, out=memory)
-        label = memory.any(axis=(1, 2)).astype(np.int64)  # Eq. (13): the sum exceeds 0.5
+        label = memory.max(axis=(1, 2)).astype(np.int64)  # K = 2, eq. (13): the sum exceeds 0.5
         return torch.from_numpy(label), self._turned(memory, flipped)
 
     def _currents(self, index: Ints, which: Any) -> Tensor:
@@ -208,10 +205,10 @@ def _usable(
 
 
 def _labels(recording: Recording, frames: Ints) -> Ints:
-    """(n,) 1 where abnormal; -1 throughout where the recording has no labels."""
+    """(n,) class indices; -1 throughout where the recording has no labels."""
     if not recording.has_labels:
         return np.full(len(frames), -1, np.int64)
-    return recording.labels(frames).astype(np.int64)
+    return recording.class_of(frames).astype(np.int64)
 
 
 def already_collated(batch: Any) -> Any:

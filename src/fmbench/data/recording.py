@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from fmbench.format import columns, mat
 from fmbench.format.columns import Currents
-from fmbench.format.memory_map import MappedArray, any_pixel, map_dataset
+from fmbench.format.memory_map import MappedArray, any_pixel, highest_class, map_dataset
 from fmbench.format.plant import read_plant
 from fmbench.format.rates import other_current_rate, other_frame_rate
-from fmbench.types import Plant
+from fmbench.types import BENCHMARK, Plant
 
 Index = NDArray[np.integer[Any]]
 Bytes = NDArray[np.uint8]
@@ -39,6 +39,7 @@ class Recording(Protocol):
         has_labels: whether frames are labelled at all.
         has_masks: whether the labels are masks of pixels.
         synthetic: whether a simulator made it.
+        classes: names of the K classes of its labels; class 0 is normal.
         seconds: (N,) int64, wall-clock second of each frame, since 1970.
         currents: every sample of current.
     """
@@ -52,6 +53,7 @@ class Recording(Protocol):
     has_labels: bool
     has_masks: bool
     synthetic: bool
+    classes: tuple[str, ...]
 
     @property
     def seconds(self) -> NDArray[np.int64]: ...
@@ -68,10 +70,13 @@ class Recording(Protocol):
         """Frames at `index` (n,) into `out` (n, 3, H, W), or (n, 3, W, H) where transposed."""
 
     def read_masks(self, index: Index, out: Bytes) -> None:
-        """Masks, zero where normal, into `out` (n, H, W), or (n, W, H) where transposed."""
+        """Masks of class indices below K into `out` (n, H, W), or (n, W, H) where transposed."""
 
     def labels(self, index: Index) -> NDArray[np.bool_]:
         """(n,), abnormal where any pixel is (eq. 13: the mask's sum exceeds 0.5)."""
+
+    def class_of(self, index: Index) -> NDArray[np.uint8]:
+        """(n,) class of each frame below K: the highest one in its mask."""
 
 
 class MatRecording:
@@ -83,8 +88,8 @@ class MatRecording:
 
     Raises:
         ValueError: the file is missing, no HDF5 file, or truncated, has other axes, or grey levels
-            from 0 to 1. Times and currents: also if they have another rate or other channels than
-            the data set's `root.yaml` says.
+            from 0 to 1; or the data set's root.yaml is wrong. Times and currents: also if they
+            have another rate or other channels than root.yaml says.
     """
 
     transposed = True
@@ -103,6 +108,7 @@ class MatRecording:
             self.has_labels = label is not None
             self.has_masks = mat.holds_masks(data, label)
             self.synthetic = bool(file.attrs.get("synthetic", False))
+        self.classes = self.plant.classes
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
@@ -128,8 +134,11 @@ class MatRecording:
         return self._from_label(map_dataset)
 
     @cached_property
-    def _abnormal(self) -> NDArray[np.bool_]:
-        return self._from_label(any_pixel)
+    def _class(self) -> NDArray[np.uint8]:
+        """(N,); with two classes, any value above 0 is abnormal (official-format 4.1)."""
+        if len(self.classes) == 2:
+            return self._from_label(any_pixel).view(np.uint8)
+        return self._from_label(partial(highest_class, num_classes=len(self.classes)))
 
     def _from_label(self, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
         with mat.open_mat(self.label_source) as file:
@@ -143,17 +152,22 @@ class MatRecording:
             _ = self._frames
         if masks:
             _ = self._masks
-        elif self.has_labels:
-            _ = self._abnormal
+        if self.has_labels and not (masks and len(self.classes) == 2):
+            _ = self._class  # of more than two classes, this checks every value
 
     def read_frames(self, index: Index, out: Bytes) -> None:
         self._frames.take(index, out)
 
     def read_masks(self, index: Index, out: Bytes) -> None:
         self._masks.take(index, out)
+        if len(self.classes) == 2:
+            np.minimum(out, 1, out=out)
 
     def labels(self, index: Index) -> NDArray[np.bool_]:
-        return self._abnormal[index]
+        return self._class[index] > 0
+
+    def class_of(self, index: Index) -> NDArray[np.uint8]:
+        return self._class[index]
 
 
 class SingleFileRecording(MatRecording):
@@ -162,7 +176,12 @@ class SingleFileRecording(MatRecording):
     The file holds no times. Frame i is assumed to be i / 25 s after the start, and column i of
     `current` (3, N) to belong to frame i; two columns a second are used, as in the newer layout.
     Another data set's rates take the place of 25 and two.
+    Its labels are normal and abnormal.
     """
+
+    def __init__(self, path: Path, part: Path) -> None:
+        super().__init__(path, part)
+        self.classes = BENCHMARK.classes
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
@@ -212,7 +231,7 @@ def upright_frames(recording: Recording, index: Index) -> Bytes:
 
 
 def upright_masks(recording: Recording, index: Index) -> Bytes:
-    """(n, H, W) masks at `index` (n,), zero where normal, whatever the axes on disk."""
+    """(n, H, W) class indices of pixels at `index` (n,), whatever the axes on disk."""
     out = np.empty((len(index), *stored_size(recording)), np.uint8)
     recording.read_masks(index, out)
     return mat.upright(out) if recording.transposed else out

@@ -57,7 +57,7 @@ class ResidentWindows(Dataset[Batch]):
         if windows.label is None:
             wanted = [windows.frame[part].astype(np.int64) for part in _parts(windows)]
             self._masks = _read(windows, wanted, True, device, processes)
-            label = self._masks.flatten(1).any(1)  # eq. (13): the sum exceeds 0.5
+            label = self._masks.flatten(1).amax(1)  # K = 2, eq. (13): the sum exceeds 0.5
             self._label = label.to(torch.int64)
         else:
             self._label = torch.from_numpy(windows.label).to(device)
@@ -214,7 +214,7 @@ def _parts(windows: WindowDataset) -> Iterator[slice]:
 
 
 class _Blocks(Dataset[Tensor]):
-    """Frames (n, 3, H, W), or masks (n, H, W) of 0 and 1, as on disk; n is BLOCK at most."""
+    """Frames (n, 3, H, W), or masks (n, H, W) of classes, as on disk; n is BLOCK at most."""
 
     def __init__(
         self, recordings: Sequence[Recording], wanted: Sequence[Ints], masks: bool
@@ -236,7 +236,6 @@ class _Blocks(Dataset[Tensor]):
         out = np.empty((len(index), *channels, *stored_size(recording)), np.uint8)
         if self.masks:
             recording.read_masks(index, out)
-            np.minimum(out, 1, out=out)
         else:
             recording.read_frames(index, out)
         return torch.from_numpy(out)

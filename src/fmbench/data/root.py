@@ -61,7 +61,7 @@ class Root:
     def fingerprint(self) -> str:
         """SHA-256 over names, sizes of files and frames, lists, CSV files, manifest and plant.
 
-        The package versions in the manifest do not count.
+        The package versions in the manifest do not count; a root.yaml counts by what it says.
         """
         digest = hashlib.sha256(self.part.encode())
         for recording in self.recordings:

@@ -1,8 +1,9 @@
 """`videos/<name>.mat`: the frames and labels of one recording, in MATLAB's v7.3 (HDF5) layout.
 
 On disk, as h5py shows it (official-format 4.1): `data` (T, 3, W, H) uint8, and `label` (T, W, H) of
-0 and 1, or (T, 1, 1) where only the class is labelled, or absent. MATLAB shows [H W 3 T] and
-[H W T]. In memory, frames are upright: (n, 3, H, W), masks (n, H, W).
+0 and 1, or of class indices 0..K-1 where `root.yaml` names K > 2 classes; (T, 1, 1) where only the
+class of a frame is labelled; or absent. MATLAB shows [H W 3 T] and [H W T]. In memory, frames are
+upright: (n, 3, H, W), masks (n, H, W).
 """
 
 from __future__ import annotations

@@ -138,6 +138,42 @@ def any_pixel(path: Path, dataset: h5py.Dataset) -> NDArray[np.bool_]:
     return np.fromfile(cached, np.bool_)
 
 
+def highest_class(path: Path, dataset: h5py.Dataset, num_classes: int) -> NDArray[np.uint8]:
+    """(N,) highest class in each row of an (N, W, H) dataset of class indices; cached for a large
+    dataset.
+
+    Raises:
+        ValueError: a value is no class index below `num_classes`, the dataset is damaged, or the
+            cache folder cannot be written.
+    """
+    found = _highest(path, dataset, num_classes)
+    if dataset.size <= AT_ONCE:
+        return np.concatenate([np.zeros(0, np.uint8), *found])
+    key = f"{dataset.name.strip('/')}-of-{num_classes}"  # the check, too, is done once
+    cached = _cached(path, key, "looking through", dataset.shape[:1], found)
+    return np.fromfile(cached, np.uint8)
+
+
+def _highest(path: Path, dataset: h5py.Dataset, num_classes: int) -> Iterator[NDArray[np.uint8]]:
+    first = 0
+    for block in _blocks(path, dataset):
+        wrong = no_class(block, num_classes)
+        if wrong.any():
+            frame, *pixel = np.argwhere(wrong)[0].tolist()
+            raise ValueError(
+                f"{path}: the label of frame {first + frame} is {block[frame, *pixel]:g}; root.yaml"
+                f" has {num_classes} classes, so it must be a whole number from 0 to"
+                f" {num_classes - 1} (`fmbench data check` counts such frames)"
+            )
+        yield block.max(axis=(1, 2)).astype(np.uint8)
+        first += len(block)
+
+
+def no_class(labels: NDArray[Any], num_classes: int) -> NDArray[np.bool_]:
+    """Which values of any type are no class index from 0 to `num_classes` - 1."""
+    return ~np.isin(labels, np.arange(num_classes))
+
+
 def _cache_folder() -> Path:
     return Path(os.environ.get("FMBENCH_CACHE") or "~/.cache/fmbench").expanduser()
 

@@ -121,7 +121,7 @@ def _labels(recording: Recording) -> Iterator[NDArray[np.uint8]]:
         if recording.has_masks:
             yield upright_masks(recording, index)
         else:
-            yield recording.labels(index).astype(np.uint8)[:, None, None]
+            yield recording.class_of(index)[:, None, None]
 
 
 def _squared_difference(video: Path, recording: Recording) -> float:

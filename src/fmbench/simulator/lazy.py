@@ -32,6 +32,7 @@ class LazyRecording:
     has_labels = True
     has_masks = True
     synthetic = True
+    classes = BENCHMARK.classes
 
     def __init__(self, part: Path, name: str, config: SimConfig, entry: dict[str, Any]) -> None:
         self.name = name
@@ -85,6 +86,9 @@ class LazyRecording:
     def labels(self, index: NDArray[np.integer]) -> NDArray[np.bool_]:
         labels: NDArray[np.bool_] = self._labels[index]
         return labels
+
+    def class_of(self, index: NDArray[np.integer]) -> NDArray[np.uint8]:
+        return self.labels(index).astype(np.uint8)
 
 
 def is_lazy(part_dir: Path) -> bool:
