@@ -38,10 +38,23 @@ every_learner = pytest.mark.parametrize(("name", "modality"), LEARNERS)
 every_row = pytest.mark.parametrize(("name", "modality"), ROWS)
 
 
-def problem_of(name: str, modality: str) -> Problem:
+TWO_CLASSES = {
+    ("boosted_current", "current"),
+    ("brightest_red", "visual"),
+    ("dcnn_svm", "cross"),
+    ("expert_system", "current"),
+    ("fmformer-official", "cross"),
+    ("fmformer-official", "visual"),
+    ("rms_current", "current"),
+}
+"""Models that tell abnormal from normal only, the official ones where they predict a mask."""
+
+
+def problem_of(name: str, modality: str, num_classes: int = 2) -> Problem:
     kind = Modality(modality)
     return Problem(
         modality=kind,
+        num_classes=num_classes,
         dense=kind in find_model(name, kind).dense,
         frames=4,
         image_size=(32, 32),
@@ -57,13 +70,14 @@ def build(name: str, modality: str) -> tuple[nn.Module, Problem]:
 
 def batch_for(problem: Problem, size: int, seed: int = 1) -> Batch:
     draw = torch.Generator().manual_seed(seed)
-    label = torch.arange(size) % 2
+    label = torch.arange(size) % problem.num_classes
     mask = torch.zeros(size, *problem.image_size, dtype=torch.uint8)
-    mask[label == 1, 5:12, 8:17] = 1
+    for kind in range(1, problem.num_classes):
+        mask[label == kind, 5:12, 8:17] = kind
     video = torch.randint(
         60, 120, (size, 3, problem.frames, *problem.image_size), dtype=torch.uint8, generator=draw
     )
-    video[:, 0] += 100 * mask[:, None]
+    video[:, 0] += 100 * mask[:, None].clamp(max=1)
     current = 9000 + 500 * torch.randn(
         size, problem.current_samples, problem.current_channels, generator=draw
     )
@@ -223,3 +237,22 @@ def test_sixteen_windows_are_memorised(name: str, modality: str) -> None:
     last_learns = isinstance(stages_of(model)[-1], Learn)
     train_on(model, batch, 300, (lambda: right() == 16) if last_learns else bool)
     assert right() == 16, f"{name} on {modality}: {right()} of 16"
+
+
+@every_row
+def test_three_classes_are_predicted_or_refused(name: str, modality: str) -> None:
+    problem = problem_of(name, modality, num_classes=3)
+    options = SMALL.get(name, {})
+    if (name, modality) in TWO_CLASSES:
+        with pytest.raises(ValueError, match=r"^[^\n]*\bclasses\b[^\n]*$") as error:
+            create_model(name, problem, **options)
+        assert name in str(error.value)
+        return
+    torch.manual_seed(0)
+    model, batch = create_model(name, problem, **options), batch_for(problem, 12)
+    train_on(model, batch, steps=1)
+    prediction = model.eval()(batch)
+    assert prediction.logits.shape == (12, 3)
+    assert prediction.logits.isfinite().all()
+    if problem.dense:
+        assert prediction.mask_logits.shape == (12, 3, *problem.image_size)

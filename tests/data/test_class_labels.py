@@ -122,7 +122,7 @@ def test_labels_of_a_packed_video_are_the_same(tmp_path: Path, part: str) -> Non
     assert recording.class_of(index).tolist() == written.masks.max((1, 2)).tolist()
     labels = masks_file(packed / part, "furnace-0")
     write_labels(labels, len(index), [np.full((len(index), 1, 1), 3)], (1, 1))
-    with pytest.raises(ValueError, match="the label of frame 0 is 3; root.yaml has 3 classes"):
+    with pytest.raises(ValueError, match=r"the label of frame 0 is 3; root\.yaml has 3 classes"):
         open_root(packed, part).recordings[0].prepare(video=False, masks=False)
 
 

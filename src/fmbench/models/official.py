@@ -168,6 +168,11 @@ class OfficialFmFormer(nn.Module):
             self.embed["dilated"] = embedding(inputs["video"], dim)
         self.layers = nn.ModuleList(Layer(streams, dim, heads, mlp_ratio) for _ in range(depth))
         if problem.dense:
+            if problem.num_classes != 2:
+                raise ValueError(
+                    f"fmformer-official draws masks of two classes, not {problem.num_classes}; set"
+                    " dense to false"
+                )
             self.mask_head = MaskHead(dim, grid[0], tube[1], self.dilated, problem.num_classes)
             if "current" in streams:  # no head reads the last current tokens: no gradient
                 last = cast(Layer, self.layers[-1])

@@ -18,6 +18,8 @@ from fmbench.types import Batch, Modality, Prediction, Problem
 
 BINS = 128
 """Bins of a histogram of redness, which lies in [-255, 255]."""
+UNLIKELY = -30.0
+"""Logit of a class that is not predicted."""
 
 
 def separating(score: Tensor, label: Tensor) -> tuple[float, float]:
@@ -44,8 +46,17 @@ def unlearnt() -> list[Stage]:
     return [Solve(name="nothing", gather=lambda batch: {}, solve=lambda kept: None)]
 
 
+def only_two(problem: Problem, name: str) -> None:
+    """Raises: ValueError: the problem has more than two classes."""
+    if problem.num_classes != 2:
+        raise ValueError(
+            f"{name} tells abnormal from normal only; the data have {problem.num_classes} classes"
+        )
+
+
 class AlwaysAbnormal(nn.Module):
-    """Predict abnormal for every window: the accuracy is the share of abnormal windows."""
+    """Predict class 1 for every window: with two classes, the accuracy is the share of abnormal
+    windows."""
 
     modalities = frozenset(Modality)
     dense: frozenset[Modality] = frozenset()
@@ -80,12 +91,15 @@ class RandomScore(nn.Module):
         return unlearnt()
 
     def forward(self, batch: Batch) -> Prediction:
-        """(B, K) logits whose probability of class 1 is uniform in (0, 1)."""
+        """(B, K) logits: the probability that a window is abnormal is uniform in (0, 1), and is
+        that of one abnormal class, of which each is as likely."""
         inputs = [x for x in (batch.video, batch.current) if x is not None]
         total = torch.stack([x.double().flatten(1).sum(1) for x in inputs]).sum(0)
         chance = (torch.sin(total) * 43758.5453).frac().abs().clamp(1e-6, 1 - 1e-6)
-        logits = total.new_zeros((len(total), self.num_classes), dtype=torch.float32)
-        logits[:, 1] = chance.logit().float()
+        logits = total.new_full((len(total), self.num_classes), UNLIKELY, dtype=torch.float32)
+        logits[:, 0] = 0
+        kind = 1 + ((1000 * chance).frac() * (self.num_classes - 1)).long()
+        logits.scatter_(1, kind[:, None], chance.logit().float()[:, None])
         return Prediction(logits, None)
 
 
@@ -108,6 +122,7 @@ class BrightestRed(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
+        only_two(problem, "brightest_red")
         self.dense_output = problem.dense
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("sign", torch.tensor(1.0))
@@ -182,6 +197,7 @@ class RmsCurrent(nn.Module):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
+        only_two(problem, "rms_current")
         self.read = current_reader(problem, "rms_current", any_from=1)
         self.register_buffer("threshold", torch.tensor(0.0))
         self.register_buffer("sign", torch.tensor(1.0))

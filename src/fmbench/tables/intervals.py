@@ -84,11 +84,13 @@ def rates(windows: pd.DataFrame, weight: Array | None = None) -> dict[str, Array
     """Every rate of `fmbench.metrics`, (R,), with each window counted as often as `weight` says.
 
     Args:
-        windows: label, decision, log_odds, and PIXELS where there are masks.
+        windows: label, decision, log_odds, and PIXELS where there are masks; with K > 2 classes all
+            columns of `fmbench.metrics.of_each_window` but score.
         weight: (R, N); once each, R = 1, if None.
     """
     weight = np.ones((1, len(windows))) if weight is None else weight
-    found = _counted(*(weight @ part for part in _counts(windows)))
+    classes = metrics.classes_of(windows)
+    found = _counted(classes, *(weight @ part for part in _counts(windows, classes)))
     return found | _ranked(windows, weight)
 
 
@@ -227,23 +229,38 @@ def _same(values: Array) -> Array:
     return values
 
 
-def _counts(windows: pd.DataFrame) -> tuple[Array, ...]:
-    """(N, 4) windows by truth and decision, and where there are masks (N, 4) pixels."""
-    cell = 2 * (windows["label"].to_numpy() > 0) + (windows["decision"].to_numpy() > 0)
-    parts = [np.eye(4)[cell]]
+def _counts(windows: pd.DataFrame, classes: Sequence[str]) -> tuple[Array, ...]:
+    """(N, K²) windows by truth and decision, and where there are masks (N, 4) pixels of normal and
+    abnormal, with K > 2 also (N, 2K) those of `metrics.class_pixels`."""
+    top = len(classes) - 1
+    label, decision = (windows[name].to_numpy().clip(0, top) for name in ("label", "decision"))
+    parts = [np.eye((top + 1) ** 2)[(top + 1) * label + decision]]
     if all(name in windows for name in PIXELS):
         parts.append(windows[list(PIXELS)].to_numpy(np.float64))
+        if of_classes := metrics.class_pixels(len(classes)):
+            columns = [name for pair in of_classes for name in pair]
+            parts.append(windows[columns].to_numpy(np.float64))
     return tuple(parts)
 
 
-def _counted(windows: Array, pixels: Array | None = None) -> dict[str, Array]:
-    """Rates of (R, 4) counts tn, fp, fn, tp."""
-    of_windows = [metrics.Counts(*row) for row in windows.tolist()]
+def _counted(
+    classes: Sequence[str],
+    windows: Array,
+    pixels: Array | None = None,
+    class_pixels: Array | None = None,
+) -> dict[str, Array]:
+    """Rates of (R, ...) sums of `_counts`."""
+    confusion = windows.reshape(-1, len(classes), len(classes))
+    of_windows = [metrics.against_normal(each) for each in confusion]
     found = {name: np.array([rate(row) for row in of_windows]) for name, rate in COUNTED.items()}
+    if len(classes) > 2:
+        found |= metrics.class_rates(confusion, classes)
     if pixels is not None:
         of_pixels = [metrics.Counts(*row) for row in pixels.tolist()]
         found["miou"] = np.array([metrics.miou(row) for row in of_pixels])
         found["iou"] = np.array([metrics.iou(row) for row in of_pixels])
+    if class_pixels is not None:
+        found["miou"] = metrics.class_miou(class_pixels[:, ::2], class_pixels[:, 1::2])
     return found
 
 
@@ -270,7 +287,7 @@ def _permuted(
     a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], exchanges: int
 ) -> dict[str, float]:
     """Two-sided p of each counted rate, by exchanging A and B in a random half of the blocks."""
-    block = blocks(a[0])
+    block, classes = blocks(a[0]), metrics.classes_of(a[0])
     count = int(block.max()) + 1
     if count == 1:
         return {}
@@ -279,14 +296,14 @@ def _permuted(
 
     def by_block(windows: pd.DataFrame) -> list[Array]:
         belongs = np.eye(count)[block].T  # (C, N)
-        return [belongs @ part for part in _counts(windows)]
+        return [belongs @ part for part in _counts(windows, classes)]
 
     def exchanged(mine: list[list[Array]], others: list[list[Array]]) -> dict[str, Array]:
         """Rates, (exchanges,), of `mine` with the exchanged blocks from `others`; seeds pair up."""
         pairs = [(each, others[k % len(others)]) for k, each in enumerate(mine)]
         return _mean(
             [
-                _counted(*((1 - swap) @ m + swap @ o for m, o in zip(*pair, strict=False)))
+                _counted(classes, *((1 - swap) @ m + swap @ o for m, o in zip(*pair, strict=False)))
                 for pair in pairs
             ]
         )

@@ -26,7 +26,7 @@ from fmbench.models import official
 from fmbench.registry import create_model
 from fmbench.stages import Stage
 from fmbench.training.lit import Detector
-from fmbench.types import Problem
+from fmbench.types import BENCHMARK, Problem
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -61,7 +61,12 @@ def stage_folders(run: Path, stages: Sequence[Stage]) -> list[Path]:
 
 
 def stamp(
-    model: str, net: Mapping[str, Any], problem: Problem, data: Mapping[str, Any], trained_on: str
+    model: str,
+    net: Mapping[str, Any],
+    problem: Problem,
+    data: Mapping[str, Any],
+    trained_on: str,
+    classes: Sequence[str] = BENCHMARK.classes,
 ) -> dict[str, Any]:
     """The `fmbench` entry of a checkpoint.
 
@@ -71,6 +76,7 @@ def stamp(
         problem: the problem that the model was built for.
         data: options of the training's `FurnaceData`, the defaults of `test` and `predict`.
         trained_on: one line that describes the data, and states if it was simulated.
+        classes: their names, in the order of the problem's K classes.
     """
     plain = asdict(problem) | {
         "modality": str(problem.modality),
@@ -83,6 +89,7 @@ def stamp(
         "problem": plain,
         "data": kept,
         "trained_on": trained_on,
+        "classes": list(classes),
     }
 
 
@@ -186,7 +193,16 @@ def export_weights(source: str | Path, target: str | Path) -> int:
         OSError: the file cannot be written.
     """
     detector = load(source)
-    shared = ("model", "net", "problem", "data", "trained_on", "data_fingerprint", "git_commit")
+    shared = (
+        "model",
+        "net",
+        "problem",
+        "data",
+        "trained_on",
+        "classes",
+        "data_fingerprint",
+        "git_commit",
+    )
     facts = {key: detector.stamp[key] for key in shared if key in detector.stamp}
     facts["data"] = {key: value for key, value in facts["data"].items() if key != "root"}
     state = {name: value.clone() for name, value in detector.model.state_dict().items()}

@@ -22,7 +22,7 @@ from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_
 from fmbench.training.console import say
 from fmbench.training.muon import MuonAdamW, check_muon, hidden_matrices
 from fmbench.training.random_state import get_random_state, set_random_state
-from fmbench.types import Batch, Prediction, Problem
+from fmbench.types import BENCHMARK, Batch, Prediction, Problem
 
 
 class Detector(L.LightningModule):
@@ -42,6 +42,7 @@ class Detector(L.LightningModule):
             with it.
 
     Attributes:
+        classes: names of the K classes.
         stages: of the model, in order (`fmbench.stages.stages_of`).
         stage: the stage in training, set by `enter`; None in a measurement or prediction.
         groups: per turn of `stage`, its parameter groups as AdamW takes them, set by `enter`.
@@ -75,6 +76,7 @@ class Detector(L.LightningModule):
         if self.optim.name == "muon":
             check_muon(model)
         self.stamp = dict(stamp or {})
+        self.classes = class_names(self.stamp, problem)
         self.stages = stages_of(model)
         self.stage: Stage | None = None
         self.groups: list[list[dict[str, Any]]] = []
@@ -83,9 +85,9 @@ class Detector(L.LightningModule):
         self.process_states: list[dict[str, Any]] = []
         self.terms: dict[str, Tensor] = {}
         self.metrics = nn.ModuleDict(
-            {part: DetectionMetrics(problem.dense) for part in ("val", "test")}
+            {part: DetectionMetrics(problem.dense, self.classes) for part in ("val", "test")}
         )
-        self.metrics["check"] = DetectionMetrics(dense=False)
+        self.metrics["check"] = DetectionMetrics(dense=False, classes=self.classes)
         # A sum, because Lightning's mean over processes divides by the truncated mean number of
         # windows, and torchmetrics' MeanMetric drops NaN, or with "disable" the weights.
         self.losses = nn.ModuleDict({part: SumMetric("disable") for part in ("val", "test")})
@@ -186,7 +188,7 @@ class Detector(L.LightningModule):
         self._batches = []
 
     def test_step(self, batch: Batch, index: int) -> None:
-        self._batches.append(of_each_window(self._evaluate("test", batch), batch))
+        self._batches.append(of_each_window(self._evaluate("test", batch), batch, self.classes))
 
     def predict_step(self, batch: Batch, index: int) -> Prediction | dict[str, Tensor]:
         if not isinstance(self.stage, Solve):
@@ -300,6 +302,13 @@ class EpochMeans(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, Detector)
         module.log_means()
+
+
+def class_names(stamp: Mapping[str, Any], problem: Problem) -> tuple[str, ...]:
+    """The names of the classes by a stamp; by number where it has none for more than two."""
+    count = problem.num_classes
+    unnamed = BENCHMARK.classes if count == 2 else ("normal", *map(str, range(1, count)))
+    return tuple(stamp.get("classes", unnamed))
 
 
 def parameter_groups(turn: Turn, lr: float) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from fmbench.training.loop import interruptible, quiet
 from fmbench.training.precision import with_precision
 from fmbench.training.processes import watch_processes
 from fmbench.training.provenance import git_commit, versions
-from fmbench.types import Problem
+from fmbench.types import BENCHMARK, Problem
 
 
 def measure(
@@ -105,11 +105,18 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
     """Open the data of a loaded detector with the options of its training, updated by `options`.
 
     Raises:
-        ValueError: recordings with another number of current channels, or other rates, than the
-            model reads.
+        ValueError: recordings of other classes than the model predicts, or with another number of
+            current channels, or other rates, than it reads.
     """
     chosen = {**detector.stamp["data"], **(options or {})}
     data = FurnaceData(**chosen, modality=detector.problem.modality)
+    # Recordings without labels need no root.yaml.
+    stated = data.opened.recordings[0].has_labels or data.classes != BENCHMARK.classes
+    if stated and data.classes != detector.classes:
+        raise ValueError(
+            f"the recordings have the classes {', '.join(data.classes)}; the checkpoint was trained"
+            f" on {', '.join(detector.classes)} (root.yaml states the classes of a data set)"
+        )
     found = data.problem(detector.problem.dense and data.has_masks)
     if found.current_channels != detector.problem.current_channels:
         raise ValueError(

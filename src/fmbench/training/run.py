@@ -124,7 +124,9 @@ def _build(config: Config) -> tuple[Detector, FurnaceData]:
     problem = data.problem(can if config.dense is None else config.dense)
     model = create_model(config.model, problem, **config.net)
     standardize_inputs(model, data.statistics())
-    facts = stamp(config.model, config.net, problem, config.data, data.description) | {
+    facts = stamp(
+        config.model, config.net, problem, config.data, data.description, data.classes
+    ) | {
         "config": config.to_plain(),
         "data_fingerprint": data.fingerprint(),
         "precision": with_precision(config.trainer).get("precision") or FLOAT32,
