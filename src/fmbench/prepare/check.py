@@ -24,7 +24,7 @@ from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, frame_list, list_file
 from fmbench.format.mat import mat_files, stem, video_file
 from fmbench.format.names import as_known
-from fmbench.format.plant import read_plant
+from fmbench.format.plant import plant_file, read_plant
 from fmbench.format.video import video_files
 from fmbench.prepare.check_sensors import check_sensors
 from fmbench.prepare.faults import (
@@ -37,6 +37,7 @@ from fmbench.prepare.faults import (
     check_timestamps,
     check_video,
 )
+from fmbench.types import BENCHMARK
 
 
 def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
@@ -109,12 +110,14 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
 def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
     """Number of frames of each recording, None where the file cannot be read."""
     lengths: dict[str, int | None] = {}
+    stated = attempt(Kind.PLANT, plant_file(folder) or folder, found, read_plant, folder)
+    count = len((stated or BENCHMARK).classes)
     for path in [*mat_files(folder / "videos"), *video_files(folder / "videos")]:
         name = stem(path.name)
         if name in lengths:
             found.append(Kind.SAME_NAME.at(path, f"a second recording called {name!r}"))
         if path.suffix == ".mat":
-            lengths[name] = attempt(Kind.DAMAGED, path, found, check_mat, path, found)
+            lengths[name] = attempt(Kind.DAMAGED, path, found, check_mat, path, found, count)
         else:
             lengths[name] = attempt(Kind.DAMAGED, path, found, check_video, path, folder, found)
     for kind in ("timestamps", "currents"):

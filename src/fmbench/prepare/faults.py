@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum, unique
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +23,7 @@ from fmbench.format.columns import (
     read_columns,
 )
 from fmbench.format.mat import check_grey_levels, frames_and_labels, open_mat
+from fmbench.format.memory_map import no_class
 from fmbench.format.rates import other_channels, other_current_rate, other_frame_rate
 from fmbench.format.video import frames_in_order, masks_file, probe
 from fmbench.types import BENCHMARK, Plant
@@ -52,6 +54,8 @@ class Kind(Enum):
     UNLABELLED = "Label it: fmbench data annotate; or move it to unlabelled/."
     PIXEL_VALUES = "Write the frames as whole numbers from 0 to 255."
     MASK_VALUES = "Write masks of 0 and 1."
+    CLASS_VALUES = "Write class indices, from 0 for normal, or name all classes in root.yaml."
+    PLANT = "Correct root.yaml."
     SINGLE_FILE_CURRENT = "Write 'current' [T, 3] with finite amperes for each frame."
     SINGLE_FILE_SPLIT = "Write 'train_test_index' [T, 1] with 0 (train) or 1 (test)."
     CAMERA = "Leave that time out of the lists, or the recording out; look at the camera."
@@ -157,8 +161,13 @@ def row_blocks(length: int, row_bytes: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def check_mat(path: Path, found: list[Fault]) -> int | None:
+def check_mat(path: Path, found: list[Fault], num_classes: int = 2) -> int | None:
     """Number of frames; None if the file cannot be read or its axes are wrong.
+
+    Args:
+        path: the file.
+        found: faults are added to it.
+        num_classes: K, of the labels.
 
     Raises:
         ValueError: a dataset is damaged.
@@ -178,8 +187,7 @@ def check_mat(path: Path, found: list[Fault]) -> int | None:
             message = "values outside 0-255"
             _check_values(Kind.PIXEL_VALUES, path, data, _no_grey_level, found, message)
         if label is not None:
-            message = "mask values other than 0 and 1; any value of 1 or more is read as 1"
-            _check_values(Kind.MASK_VALUES, path, label, _not_binary, found, message)
+            _check_labels(path, label, num_classes, found)
         return int(data.shape[0])
 
 
@@ -194,9 +202,8 @@ def check_video(path: Path, part: Path, found: list[Fault]) -> int:
         pass
     if recording.has_labels:
         with open_mat(recording.label_source) as file:
-            message = "mask values other than 0 and 1; any value of 1 or more is read as 1"
-            source = recording.label_source
-            _check_values(Kind.MASK_VALUES, source, file["label"], _not_binary, found, message)
+            count = len(recording.classes)
+            _check_labels(recording.label_source, file["label"], count, found)
     elif part.name != "unlabelled":
         found.append(Kind.UNLABELLED.at(path, f"has no {masks_file(part, recording.name)}"))
     return recording.num_frames
@@ -208,6 +215,16 @@ def _no_grey_level(block: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _not_binary(block: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(~((block == 0) | (block == 1)))
+
+
+def _check_labels(path: Path, label: h5py.Dataset, num_classes: int, found: list[Fault]) -> None:
+    if num_classes == 2:
+        message = "mask values other than 0 and 1; any value of 1 or more is read as 1"
+        _check_values(Kind.MASK_VALUES, path, label, _not_binary, found, message)
+        return
+    message = f"labels that are no class; root.yaml has {num_classes}, 0 to {num_classes - 1}"
+    wrong = partial(no_class, num_classes=num_classes)
+    _check_values(Kind.CLASS_VALUES, path, label, wrong, found, message)
 
 
 def _check_values(

@@ -3,13 +3,14 @@ between, and in each about as many normal frames as abnormal ones (Sec. IV-A).""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmbench.data.recording import Recording
 from fmbench.data.root import Root
 from fmbench.data.windows import Ints
 from fmbench.format.columns import stretches
@@ -99,6 +100,7 @@ def select(
             dropped += gone
             longest = limit if longest is None else min(longest, limit or longest)
         notes += _rare(split, lists[split], labels, few(root.plant))
+        notes += _lacking(split, lists[split], known)
     return Selection(lists, dropped, longest, notes)
 
 
@@ -191,6 +193,35 @@ def _rare(
         f"{split.upper()} HAS {normal} NORMAL AND {abnormal} ABNORMAL FRAMES: its metrics will say "
         f"little. More {kind} footage would help, or other --shares"
     ]
+
+
+def _lacking(
+    split: str, frames: Mapping[str, Ints], recordings: Sequence[Recording]
+) -> Iterator[str]:
+    """Of more than two classes, those of which a split has no frame, where they are, and what to
+    do."""
+    classes = recordings[0].classes
+    if len(classes) == 2:
+        return
+    counts = {
+        each.name: np.bincount(each.class_of(np.arange(each.num_frames)), minlength=len(classes))
+        for each in recordings
+    }
+    listed = sum(
+        np.bincount(each.class_of(frames[each.name]), minlength=len(classes))
+        for each in recordings
+        if each.name in frames
+    )
+    for kind, name in enumerate(classes):
+        if not np.take(listed, kind):
+            there = [each for each, of in counts.items() if of[kind]]
+            which = ", ".join(there[:3]) + " and others" * (len(there) > 3)
+            where = f"frames of it are in {which}" if there else "no recording has a frame of it"
+            yield (
+                f"{split.upper()} HAS NO FRAME OF {name}: a model cannot be "
+                f"{'trained' if split == 'train' else 'judged'} on it there; {where}. More footage"
+                " of it would help, or another --seed, --shares or --by"
+            )
 
 
 def _too_few(root: Root, both: int, abnormal: int, normal: int, wanted: Sequence[str]) -> str:

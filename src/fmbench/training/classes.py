@@ -1,4 +1,4 @@
-"""Whether training and validation have windows of both classes: a warning before training."""
+"""Whether training and validation have windows of each class: a warning before training."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ CONSEQUENCE = {
     ("val", 1): "val/f1, val/mdr and val/miou say nothing, and val/acc counts false alarms only",
     ("val", 0): "val/fdr says nothing, and val/acc and val/f1 are best if all is called abnormal",
 }
+OF_A_CLASS = {
+    "train": "a model cannot learn to answer {}",
+    "val": "val/recall_{} says nothing, and val/macro_f1 little",
+}
+"""The consequence with more than two classes."""
 
 
 def rare_classes(data: FurnaceData) -> Iterator[str]:
@@ -29,23 +34,25 @@ def rare_classes(data: FurnaceData) -> Iterator[str]:
     splits: list[Split] = ["train", "val"] if data.validates else ["train"]
     for split in splits:
         labels = labels_of(data.dataset(split))
-        for kind, name in enumerate(("normal", "abnormal")):
+        for kind, name in enumerate(data.classes):
             count = int((labels == kind).sum())
             if count < min(FEW, max(1, RARE * len(labels))) and (labels >= 0).any():
                 found = f"only {count}" if count else "none"
+                binary = len(data.classes) == 2
+                why = CONSEQUENCE[split, kind] if binary else OF_A_CLASS[split].format(name)
                 yield (
                     f"WARNING: of {len(labels)} {split} windows, {found} are {name}: "
-                    f"{CONSEQUENCE[split, kind]}. Split anew: fmbench data select ROOT --replace"
+                    f"{why}. Split anew: fmbench data select ROOT --replace"
                 )
 
 
 def labels_of(windows: WindowDataset) -> Ints:
-    """(n,) 1 where abnormal, -1 without labels; of masks, at most MOST evenly spaced windows."""
+    """(n,) class indices, -1 without labels; of masks, at most MOST evenly spaced windows."""
     if windows.label is not None:
         return windows.label
     fewer = windows.evenly(MOST)
     found = [
-        upright_masks(recording, fewer.frame[rows]).any(axis=(1, 2))
+        upright_masks(recording, fewer.frame[rows]).max(axis=(1, 2))
         for recording, rows in fewer.runs(fewer.which)
     ]
     return np.concatenate(found).astype(np.int64)
