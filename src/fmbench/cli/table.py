@@ -12,7 +12,7 @@ from fmbench.config.hints import Folder
 from fmbench.config.profiles import find_config
 from fmbench.config.resolve import DEFAULT_PROFILE, DataOptions, TrainerOptions
 from fmbench.files.atomic import write_text
-from fmbench.tables.render import NAMES, DrawTable, Tex
+from fmbench.tables.render import DrawTable, Tex, shown
 from fmbench.tabular import SIMULATED
 
 FAILED = 1
@@ -190,7 +190,7 @@ def compare(a: str, b: str) -> int:
         value, low, high = each.difference
         p = "" if math.isnan(each.p) else f"   p {each.p:.4f}"
         interval = "" if math.isnan(low) else f"   [{low:+.4f}, {high:+.4f}]"
-        print(f"{NAMES[metric]:<8}{value:>+9.4f}{interval}{p}")
+        print(f"{shown(metric):<8}{value:>+9.4f}{interval}{p}")
     return 0
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fmbench.tables.intervals import Interval, intervals
-from fmbench.tables.render import NAMES, finish, interval_text
+from fmbench.tables.render import finish, interval_text, shown
 from fmbench.tables.results import PIXELS
 from fmbench.tables.table import Line, Table
 from fmbench.tabular import NONE, markdown
@@ -92,7 +92,7 @@ def area_markdown(table: Table) -> str:
         ]
         if rows:
             table_of = markdown([["method", "input", *AREAS], *rows])
-            lines += [f"## {NAMES[metric]}", "", table_of, ""]
+            lines += [f"## {shown(metric)}", "", table_of, ""]
     return "\n".join([*lines, f"![Missed windows by area]({table.experiment.name}-area.png)", ""])
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from fmbench.format.columns import parse_seconds, stretches
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
-from fmbench.tables.render import NAMES, interval_text
+from fmbench.tables.render import interval_text, shown
 from fmbench.tables.table import Line, Table
 from fmbench.tabular import NONE, markdown
 
@@ -107,7 +107,7 @@ def interference_markdown(table: Table) -> str:
             rows.append([line.row.label, line.row.input, *cells])
         if rows:
             lines += [
-                f"## {NAMES[metric]}",
+                f"## {shown(metric)}",
                 "",
                 markdown([["method", "input", *shares], *rows]),
                 "",
@@ -173,7 +173,7 @@ def orders_markdown(table: Table) -> str:
         rows.append(cells)
     head = ["method", "input"]
     for metric in metrics:
-        head += [NAMES[metric], f"order of {NAMES[metric]}"]
+        head += [shown(metric), f"order of {shown(metric)}"]
     return "\n".join([*lines, markdown([head, *rows])]) + "\n"
 
 

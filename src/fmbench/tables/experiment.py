@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from fmbench.config.profiles import find_config, shipped
 from fmbench.config.resolve import config_of
@@ -20,10 +20,13 @@ from fmbench.config.schema import Config
 from fmbench.errors import nearest
 from fmbench.files.validated import Content, Listed, Text, known, one_of, validated
 from fmbench.files.yaml_json import read_yaml
+from fmbench.metrics import names_of_rates
 from fmbench.registry import find_model
 from fmbench.types import Modality
 
 METRICS = ("acc", "f1", "fdr", "mdr", "miou", "auroc", "aupr")
+OF_CLASSES = ("recall_", "precision_")
+"""Before a class's name: further metrics of data with more than two classes, beside macro_f1."""
 LENGTHS = ("frames", "stride", "current_samples")
 Draw = Literal["rows", "lengths", "cases", "windows", "grid"]
 FOLDER = "experiments"
@@ -37,7 +40,14 @@ def _settings(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-MetricName = Annotated[str, one_of(METRICS)]
+def _metric(value: object, what: str = "there is no ") -> object:
+    """A name of METRICS, or one that only data of more than two classes have (`check_metrics`)."""
+    if isinstance(value, str) and (value == "macro_f1" or value.startswith(OF_CLASSES)):
+        return value
+    return known(value, METRICS, what)
+
+
+MetricName = Annotated[str, BeforeValidator(lambda value: _metric(value))]
 Settings = Annotated[Mapping[str, Any], AfterValidator(_settings)]
 Whole = Annotated[int, Field(ge=1)]
 
@@ -134,7 +144,8 @@ class ExperimentFile(Content):
 
     Attributes:
         title: heading of the table.
-        metrics: columns, of METRICS.
+        metrics: columns, of METRICS; of data with more than two classes also macro_f1, and
+            recall_NAME and precision_NAME of a class.
         config: settings of `fit` for every row.
         rows: lines, in order; those of `references.yaml` last.
         equal_parameters: labels of rows that must have equally many parameters.
@@ -233,7 +244,7 @@ def read_experiment(name: str, metrics: Sequence[str] | None = None) -> Experime
         shared = shipped(FOLDER) / f"{REFERENCES}.yaml"
         rows += validated(ExperimentFile, read_yaml(shared), shared.name).rows
     for metric in metrics or ():
-        known(metric, METRICS, "metrics: there is no ")
+        _metric(metric, "metrics: there is no ")
     merged = [row.model_copy(update={"config": _merged(file.config, row.config)}) for row in rows]
     changes = {"name": path.stem, "metrics": metrics or file.metrics or METRICS, "rows": merged}
     experiment = Experiment(**dict(file) | changes)
@@ -250,6 +261,13 @@ def read_experiment(name: str, metrics: Sequence[str] | None = None) -> Experime
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
     return experiment
+
+
+def check_metrics(experiment: Experiment, classes: Sequence[str]) -> None:
+    """Raises: ValueError: a column that data with these classes do not have; names the nearest."""
+    of_classes = names_of_rates(classes) if len(classes) > 2 else []
+    for metric in experiment.metrics:
+        known(metric, [*METRICS, *of_classes], f"{experiment.name}: metrics: there is no ")
 
 
 def config_for(

@@ -22,7 +22,7 @@ from fmbench.files.atomic import in_one_step
 from fmbench.pictures import PREDICTED, SHADOW, TRUTH, painted
 from fmbench.simulator import Tag
 from fmbench.tables.experiment import Experiment
-from fmbench.tables.render import NAMES, DrawTable, finish
+from fmbench.tables.render import DrawTable, finish, shown
 from fmbench.tables.runner import Extra, run_all
 from fmbench.tables.table import Line, Opened, Table
 from fmbench.training.predict import predicted_scene
@@ -235,7 +235,7 @@ def draw_windows(table: Table, path: Path) -> Path:
         axes.plot(x, values, marker="o", markersize=4, label=f"{name} ({modality})", **style)
         ends = [each.low for each in measured], [each.high for each in measured]
         axes.fill_between(x, *ends, color=style["color"], alpha=0.1, linewidth=0)
-    axes.set(xscale="log", xlabel="training windows", ylabel=f"test {NAMES[metric]}")
+    axes.set(xscale="log", xlabel="training windows", ylabel=f"test {shown(metric)}")
     axes.set_xticks(sorted(ticks), [f"{at:,}" for at in sorted(ticks)], fontsize=8.5)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
@@ -280,7 +280,7 @@ def _over(axes: Axes, lines: Sequence[Line], options: tuple[str, ...], name: str
             color=colour,
             markersize=4,
             linewidth=1.3,
-            label=NAMES[metric],
+            label=shown(metric),
         )
         ends = [each.low for each in measured], [each.high for each in measured]
         axes.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)

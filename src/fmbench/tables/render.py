@@ -30,12 +30,20 @@ NAMES = {
     "iou": "IoU",
     "auroc": "AUROC",
     "aupr": "AUPR",
+    "macro_f1": "macro F1",
 }
+"""By metric; of a class's recall or precision, see `shown`."""
 LEARNING = "†"
 DrawTable = Callable[[Table, Path], Path]
 Tex = Literal["intervals", "compact"]
 SMALLER_IS_BETTER = ("fdr", "mdr")
 MODALITY_COLOURS = {"current": "#009E73", "visual": "#E69F00", "cross": "#0072B2"}
+
+
+def shown(metric: str) -> str:
+    """What tables call a metric."""
+    rate, _, name = metric.partition("_")
+    return NAMES.get(metric) or f"{rate} of {name}"
 
 
 def write_table(table: Table, folder: Path, draw: DrawTable, tex: Tex = "intervals") -> list[Path]:
@@ -62,7 +70,7 @@ def write_table(table: Table, folder: Path, draw: DrawTable, tex: Tex = "interva
 def table_markdown(table: Table) -> str:
     """A page: value [interval], followed by the paper's value in italics."""
     metrics = table.experiment.metrics
-    rows = [["method", "input", *(NAMES[metric] for metric in metrics), "parameters", "minutes"]]
+    rows = [["method", "input", *map(shown, metrics), "parameters", "minutes"]]
     for line in table.lines:
         first = [_label(line), line.row.input]
         if line.failed:
@@ -89,7 +97,7 @@ def table_latex(table: Table, tex: Tex = "intervals") -> str:
             line of each row; `compact` gives the value ± standard deviation over seeds alone.
     """
     metrics = table.experiment.metrics
-    rows = [["Method", "Input", *(NAMES[metric] for metric in metrics)]]
+    rows = [["Method", "Input", *(latex_text(shown(m)) for m in metrics)]]
     best = {metric: _best(table, metric) for metric in metrics}
     for line in table.lines:
         first = [latex_text(_label(line)), latex_text(line.row.input)]
@@ -158,7 +166,7 @@ def draw_rows(table: Table, path: Path) -> Path:
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(f"{NAMES[metric]}: measured, with its interval; hollow: printed in the paper")
+    axes.set_xlabel(f"{shown(metric)}: measured, with its interval; hollow: printed in the paper")
     axes.set_title(table.experiment.title, fontsize=10.5, loc="left")
     return finish(figure, table, path)
 

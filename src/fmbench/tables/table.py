@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax, logsumexp
 
 from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.jobs import Failed
-from fmbench.tables.experiment import LENGTHS, Experiment, Row, config_for
+from fmbench.metrics import LOG_P, classes_of
+from fmbench.tables.experiment import LENGTHS, Experiment, Row, check_metrics, config_for
 from fmbench.tables.intervals import (
     LEVEL,
     Interval,
@@ -236,8 +238,8 @@ def make(
         changes: settings that override those of every row.
 
     Raises:
-        ValueError: an invalid setting, a damaged result, or unequal numbers of parameters in the
-            rows of `equal_parameters`.
+        ValueError: an invalid setting, a metric that the data do not have, a damaged result, or
+            unequal numbers of parameters in the rows of `equal_parameters`.
     """
     data = Opened()
     jobs: dict[str, list[Job]] = {row.name: [] for row in experiment.trained()}
@@ -246,6 +248,7 @@ def make(
             config = config_for(
                 row, profile=profile, seed=seed, tuned=tuned(rates, row), changes=changes
             )
+            check_metrics(experiment, data(config).classes)
             job = Job(
                 label=f"{row.name}, seed {seed}",
                 config=config,
@@ -290,6 +293,13 @@ def joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     place = ["recording", "frame"]
     if not first[[*place, "label"]].equals(second[[*place, "label"]]):
         raise ValueError("the two rows were tested on different windows; they cannot be joined")
+    classes = classes_of(first)
+    if len(classes) > 2:
+        columns = [f"{LOG_P}{name}" for name in classes]
+        log_p = log_softmax(first[columns].to_numpy() + second[columns].to_numpy(), axis=1)
+        log_odds = logsumexp(log_p[:, 1:], axis=1) - log_p[:, 0]
+        of_classes = {column: log_p[:, k] for k, column in enumerate(columns)}
+        return first.assign(log_odds=log_odds, decision=log_p.argmax(1), **of_classes)
     total = first["log_odds"] + second["log_odds"]
     return first.assign(log_odds=total, decision=(total > 0).astype(int))
 
