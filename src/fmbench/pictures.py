@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from fmbench.format.columns import stretches
 from fmbench.tabular import SIMULATED
-from fmbench.types import Channel
+from fmbench.types import BENCHMARK, Channel
 
 # The palette of Okabe and Ito, distinguishable with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")
 TRUTH, PREDICTED, SCORE, ABNORMAL = "#FFFFFF", "#56B4E9", "#000000", "#CC79A7"
+CLASSES = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E69F00")
+"""Of class 1 and those after it, where there are more than two; from the eighth on again."""
 TINT = 0.5
 """Opacity of the predicted region."""
 MAX_COLUMNS = 8
@@ -50,15 +52,17 @@ class Scene:
     Attributes:
         frames: (n, H, W, 3) uint8.
         times: (n,) times of the frames.
-        truth: (n, H, W), 1 = abnormal; None without masks.
-        predicted: (n, H, W), 1 = abnormal; None for a model that predicts no mask.
+        truth: (n, H, W) class indices, 1 = abnormal; None without masks.
+        predicted: (n, H, W) class indices; None for a model that predicts no mask.
         currents: (S, C) amperes, or the channels' units.
         channels: names and units of the currents; none for phases in amperes.
         current_times: (S,).
         scores: (m,) probability of abnormal.
         score_times: (m,).
-        labels: (m,), 1 = abnormal; None if unknown.
+        labels: (m,) class indices, 1 = abnormal; None if unknown.
         threshold: lowest score of a window that is classified as abnormal.
+        classes: names of the K classes; with K > 2, each has a colour.
+        class_scores: (m, K) their probabilities; needed with K > 2.
         title: heading.
         synthetic: the recording is simulated; the picture then carries SIMULATED.
 
@@ -76,6 +80,8 @@ class Scene:
     score_times: NDArray[np.floating[Any]]
     labels: NDArray[Any] | None = None
     threshold: float = 0.5
+    classes: tuple[str, ...] = BENCHMARK.classes
+    class_scores: NDArray[np.floating[Any]] | None = None
     title: str = ""
     synthetic: bool = False
     channels: Sequence[Channel] = ()
@@ -91,10 +97,18 @@ class Scene:
             "currents": (self.currents, samples),
             "scores": (self.scores, m),
             "labels": (self.labels, m),
+            "class_scores": (self.class_scores, m),
         }
         for name, (values, wanted) in lengths.items():
             if values is not None and len(values) != wanted:
                 raise ValueError(f"{name} has {len(values)} entries for {wanted} times")
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Of each class but normal, with more than two classes; else empty."""
+        if len(self.classes) == 2:
+            return ()
+        return tuple(CLASSES[k % len(CLASSES)] for k in range(len(self.classes) - 1))
 
     def seen(
         self, index: int
@@ -157,7 +171,7 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
     try:
         for index, column in enumerate(columns):
             picture = np.zeros((side, side, 3), np.uint8)
-            frame = painted(*scene.seen(index), side)
+            frame = painted(*scene.seen(index), side, scene.colours)
             picture[: frame.shape[0], : frame.shape[1]] = frame
             for colour, stroke in ((0, 5), (255, 2)):  # white with a dark rim
                 cv2.putText(
@@ -173,22 +187,29 @@ def overlay_video(path: Path, scene: Scene, *, fps: float = 10) -> Path:
 
 
 def painted(
-    frame: NDArray[np.uint8], predicted: NDArray[Any] | None, truth: NDArray[Any] | None, side: int
+    frame: NDArray[np.uint8],
+    predicted: NDArray[Any] | None,
+    truth: NDArray[Any] | None,
+    side: int,
+    colours: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """A (H, W, 3) frame scaled to `side` pixels on its longer side, the predicted region tinted,
-    the true one outlined; masks are (H, W), 1 = abnormal."""
+    the true one outlined; masks are (H, W) class indices. `colours`: of class 1, 2, …; if empty,
+    there is one class, tinted in PREDICTED and outlined in TRUTH."""
     height, width = frame.shape[:2]
     size = (round(side * width / max(width, height)), round(side * height / max(width, height)))
     picture: NDArray[Any] = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
     if predicted is not None:
-        tint = _region(predicted, size)[..., None] * TINT
-        picture = (picture * (1 - tint) + _rgb(PREDICTED) * tint).astype(np.uint8)
+        for kind, colour in enumerate(colours or (PREDICTED,), 1):
+            tint = _region(predicted == kind if colours else predicted > 0, size)[..., None] * TINT
+            picture = (picture * (1 - tint) + _rgb(colour) * tint).astype(np.uint8)
     if truth is not None:
-        region = _region(truth, size).astype(np.uint8)
-        outlines, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        stroke = max(2, side // 120)
-        cv2.drawContours(picture, outlines, -1, (0, 0, 0), stroke + 2, cv2.LINE_AA)
-        cv2.drawContours(picture, outlines, -1, _rgb(TRUTH).tolist(), stroke, cv2.LINE_AA)
+        for kind, colour in enumerate(colours or (TRUTH,), 1):
+            region = _region(truth == kind if colours else truth > 0, size).astype(np.uint8)
+            outlines, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            stroke = max(2, side // 120)
+            cv2.drawContours(picture, outlines, -1, (0, 0, 0), stroke + 2, cv2.LINE_AA)
+            cv2.drawContours(picture, outlines, -1, _rgb(colour).tolist(), stroke, cv2.LINE_AA)
     return picture
 
 
@@ -209,14 +230,18 @@ def _rgb(colour: str) -> NDArray[np.int64]:
 
 def _frame(axes: Axes, scene: Scene, index: int, letter: str) -> None:
     """Draw one frame of the row below its time and score."""
-    axes.imshow(painted(*scene.seen(index), 320))
+    axes.imshow(painted(*scene.seen(index), 320, scene.colours))
     axes.set(xticks=[], yticks=[])
     nearest = int(np.abs(scene.score_times - scene.times[index]).argmin())
-    text = f"{letter}   {minutes_seconds(scene.times[index])}   score {scene.scores[nearest]:.2f}"
-    axes.set_title(text, fontsize=9)
-    abnormal = scene.labels is not None and bool(scene.labels[nearest])
+    answer = f"score {scene.scores[nearest]:.2f}"
+    if scene.class_scores is not None:
+        decision = int(scene.class_scores[nearest].argmax())
+        answer = f"{scene.classes[decision]} {scene.class_scores[nearest, decision]:.2f}"
+    axes.set_title(f"{letter}   {minutes_seconds(scene.times[index])}   {answer}", fontsize=9)
+    kind = 0 if scene.labels is None else int(scene.labels[nearest])
+    colour = (scene.colours or (ABNORMAL,))[kind - 1] if kind else "0.6"
     for spine in axes.spines.values():
-        spine.set(color=ABNORMAL if abnormal else "0.6", linewidth=3 if abnormal else 1)
+        spine.set(color=colour, linewidth=3 if kind else 1)
 
 
 def _currents(axes: Axes, scene: Scene) -> None:
@@ -241,6 +266,16 @@ def _currents(axes: Axes, scene: Scene) -> None:
 
 
 def _score(axes: Axes, scene: Scene) -> None:
+    if scene.class_scores is not None:
+        for kind, colour in enumerate(scene.colours, 1):
+            axes.plot(
+                scene.score_times, scene.class_scores[:, kind], color=colour, linewidth=1.6,
+                label=scene.classes[kind],
+            )  # fmt: skip
+        _truth_bands(axes, scene, label="")
+        axes.set(ylabel="probability", ylim=(-0.04, 1.04), xlabel="time (min:s)")
+        axes.legend(**LEGEND)
+        return
     axes.plot(scene.score_times, scene.scores, color=SCORE, linewidth=1.4, label="score")
     axes.axhline(scene.threshold, color=SCORE, linewidth=1, linestyle="--", label="threshold")
     _truth_bands(axes, scene)
@@ -258,14 +293,30 @@ def _truth_bands(axes: Axes, scene: Scene, label: str = "truth: abnormal") -> No
     axes.xaxis.set_major_formatter(lambda value, _: minutes_seconds(value))
     if scene.labels is None:
         return
-    for start, stop in stretches(np.asarray(scene.labels, bool)):
-        end = times[min(stop, len(times) - 1)]
-        axes.axvspan(times[start], end, color=ABNORMAL, alpha=0.3, linewidth=0, label=label)
-        label = ""
+    for kind, colour in enumerate(scene.colours or (ABNORMAL,), 1):
+        for start, stop in stretches(np.asarray(scene.labels) == kind):
+            end = times[min(stop, len(times) - 1)]
+            axes.axvspan(times[start], end, color=colour, alpha=0.3, linewidth=0, label=label)
+            label = ""
 
 
 def _legend(figure: Any, scene: Scene) -> None:
     handles: list[Any] = []
+    if scene.colours:
+        for name, colour in zip(scene.classes[1:], scene.colours, strict=True):
+            handles.append(Patch(color=colour, label=name))
+        meanings = {
+            "filled: predicted": scene.predicted is not None,
+            "outlined: true": scene.truth is not None,
+            "framed and shaded: labelled": scene.labels is not None,
+        }
+        text = ", ".join(meaning for meaning, shown in meanings.items() if shown)
+        handles.append(Patch(alpha=0, label=f"({text})" if text else ""))
+        count = len(handles)
+        figure.legend(
+            handles=handles, loc="outside upper right", ncols=count, fontsize=9, frameon=False
+        )
+        return
     if scene.predicted is not None:
         handles.append(Patch(color=PREDICTED, alpha=0.8, label="predicted region"))
     if scene.truth is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +36,8 @@ def predict(
     """Write the scores of one recording as `<name>.csv`, and `<name>.png`, `<name>.mp4` of them.
 
     The CSV has the columns frame, time, score (probability in [0, 1] that the window is abnormal),
-    decision and, for a labelled recording, label (both 1 = abnormal).
+    decision and, for a labelled recording, label (both 1 = abnormal). With more than two classes,
+    decision and label are a class's name, and p_NAME is the probability of each class.
 
     Args:
         checkpoint: a file that `fit` or `import_official` wrote.
@@ -57,7 +59,8 @@ def predict(
         options.setdefault("root", path.resolve().parent.parent)
     scene, table = predicted_scene(checkpoint, recording, data=options, every=every)
     if scene.labels is not None:
-        table["label"] = scene.labels
+        names = np.array(scene.classes)
+        table["label"] = scene.labels if len(names) == 2 else names[scene.labels]
     out.mkdir(parents=True, exist_ok=True)
     written = [out / f"{path.stem}.csv", overlay(out / f"{path.stem}.png", scene)]
     table.to_csv(written[0], index=False, float_format="%.6g")
@@ -96,9 +99,15 @@ def predicted_scene(
     table = table.assign(
         score=abnormal_probability(logits).float().numpy(), decision=logits.argmax(1).numpy()
     )
+    class_scores = None
+    if len(detector.classes) > 2:
+        class_scores = logits.float().softmax(1).numpy()
+        table["decision"] = np.array(detector.classes)[table["decision"]]
+        table[[f"p_{name}" for name in detector.classes]] = class_scores
     title = f"{detector.stamp['model']} ({detector.problem.modality}) on {Path(recording).stem}"
     windows = cast(WindowDataset, loader.dataset)
-    return scene_of(windows, table, masks, title, part.axes == "image"), table
+    scene = scene_of(windows, table, masks, title, part.axes == "image")
+    return replace(scene, classes=detector.classes, class_scores=class_scores), table
 
 
 def scene_of(
@@ -115,7 +124,7 @@ def scene_of(
     Args:
         windows: of one recording.
         table: frame and score of each of the n windows.
-        masks: (n, H, W) uint8 predicted masks, 1 = abnormal, or None.
+        masks: (n, H, W) uint8 predicted masks of class indices, or None.
         title: heading of the picture.
         upright: whether `masks` are (n, H, W); False for the (n, W, H) of the released network.
     """
@@ -123,12 +132,14 @@ def scene_of(
     frame = table["frame"].to_numpy()
     pixels = upright_frames(source, frame).transpose(0, 2, 3, 1)
     truth: NDArray[np.uint8] | None = None
-    labels: NDArray[np.bool_] | None = None
+    labels: NDArray[Any] | None = None
     if source.has_masks:
         truth = upright_masks(source, frame)
-        labels = np.asarray(truth.any(axis=(1, 2)))
+        labels = np.asarray(truth.max(axis=(1, 2)))
     elif source.has_labels:
-        labels = source.labels(frame)
+        labels = source.class_of(frame)
+    if labels is not None and len(source.classes) == 2:
+        labels = labels > 0
     predicted = None if masks is None else masks.numpy() if upright else masks.mT.numpy()
     start = int(source.seconds[0])
     times = elapsed(source.seconds, start, source.plant.frame_rate)[frame]
