@@ -58,7 +58,8 @@ def measured(seed: int, radius: float, sigma: float) -> tuple[Agreement, Agreeme
     """Agreement of boxes and of refined masks; number of frames with better and worse masks."""
     coarse, refined, better, worse = Agreement(), Agreement(), 0, 0
     for numbers, pictures, events, truth in frames_of(seed):
-        boxes, masks = masks_of(numbers, pictures, events, radius=radius, sigma=sigma)
+        found = masks_of(numbers, pictures, events, radius=radius, sigma=sigma)
+        boxes, masks = (each > 0 for each in found)
         coarse.add(boxes, truth)
         refined.add(masks, truth)
         for box, mask, true in zip(boxes, masks, truth, strict=True):

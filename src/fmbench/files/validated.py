@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from fmbench.errors import nearest
 
@@ -43,10 +44,10 @@ class Content(BaseModel):
         if isinstance(content, cls):
             return content
         if not isinstance(content, Mapping):
-            keys = ", ".join(cls.model_fields)
+            keys = ", ".join(_fields(cls))
             raise ValueError(f"{content!r:.200} is no mapping; its keys are {keys}")
         for key in content if cls.model_config.get("extra") == "forbid" else ():
-            known(key, cls.model_fields, "there is no key ")
+            known(key, _fields(cls), "there is no key ")
         return content
 
 
@@ -94,7 +95,7 @@ def validated(model: type[M], content: Any, where: str, *, context: Any = None) 
     here = f"{where}: {place}" if place else where
     if "error" in (facts := first.get("ctx", {})):  # a ValueError of a validator of ours
         raise ValueError(f"{here}: {facts['error']}")
-    if described := model.model_fields[str(first["loc"][0])].description:
+    if described := _fields(model)[str(first["loc"][0])].description:
         about = f": {described}"
     if first["type"] == "missing":
         raise ValueError(f"{here} is missing{about}")
@@ -103,6 +104,11 @@ def validated(model: type[M], content: Any, where: str, *, context: Any = None) 
     musts = dict.fromkeys(MUST[each["type"]].format(**each.get("ctx", {})) for each in same)
     advice = f"it must be {' or '.join(musts)}" if musts else first["msg"]
     raise ValueError(f"{here} is {first['input']!r:.200}; {advice}{about}")
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the key that a file gives them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _place(error: Mapping[str, Any], content: Any) -> str:

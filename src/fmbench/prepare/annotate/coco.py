@@ -6,8 +6,9 @@
 `annotations` is one box: `image_id`, and `bbox` [x, y, width, height] or a polygon `segmentation`,
 which stands for the box around it. Boxes of one `track_id`, beside them or within `attributes` as
 CVAT writes it, are an event; without it, boxes of consecutive images of the recording are. Its
-first and last box are onset and offset, its largest is the apex (the earliest of several). Further
-keys, of which COCO has many, are left alone.
+first and last box are onset and offset, its largest is the apex (the earliest of several). Where
+`root.yaml` names more than two classes, an event's class is the name of its boxes' category.
+Further keys, of which COCO has many, are left alone.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class CocoFile(Content, extra="ignore"):
 
     images: list[Any]
     annotations: list[Any]
+    categories: Any = None
 
 
 class CocoImage(Content, extra="ignore"):
@@ -76,11 +78,19 @@ class CocoImage(Content, extra="ignore"):
         return across
 
 
+class CocoCategory(Content, extra="ignore"):
+    """A class of boxes."""
+
+    id: int | str
+    name: Text
+
+
 class CocoBox(Content, extra="ignore"):
     """One box."""
 
     image_id: int | str
     bbox: Sides = Field(description="[x, y, width, height]")
+    category_id: int | str | None = None
     track_id: int | str | None = Field(
         None,
         validation_alias=AliasChoices("track_id", AliasPath("attributes", "track_id")),
@@ -121,12 +131,16 @@ def _is_polygon(points: Any) -> bool:
     )
 
 
-def read_coco(path: Path, sizes: Mapping[str, Size]) -> dict[str, list[dict[str, Any]]]:
+def read_coco(
+    path: Path, sizes: Mapping[str, Size], several_classes: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """Recording to events, each {onset, apex, offset, boxes}, unchecked beyond what makes a track.
 
     Args:
         path: the file.
         sizes: (H, W) of the frames of each recording, by name: boxes are returned in its pixels.
+        several_classes: whether events have a key `class`, the name of their category, and boxes of
+            different categories are different events.
 
     Raises:
         ValueError: no JSON, no COCO, an annotation without image or box, a picture that is no
@@ -137,14 +151,25 @@ def read_coco(path: Path, sizes: Mapping[str, Size]) -> dict[str, list[dict[str,
     for number, entry in enumerate(content.images, 1):
         image = validated(CocoImage, entry, f"{path}: image {number}", context=sizes)
         images[image.id] = image
-    tracks: dict[tuple[str, Any], dict[int, Box]] = {}
+    names = dict[int | str, str]()
+    if several_classes:
+        for number, entry in enumerate(content.categories or (), 1):
+            category = validated(CocoCategory, entry, f"{path}: category {number}")
+            names[category.id] = category.name
+    tracks: dict[tuple[str, Any, str | None], dict[int, Box]] = {}
     for number, entry in enumerate(content.annotations, 1):
         where = f"{path}: annotation {number}"
         one = validated(CocoBox, entry, where)
         if one.image_id not in images:
             raise ValueError(f"{where}: no image of 'images' has the id {one.image_id!r:.200}")
         image = images[one.image_id]
-        boxes = tracks.setdefault((image.recording, one.track_id), {})
+        kind = names.get(one.category_id) if one.category_id is not None else None
+        if several_classes and kind is None:
+            raise ValueError(
+                f"{where}: no category of 'categories' has its category_id,"
+                f" {one.category_id!r:.200}; the category's name is the class of the event"
+            )
+        boxes = tracks.setdefault((image.recording, one.track_id, kind), {})
         if image.frame in boxes:
             track = "boxes without" if one.track_id is None else f"track {one.track_id!r}"
             raise ValueError(
@@ -156,12 +181,14 @@ def read_coco(path: Path, sizes: Mapping[str, Size]) -> dict[str, list[dict[str,
         except ValueError as error:
             raise ValueError(f"{path}: the image {image.id!r:.200}: {error}") from None
     events: dict[str, list[dict[str, Any]]] = {}
-    for (recording, track), boxes in tracks.items():
+    for (recording, track, kind), boxes in tracks.items():
         shown = sorted(each.frame for each in images.values() if each.recording == recording)
         for of_event in [boxes] if track is not None else _consecutive(boxes, shown):
             frames = sorted(of_event)
             marks = {"onset": frames[0], "apex": max(frames, key=lambda at: _area(of_event[at]))}
             event = {**marks, "offset": frames[-1], "boxes": of_event}
+            if kind is not None:
+                event["class"] = kind
             events.setdefault(recording, []).append(event)
     if not events:
         raise ValueError(f"{path} holds no annotation")

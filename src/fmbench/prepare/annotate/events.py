@@ -7,6 +7,7 @@ A `.json` file is read as COCO (`coco.py`), any other as YAML:
         - onset: 1200
           apex: 1300
           offset: 1500
+          class: crack          # where root.yaml names more than two classes
           boxes:
             1200: [30, 22, 34, 25]
             1300: [26, 18, 38, 29]
@@ -30,7 +31,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from fmbench.data.recording import Recording
 from fmbench.errors import nearest
-from fmbench.files.validated import Content, validated
+from fmbench.files.validated import Content, Text, known, validated
 from fmbench.files.yaml_json import read_yaml
 from fmbench.format.names import as_known
 from fmbench.prepare.annotate.coco import Sides, read_coco
@@ -46,6 +47,7 @@ class Event:
         onset, apex, offset: its first, most pronounced and last frame.
         keyframes: (K,) int64, sorted; the first is the onset, the last the offset.
         boxes: (K, 4) float64, [top, left, bottom, right) in pixels.
+        kind: index of its class, from 1.
     """
 
     onset: int
@@ -53,6 +55,7 @@ class Event:
     offset: int
     keyframes: NDArray[np.int64]
     boxes: NDArray[np.float64]
+    kind: int = 1
 
 
 def _within_recording(frame: int, info: ValidationInfo[Recording]) -> int:
@@ -83,6 +86,18 @@ def _within_frame(box: Sides, info: ValidationInfo[Recording]) -> Sides:
     return box
 
 
+def _kind(name: str | None, info: ValidationInfo[Recording]) -> str | None:
+    """A class but normal; only of two classes, it may be left out. The recording is the context."""
+    assert info.context is not None
+    abnormal = info.context.classes[1:]
+    if name is None and len(abnormal) == 1:
+        return name
+    if name is None:
+        raise ValueError(f"the event has no class; it must be one of {', '.join(abnormal)}")
+    known(name, abnormal, "there is no abnormal class ")
+    return name
+
+
 Frame = Annotated[int, AfterValidator(_within_recording)]
 
 
@@ -94,6 +109,9 @@ class Entry(Content):
     offset: Frame
     boxes: dict[Frame, Annotated[Sides, AfterValidator(_within_frame)]] = Field(
         description="key frames to four numbers each, as in {1200: [top, left, bottom, right]}"
+    )
+    kind: Annotated[Text | None, AfterValidator(_kind)] = Field(
+        None, alias="class", validate_default=True
     )
 
     @model_validator(mode="after")
@@ -118,11 +136,12 @@ class Entry(Content):
                 )
         return self
 
-    def event(self) -> Event:
-        """The event, its key frames in order."""
+    def event(self, classes: Sequence[str]) -> Event:
+        """The event, its key frames in order; `classes` are the recording's."""
         frames = sorted(self.boxes)
         boxes = np.array([self.boxes[frame] for frame in frames], np.float64)
-        return Event(self.onset, self.apex, self.offset, np.array(frames, np.int64), boxes)
+        kind = 1 if self.kind is None else classes.index(self.kind)
+        return Event(self.onset, self.apex, self.offset, np.array(frames, np.int64), boxes, kind)
 
 
 class EventFile(Content):
@@ -149,20 +168,23 @@ def read_events(path: Path, recordings: Sequence[Recording]) -> dict[str, list[E
     if not path.is_file():
         raise ValueError(f"{path}: no such file; --events takes YAML, or COCO-style JSON")
     if path.suffix == ".json":
-        content = read_coco(path, {each.name: each.size for each in recordings})
+        several = len(recordings[0].classes) > 2
+        content = read_coco(path, {each.name: each.size for each in recordings}, several)
     else:
         content = validated(EventFile, read_yaml(path, _Loader), str(path)).recordings
-    known = {recording.name: recording for recording in recordings}
+    named = {recording.name: recording for recording in recordings}
     found = {}
     for given, events in content.items():
-        name = as_known(given, known)
-        if name not in known:
+        name = as_known(given, named)
+        if name not in named:
             raise ValueError(
-                f"{path}: no recording is called {name!r}{nearest(name, known)}\n"
-                f"Recordings: {', '.join(known)}"
+                f"{path}: no recording is called {name!r}{nearest(name, named)}\n"
+                f"Recordings: {', '.join(named)}"
             )
         found[name] = [
-            validated(Entry, entry, f"{path}: {name}, event {number}", context=known[name]).event()
+            validated(Entry, entry, f"{path}: {name}, event {number}", context=named[name]).event(
+                named[name].classes
+            )
             for number, entry in enumerate(events, 1)
         ]
     return found

@@ -161,11 +161,11 @@ def annotate(
                 pictures = read_rows(path, data, first, end)
                 coarse, refined = masks_of(frames, pictures, here, radius=radius, sigma=sigma)
             else:
-                coarse = refined = np.zeros((len(frames), *recording.size), np.bool_)
+                coarse = refined = np.zeros((len(frames), *recording.size), np.uint8)
             truth = None
             if before is not None and found.compared:
                 truth = read_rows(path, before, first, end) > 0
-            found.count(inside, coarse, refined, truth)
+            found.count(inside, coarse > 0, refined > 0, truth)
             if label is not None:
                 write_rows(label, first, refined)
     return found

@@ -16,6 +16,7 @@ from fmbench.prepare.annotate.propagate import propagate
 from fmbench.prepare.annotate.refine import RADIUS, SIGMA, cover, refine
 
 Masks = NDArray[np.bool_]
+Classes = NDArray[np.uint8]
 
 
 class Shown(NamedTuple):
@@ -41,18 +42,20 @@ def masks_of(
     *,
     radius: float = RADIUS,
     sigma: float = SIGMA,
-) -> tuple[Masks, Masks]:
+) -> tuple[Classes, Classes]:
     """Boxes and refined masks, both (n, H, W), of frames (n,) and their pictures (n, 3, H, W).
 
-    Where events overlap, the masks are united; outside all events they are empty.
+    A pixel has the class of its event, the highest one where events overlap, and 0 outside.
     """
     size = (pictures.shape[2], pictures.shape[3])
-    coarse, refined = np.zeros((2, len(frames), *size), np.bool_)
-    for event in events:
+    coarse, refined = np.zeros((2, len(frames), *size), np.uint8)
+    for event in sorted(events, key=lambda each: each.kind):
         here = np.flatnonzero(lasts(event, frames))
         boxes = propagate(event, frames[here])
-        coarse[here] |= cover(boxes, size)
-        refined[here] |= refine(pictures[here], boxes, radius=radius, sigma=sigma)
+        inside = cover(boxes, size)
+        coarse[here] = np.where(inside, event.kind, coarse[here])
+        inside = refine(pictures[here], boxes, radius=radius, sigma=sigma)
+        refined[here] = np.where(inside, event.kind, refined[here])
     return coarse, refined
 
 
@@ -90,8 +93,8 @@ def show(
             np.concatenate(
                 [propagate(e, frames[[k]]) for e in events if lasts(e, frames[[k]]).all()]
             ),
-            coarse[k],
-            refined[k],
+            coarse[k] > 0,
+            refined[k] > 0,
             None if truth is None else truth[k],
         )
         for k, frame in enumerate(frames)
