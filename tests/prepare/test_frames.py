@@ -146,6 +146,7 @@ def test_a_box_comes_back_in_pixels_of_the_frame(
 ) -> None:
     class Only:
         name, size, num_frames = NAME, SIZE, 10
+        classes = ("normal", "abnormal")
 
     height, width = SIZE
     box = np.array([x * (width - 1), y * (height - 1), 0, 0])

@@ -38,6 +38,7 @@ class Labelled:
     name: str
     marks: NDArray[np.bool_]
     has_labels: bool = True
+    classes: tuple[str, ...] = ("normal", "abnormal")
 
     @property
     def num_frames(self) -> int:
@@ -49,6 +50,9 @@ class Labelled:
 
     def labels(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
         return self.marks[index]
+
+    def class_of(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.marks[index].astype(np.uint8)
 
 
 def root_of(*marks: NDArray[np.bool_], **facts: Any) -> Root:

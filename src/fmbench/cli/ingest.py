@@ -21,8 +21,9 @@ from fmbench.prepare.ingest import (
 )
 from fmbench.prepare.ingest import ingest as write_recording
 from fmbench.prepare.ingest.match import GapPolicy
-from fmbench.prepare.ingest.resample import PART, new_name
+from fmbench.prepare.ingest.resample import LABELLED, PART, new_name
 from fmbench.prepare.ingest.sampling import describe_rate
+from fmbench.prepare.ingest.states import States
 from fmbench.prepare.ingest.video_clock import on_one_clock
 from fmbench.prepare.ingest.video_files import find_videos
 from fmbench.progress import progress_bar
@@ -53,8 +54,8 @@ def ingest(
         video: what FFmpeg reads: .mp4, .avi, .mkv, .ts, …; several files that continue each other,
             a folder, or a pattern ('cam/*.ts').
         current: log of the PLC, as CSV or another text with a time and currents in each row.
-        out: data root; the recording is written into DIR/unlabelled. DIR/root.yaml, if there is
-            one, has its rates and channels.
+        out: data root; the recording is written into DIR/unlabelled, with --label_column into
+            DIR/class-level. DIR/root.yaml, if there is one, has its rates, channels and classes.
         roi: x,y,w,h in pixels, or a YAML file: frame: [x, y, w, h].
         start: clock of the first frame, "YYYY-MM-DD HH:MM:SS[.fff]", with or without a zone (Z,
             +02:00).
@@ -95,7 +96,9 @@ def ingest(
     )
     describe_rate(seconds, log.between, remarks, plant)
     samples = to_samples(seconds, rows.values, plant, slot=log.slot, between=log.between)
-    name = new_name(out, name)  # before the frames are read
+    states = None if rows.kinds is None else States(seconds, rows.kinds)
+    part = PART if states is None else LABELLED
+    name = new_name(out, name, part)  # before the frames are read
     shift: float | Offset | None = _seconds(offset)
     if shift is None:
         amperes = rows.values[:, in_amperes(plant.channels)]
@@ -126,10 +129,11 @@ def ingest(
             offset=shift,
             gaps=gaps,
             remarks=remarks,
+            states=states,
             progress=lambda done, total: show(done, total, source.label),
         )
     print(
-        f"{out}/unlabelled/videos/{report.name}.mat: {report.frames} frames from {report.start},"
+        f"{out}/{part}/videos/{report.name}.mat: {report.frames} frames from {report.start},"
         f" {report.seconds} s of current ({report.repeated} frames repeated, {report.left_out} of"
         f" {report.source_frames} left out)"
     )

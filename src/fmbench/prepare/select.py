@@ -3,6 +3,7 @@ between, and in each about as many normal frames as abnormal ones (Sec. IV-A).""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,7 +11,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fmbench.data.recording import Recording
 from fmbench.data.root import Root
 from fmbench.data.windows import Ints
 from fmbench.format.columns import stretches
@@ -76,7 +76,8 @@ def select(
     if not known:
         raise ValueError(f"{root.folder}: {unlabelled[0]} has no labels; annotate it first")
     notes = [f"{name} has no labels, so it is left out; annotate it first" for name in unlabelled]
-    labels = {each.name: each.labels(np.arange(each.num_frames)) for each in known}
+    kinds = {each.name: each.class_of(np.arange(each.num_frames)) for each in known}
+    labels = {name: each > 0 for name, each in kinds.items()}
     wanted = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
     how = by or ("recording" if len(known) >= MANY else "time")
     rng = np.random.default_rng(seed)
@@ -96,11 +97,11 @@ def select(
     for split, frames in blocks.items():
         lists[split] = frames
         if ratio is not None:
-            lists[split], gone, limit = _balanced(frames, labels, ratio, rng)
+            lists[split], gone, limit = _balanced(frames, kinds, ratio, rng)
             dropped += gone
             longest = limit if longest is None else min(longest, limit or longest)
         notes += _rare(split, lists[split], labels, few(root.plant))
-        notes += _lacking(split, lists[split], known)
+        notes += _lacking(split, lists[split], kinds, known[0].classes)
     return Selection(lists, dropped, longest, notes)
 
 
@@ -196,32 +197,24 @@ def _rare(
 
 
 def _lacking(
-    split: str, frames: Mapping[str, Ints], recordings: Sequence[Recording]
+    split: str,
+    frames: Mapping[str, Ints],
+    kinds: Mapping[str, NDArray[np.uint8]],
+    classes: Sequence[str],
 ) -> Iterator[str]:
-    """Of more than two classes, those of which a split has no frame, where they are, and what to
-    do."""
-    classes = recordings[0].classes
-    if len(classes) == 2:
-        return
-    counts = {
-        each.name: np.bincount(each.class_of(np.arange(each.num_frames)), minlength=len(classes))
-        for each in recordings
-    }
-    listed = sum(
-        np.bincount(each.class_of(frames[each.name]), minlength=len(classes))
-        for each in recordings
-        if each.name in frames
-    )
-    for kind, name in enumerate(classes):
-        if not np.take(listed, kind):
-            there = [each for each, of in counts.items() if of[kind]]
-            which = ", ".join(there[:3]) + " and others" * (len(there) > 3)
-            where = f"frames of it are in {which}" if there else "no recording has a frame of it"
-            yield (
-                f"{split.upper()} HAS NO FRAME OF {name}: a model cannot be "
-                f"{'trained' if split == 'train' else 'judged'} on it there; {where}. More footage"
-                " of it would help, or another --seed, --shares or --by"
-            )
+    """Of more than two classes, those of which a split has no frame; where they are; what to do."""
+    listed = {int(k) for name, each in frames.items() for k in np.unique(kinds[name][each])}
+    for kind, name in enumerate(classes if len(classes) > 2 else ()):
+        if kind in listed:
+            continue
+        there = [each for each, of in kinds.items() if (of == kind).any()]
+        which = ", ".join(there[:3]) + " and others" * (len(there) > 3)
+        where = f"frames of it are in {which}" if there else "no recording has a frame of it"
+        yield (
+            f"{split.upper()} HAS NO FRAME OF {name}: a model cannot be "
+            f"{'trained' if split == 'train' else 'judged'} on it there; {where}. More footage"
+            " of it would help, or another --seed, --shares or --by"
+        )
 
 
 def _too_few(root: Root, both: int, abnormal: int, normal: int, wanted: Sequence[str]) -> str:
@@ -245,12 +238,13 @@ def _recordings(count: int) -> str:
 
 def _balanced(
     blocks: Mapping[str, Ints],
-    labels: Mapping[str, NDArray[np.bool_]],
+    kinds: Mapping[str, NDArray[np.uint8]],
     ratio: float,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Ints], int, int | None]:
     """Returns frames with about `ratio` normal ones for each abnormal one, the number of events
-    dropped, and the longest normal stretch."""
+    dropped, and the longest normal stretch. An event with the last frames of a class is kept."""
+    labels = {name: each > 0 for name, each in kinds.items()}
     abnormal = sum(int(labels[name][frames].sum()) for name, frames in blocks.items())
     normal = sum(len(frames) for frames in blocks.values()) - abnormal
     if normal > ratio * abnormal:
@@ -260,14 +254,17 @@ def _balanced(
         for name, frames in blocks.items()
         for start, stop in stretches(labels[name][frames])
     ]
+    classes = [{*kinds[name][blocks[name][start:stop]].tolist()} for name, start, stop in events]
+    left = Counter(kind for of_event in classes for kind in of_event)
     keep = {name: np.ones(len(frames), bool) for name, frames in blocks.items()}
     over, dropped = abnormal - normal / ratio, 0
     for k in rng.permutation(len(events)):
         name, start, stop = events[k]
         nearer = stop - start <= 2 * over  # to the ratio, without it
-        if nearer and dropped < len(events) - 1:
+        if nearer and all(left[kind] > 1 for kind in classes[k]):
             keep[name][start:stop] = False
             over -= stop - start
+            left.subtract(classes[k])
             dropped += 1
     return {name: frames[keep[name]] for name, frames in blocks.items()}, dropped, None
 

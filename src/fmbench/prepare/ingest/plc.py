@@ -4,6 +4,7 @@ rows."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from fmbench.prepare.ingest.numbers import Decimal, find_decimal, is_number, to_
 from fmbench.prepare.ingest.order import Rows, in_order
 from fmbench.prepare.ingest.remarks import Remarks, at_lines
 from fmbench.prepare.ingest.sampling import Between, Slot
+from fmbench.prepare.ingest.states import kinds_of, without_column
 from fmbench.prepare.ingest.times import Clock, parse_times, spread_within_seconds
 from fmbench.prepare.ingest.units import AMPERES, Unit, in_brackets
 from fmbench.prepare.ingest.zones import find_zone, to_utc, zone_of_header
@@ -53,6 +55,8 @@ class LogOptions:
         encoding: of the log, as utf-16, cp1252 or gbk.
         header_line: line of the log's header, from 1; 0: it has none.
         unit: of the log's currents: A, kA or mA.
+        label_column: column of the log with the class of each row, by the names in root.yaml of
+            --out; then the recording is labelled, and written into DIR/class-level.
         missing: what stands for a missing value in the log, as -9999 or Bad (several:
             --missing=-9999,65535); none: nothing does.
         slot: sample of a half second of log: the mean of its rows, or the last.
@@ -68,6 +72,7 @@ class LogOptions:
     encoding: str | None = None
     header_line: int | None = None
     unit: Unit | None = None
+    label_column: str | None = None
     missing: str | None = None
     slot: Slot = "mean"
     between: Between = "line"
@@ -83,6 +88,8 @@ class PlcLog(NamedTuple):
     clock: Clock = "local"
     repeated: tuple[float, float] | None = None
     """Begin and end of the hour that a local clock has twice; later rows are an hour later."""
+    kinds: NDArray[np.float64] | None = None
+    """(R,) class index of each row, NaN where it names none; None without a column of labels."""
 
 
 def read_plc(
@@ -116,8 +123,16 @@ def read_plc(
         encoding=options.encoding,
         header_line=options.header_line,
     )
+    cells = None
+    if options.label_column is not None:
+        table, cells = without_column(table, options.label_column)
     channels = plant.channels
     roles = find_roles(table, time=options.time, phases=options.phases, channels=channels)
+    kinds = None if cells is None else kinds_of(cells, table, plant.classes)
+    if kinds is not None and roles.sparse:
+        raise ValueError(
+            f"{path}: --label_column needs a log with a column for each signal, not a row per tag"
+        )
     table = roles.table
     if len(roles.phases) > 3 and not options.phases and not any(roles.units) and not channels:
         remarks.append(
@@ -146,9 +161,14 @@ def read_plc(
     scales[[each.unit != "A" for each in channels]] = 1.0
     if marks is None:
         refuse_marks(values, scales, roles.phases, path, table.lines, channels)
-    rows = Rows(seconds, values * scales, table.lines)
+    values = values * scales
+    if kinds is not None:  # moves with its row
+        values = np.column_stack([values, kinds])
+    rows = Rows(seconds, values, table.lines)
     rows, repeated = in_order(rows, path, local=kind == "local", remarks=remarks)
     seconds, values = rows.seconds, rows.values
+    if kinds is not None:
+        values, kinds = values[:, :-1], values[:, -1]
     longest = LONGEST * min(1.0, BENCHMARK.current_rate / plant.current_rate)
     if seconds[-1] - seconds[0] > longest:
         raise ValueError(
@@ -158,7 +178,7 @@ def read_plc(
         )
     describe.append(_clock(seconds, kind, times.written, options.zone if local else None))
     describe_amperes(seconds, values, roles.phases, units, remarks, channels)
-    return PlcLog(seconds, values, kind, repeated)
+    return PlcLog(seconds, values, kind, repeated, kinds)
 
 
 def _refuse_coarse(seconds: NDArray[np.float64], kind: Clock, table: Table) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -41,10 +41,11 @@ from fmbench.prepare.ingest.passes import settled
 from fmbench.prepare.ingest.region import Region
 from fmbench.prepare.ingest.remarks import Remarks
 from fmbench.prepare.ingest.sampling import Samples
+from fmbench.prepare.ingest.states import States, at_frames
 from fmbench.prepare.ingest.video import RawVideo
 from fmbench.types import BENCHMARK
 
-PART = "unlabelled"
+PART, LABELLED = "unlabelled", "class-level"
 BLOCK = 256
 """Frames written at a time."""
 AHEAD = 8
@@ -101,9 +102,11 @@ def ingest(
     offset: float | Offset = 0.0,
     gaps: GapPolicy = "fail",
     remarks: Remarks | None = None,
+    states: States | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> IngestReport:
-    """Write one recording into `root`/unlabelled, complete or not at all.
+    """Write one recording into `root`/unlabelled, with `states` into `root`/class-level, complete
+    or not at all.
 
     It has the frame rate of `samples.plant` (the nearest frames of the source) and these samples,
     over the whole seconds that both sources cover.
@@ -121,31 +124,45 @@ def ingest(
         gaps: what to do where frames or currents are missing: fail; mask leaves frames, or seconds
             of current, out; hold repeats the last.
         remarks: of both sources so far; irregularities are added as they are found.
+        states: classes by the log's clock; frames are labelled with them.
         progress: called with frames done and frames in all.
 
     Raises:
-        ValueError: the recording exists already, the sources have no second in common, or there are
-            gaps and `gaps` is fail.
+        ValueError: the recording exists already, the sources have no second in common, there are
+            gaps and `gaps` is fail, or the log names no class before the first frame.
         OSError: it cannot be written.
     """
-    name = new_name(root, name)
+    part = PART if states is None else LABELLED
+    name = new_name(root, name, part)
     said = Remarks() if remarks is None else remarks
     return settled(
         video,
         lambda: _write(
-            video, times, samples, region, root, name, currents, size, offset, gaps, said, progress
+            video,
+            times,
+            samples,
+            region,
+            root / part,
+            name,
+            currents,
+            size,
+            offset,
+            gaps,
+            said,
+            states,
+            progress,
         ),
     )
 
 
-def new_name(root: Path, name: str) -> str:
+def new_name(root: Path, name: str, part: str = PART) -> str:
     """`name` as it is written (`valid_name`).
 
     Raises:
-        ValueError: it cannot be a name, or the root has a recording of this name.
+        ValueError: it cannot be a name, or the part has a recording of this name.
     """
     name = valid_name(name)
-    target = mat.video_file(root / PART, name)
+    target = mat.video_file(root / part, name)
     if target.exists():
         raise ValueError(f"{target} is there already; remove it, or give another --name")
     return name
@@ -156,21 +173,21 @@ def _write(
     times: NDArray[np.float64],
     samples: Samples,
     region: Region,
-    root: Path,
+    folder: Path,
     name: str,
     currents: Path,
     size: tuple[int, int],
     offset: float | Offset,
     gaps: GapPolicy,
     remarks: Remarks,
+    states: States | None,
     progress: Callable[[int, int], None] | None,
 ) -> IngestReport:
-    """`ingest`.
+    """`ingest`, into the part's `folder`.
 
     Raises:
         Changed: other frames can be decoded than was known.
     """
-    folder = root / PART
     target = mat.video_file(folder, name)
     confidence = None
     if isinstance(offset, Offset):
@@ -187,6 +204,7 @@ def _write(
     source = fill_frames(source, grid, video, gaps, remarks, plant.frame_rate)
     present = source >= 0
     grid, source = grid[present], source[present]
+    kinds = None if states is None else at_frames(states, grid)
     kept, values = fill_currents(samples, first, last, gaps, remarks)
     remarks.extend(sensors.of_samples(kept, values, plant))
 
@@ -212,7 +230,8 @@ def _write(
         watch = sensors.Watch(plant.frame_rate)
         seconds = np.floor(grid + 1e-6).astype(np.int64)
         frames = watch.passing(_blocks(video, source, region, size, progress))
-        mat.write_mat(beside, len(source), size, frames, labels=None)
+        labels: mat.Labels | None = None if kinds is None else "classes"
+        mat.write_mat(beside, len(source), size, _labelled(frames, kinds), labels=labels)
         for each in watch.found(seconds):
             remarks.append(each.what)
             report.remarks.append(each.what)
@@ -290,6 +309,16 @@ def _blocks(
             at = k + 1
             if progress:
                 progress(at, len(source))
+
+
+def _labelled(
+    blocks: Iterable[tuple[NDArray[np.uint8], None]], kinds: NDArray[np.uint8] | None
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    """The blocks with the classes of their frames."""
+    at = 0
+    for frames, _ in blocks:
+        yield frames, None if kinds is None else kinds[at : at + len(frames)]
+        at += len(frames)
 
 
 @contextmanager
