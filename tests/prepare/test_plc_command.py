@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fmbench.data.recording import MatRecording, upright_frames
 from fmbench.prepare.ingest import Remarks, to_samples
 from fmbench.prepare.ingest.sampling import describe_rate
 from test_cli import Command, fmbench, refused
@@ -24,6 +26,7 @@ from test_plc import BEGIN, SECOND, log, read, stamp, three
 __all__ = ["fmbench"]  # a fixture
 
 AUTUMN = datetime(2030, 10, 27, 2, 30)
+ROWS = [three(k / 2, 9000 + 37 * (k % 5)) for k in range(60)]
 
 
 def samples(times: Any, values: Any, **options: Any) -> NDArray[np.float64]:
@@ -257,3 +260,49 @@ def test_an_event_driven_log_is_held_and_its_remarks_are_told_before_the_refusal
     assert found["A"].tolist() == [9050] + [9100] * 12 + [9300] * 7
     assert found["B"].tolist() == [9000] * 12 + [8000] * 8
     assert found["C"].tolist() == [9000] * 13 + [9500] * 7
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [((), (64, 64)), (("--size", "32"), (32, 32)), (("--size", "24,40"), (24, 40))],
+)
+def test_frames_have_the_size_that_is_asked_for(
+    size: tuple[str, ...], found: tuple[int, int], ingest: Ingest, tmp_path: Path
+) -> None:
+    path = log(tmp_path, *ROWS)
+    assert ingest(path, *size).status == 0
+    assert MatRecording(tmp_path / "root/unlabelled/videos/v.mat", tmp_path).size == found
+
+
+def test_the_size_of_a_data_set_holds(ingest: Ingest, tmp_path: Path) -> None:
+    path = log(tmp_path, *ROWS)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "root.yaml").write_text("frame_size: [24, 40]\n")
+    refused(ingest(path, "--size", "64"), "--size is 64", "root.yaml", "frame_size: [24, 40]")
+    assert ingest(path).status == 0
+    assert MatRecording(tmp_path / "root/unlabelled/videos/v.mat", tmp_path).size == (24, 40)
+    for wrong in ("24,40,3", "24x40", "", "24,4"):
+        refused(ingest(path, f"--size={wrong}"), "--size is")
+
+
+def test_each_pixel_is_the_mean_over_its_area(
+    video: Path, fmbench: Command, tmp_path: Path
+) -> None:
+    path = log(tmp_path, *ROWS)
+    gradient = tmp_path / "g.mkv"
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 80, 3)).astype(np.uint8)
+    with av.open(str(gradient), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "bgr0"
+        for _ in range(250):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+    words = ["--roi", "0,0,80,48", "--size", "12,20", "--start", stamp(0), "--out", "root"]
+    done = fmbench("data", "ingest", "--video", gradient, "--current", path, *words)
+    assert done.status == 0, done.err
+    recording = MatRecording(tmp_path / "root/unlabelled/videos/g.mat", tmp_path)
+    frame = upright_frames(recording, np.array([7]))[0].transpose(1, 2, 0)
+    mean = pixels.reshape(12, 4, 20, 4, 3).mean((1, 3))
+    assert np.abs(frame - mean).max() <= 0.51

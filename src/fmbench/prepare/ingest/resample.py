@@ -114,7 +114,7 @@ def ingest(
     Args:
         video: the frames.
         times: (N,) seconds since 1970 of each frame, by the video's clock.
-        samples: the currents.
+        samples: the currents; if they are of no phase, no file of currents is written.
         region: the furnace in the picture.
         root: a data root, new or existing.
         name: the recording's name.
@@ -206,7 +206,8 @@ def _write(
     grid, source = grid[present], source[present]
     kinds = None if states is None else at_frames(states, grid)
     kept, values = fill_currents(samples, first, last, gaps, remarks)
-    remarks.extend(sensors.of_samples(kept, values, plant))
+    if values.size:
+        remarks.extend(sensors.of_samples(kept, values, plant))
 
     report = IngestReport(
         name=name,
@@ -218,7 +219,7 @@ def _write(
         region=dict(sorted(region.at.items())),
         size=size,
         frames=len(source),
-        seconds=len(kept) * plant.period,
+        seconds=len(kept) * plant.period if values.size else 0,
         source_frames=video.num_frames,
         repeated=int(np.count_nonzero(np.diff(source) == 0)),
         left_out=int(np.count_nonzero(video.decodes) - len(np.unique(source))),
@@ -236,8 +237,9 @@ def _write(
             remarks.append(each.what)
             report.remarks.append(each.what)
         columns.write_timestamps(columns.timestamps_file(folder, name), seconds)
-        currents_file = columns.currents_file(folder, name)
-        columns.write_currents(currents_file, kept, values, plant.channels)
+        if values.size:
+            currents_file = columns.currents_file(folder, name)
+            columns.write_currents(currents_file, kept, values, plant.channels)
         lines = "".join(f"{k},{frame}\n" for k, frame in enumerate(source))
         write_text(folder / "sources" / f"{name}.csv", "frame,source_frame\n" + lines)
         text = json.dumps(asdict(report), indent=1)

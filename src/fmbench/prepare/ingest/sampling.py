@@ -78,6 +78,19 @@ def to_samples(
     return Samples(whole[inside], groups[inside], plant)
 
 
+def no_samples(times: NDArray[np.float64], plant: Plant = BENCHMARK) -> Samples:
+    """Samples of no phase, for all seconds of a video without a log.
+
+    Args:
+        times: (N,) seconds since 1970 of its frames.
+        plant: its rate of samples is used.
+    """
+    period = plant.period
+    first, last = int(times.min() // period), int(-(-times.max() // period)) + 1
+    whole = period * np.arange(first, last, dtype=np.int64)
+    return Samples(whole, np.empty((len(whole), plant.samples, 0)), plant)
+
+
 def describe_rate(
     seconds: NDArray[np.float64], between: Between, remarks: Remarks, plant: Plant = BENCHMARK
 ) -> None:

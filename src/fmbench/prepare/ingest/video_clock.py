@@ -16,6 +16,32 @@ from fmbench.prepare.ingest.times import Times, parse_times, spread_within_secon
 from fmbench.prepare.ingest.video import RawVideo
 from fmbench.prepare.ingest.zones import find_zone, to_utc
 
+NO_CLOCK = (
+    "the video carries no clock: give either --start, the time of its first frame, or --timestamps,"
+    " a CSV with a time for each"
+)
+
+
+def frame_times(
+    video: RawVideo,
+    *,
+    start: str | None,
+    timestamps: Path | None,
+    options: LogOptions,
+    remarks: Remarks,
+) -> NDArray[np.float64]:
+    """(N,) times of the frames of a video without a log, in seconds since 1970; see `on_one_clock`.
+
+    Raises:
+        ValueError: no clock is given.
+    """
+    frames = _frames(video, start, timestamps, options, remarks)
+    if frames is None:
+        raise ValueError(NO_CLOCK)
+    if frames.clock == "utc":
+        remarks.append("times have zones: the recording's clock is UTC")
+    return frames.seconds
+
 
 def on_one_clock(
     video: RawVideo,
@@ -56,10 +82,7 @@ def on_one_clock(
         remarks.append(f"{path.name} has elapsed seconds; its second 0 is taken at --start")
         return frames.seconds, log.seconds + frames.seconds[0]
     if frames is None:
-        raise ValueError(
-            "the video carries no clock: give either --start, the time of its first frame, or"
-            " --timestamps, a CSV with a time for each"
-        )
+        raise ValueError(NO_CLOCK)
     if (start or timestamps) and frames.clock != log.clock:
         with_zone, without = (source, str(path)) if frames.clock == "utc" else (str(path), source)
         raise ValueError(
