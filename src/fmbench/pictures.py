@@ -245,6 +245,10 @@ def _frame(axes: Axes, scene: Scene, index: int, letter: str) -> None:
 
 
 def _currents(axes: Axes, scene: Scene) -> None:
+    if not len(scene.currents):
+        axes.set_ylabel("current: no log")
+        _truth_bands(axes, scene, label="")
+        return
     values: NDArray[np.floating[Any]] = scene.currents / 1000
     name = "current (kA)"
     labels = [each.name for each in scene.channels]

@@ -112,6 +112,14 @@ def test_raw_files_become_a_tested_model(
     do("test", "--checkpoint", run / "checkpoints" / "best.ckpt", "--data.test_windows", "40")
     assert "acc" in json.loads((run / "test.json").read_text())["metrics"]
 
+    raw = [plant.folder / f"noon{ending}" for ending in (".mp4", ".csv", "-frames.csv")]
+    best = run / "checkpoints" / "best.ckpt"
+    do("predict", raw[0], "--checkpoint", best, "--current", raw[1], "--timestamps", raw[2],
+       "--time", "when", "--roi", roi, "--gaps", "mask", "--out", tmp_path / "raw")  # fmt: skip
+    do("predict", "noon", "--checkpoint", best, "--out", tmp_path / "named")
+    found, named = (pd.read_csv(tmp_path / each / "noon.csv") for each in ("raw", "named"))
+    assert named.drop(columns="label").equals(found)
+
 
 def _agrees_with_the_truth(plant: Plant, root: Path, sources: dict[str, np.ndarray]) -> None:
     both = either = 0

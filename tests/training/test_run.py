@@ -325,7 +325,7 @@ def test_a_trained_model_is_measured_at_other_lengths(trained: Path, tmp_path: P
 def test_prediction_of_a_recording_agrees_with_the_detector_itself(
     root: Path, trained: Path, tmp_path: Path
 ) -> None:
-    written = predict(trained, "furnace-0", out=tmp_path, every=50, video=True)
+    written = predict(trained, "furnace-0", out=tmp_path, every=50, movie=True)
     assert [path.suffix for path in written] == [".csv", ".png", ".mp4"]
     assert all(path.stat().st_size > 500 for path in written)
     table = pd.read_csv(written[0])

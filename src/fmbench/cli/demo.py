@@ -55,7 +55,7 @@ def demo(*, dir: Folder = Path("runs/demo"), config: str = "demo") -> int:
 next:
   fmbench models
   fmbench fit --model fmformer --modality visual
-  fmbench predict {recording} --checkpoint {best} --video
+  fmbench predict {recording} --checkpoint {best} --movie
   fmbench data check {root}"""
     )
     return 0

@@ -1,4 +1,4 @@
-"""`fmbench fit`, `fmbench test`, `fmbench predict`."""
+"""`fmbench fit`, `fmbench test`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fmbench.training import run as runs
 from fmbench.training.console import say
 from fmbench.training.guard import Stopped
 from fmbench.training.measure import measure
-from fmbench.training.predict import predict as predict_recording
 
 
 def fit(request: Request) -> int:
@@ -61,7 +60,7 @@ def test(
         data: data (default: as in training).
         trainer: Lightning's Trainer.
     """
-    metrics = measure(_existing(checkpoint), data=data, split=split, out=out, trainer=trainer)
+    metrics = measure(existing(checkpoint), data=data, split=split, out=out, trainer=trainer)
     for name, value in metrics.items():
         say(
             f"{name:<8}{value:>10.4f}" if name not in Counts._fields else f"{name:<8}{value:>10.0f}"
@@ -69,30 +68,8 @@ def test(
     return 0
 
 
-def predict(
-    recording: str,
-    *,
-    checkpoint: File,
-    out: Folder = Path("predictions"),
-    every: int = 25,
-    video: bool = False,
-    data: DataOptions,
-) -> int:
-    """Write scores (CSV) and a picture (PNG, MP4) of a recording.
-
-    Args:
-        data: data (default: as in training).
-    """
-    if every < 1:
-        raise ValueError(f"--every is {every}; it must be at least 1")
-    written = predict_recording(
-        _existing(checkpoint), recording, out=out, data=data, every=every, video=video
-    )
-    print("\n".join(str(path) for path in written))
-    return 0
-
-
-def _existing(checkpoint: Path) -> Path:
+def existing(checkpoint: Path) -> Path:
+    """Raises: ValueError: there is no such file."""
     if not checkpoint.is_file():
         raise ValueError(f"--checkpoint {checkpoint}: no such file; `fmbench fit` prints its best")
     return checkpoint

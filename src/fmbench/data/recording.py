@@ -38,6 +38,7 @@ class Recording(Protocol):
         transposed: whether frames are stored (W, H), as in the benchmark's files.
         has_labels: whether frames are labelled at all.
         has_masks: whether the labels are masks of pixels.
+        has_currents: whether there is a log.
         synthetic: whether a simulator made it.
         classes: names of the K classes of its labels; class 0 is normal.
         seconds: (N,) int64, wall-clock second of each frame, since 1970.
@@ -54,6 +55,9 @@ class Recording(Protocol):
     has_masks: bool
     synthetic: bool
     classes: tuple[str, ...]
+
+    @property
+    def has_currents(self) -> bool: ...
 
     @property
     def seconds(self) -> NDArray[np.int64]: ...
@@ -117,6 +121,10 @@ class MatRecording:
         _refuse(path, other_frame_rate(seconds, self.plant))
         return seconds
 
+    @property
+    def has_currents(self) -> bool:
+        return columns.currents_file(self.part, self.name).is_file()
+
     @cached_property
     def currents(self) -> Currents:
         path = columns.currents_file(self.part, self.name)
@@ -175,9 +183,10 @@ class SingleFileRecording(MatRecording):
 
     The file holds no times. Frame i is assumed to be i / 25 s after the start, and column i of
     `current` (3, N) to belong to frame i; two columns a second are used, as in the newer layout.
-    Another data set's rates take the place of 25 and two.
-    Its labels are normal and abnormal.
+    Another data set's rates take the place of 25 and two. Its labels are normal and abnormal.
     """
+
+    has_currents = True
 
     def __init__(self, path: Path, part: Path) -> None:
         super().__init__(path, part)

@@ -24,7 +24,7 @@ from fmbench.files.yaml_json import read_json
 from fmbench.format.columns import currents_file, timestamps_file
 from fmbench.format.lists import SPLITS, list_file, read_list
 from fmbench.format.mat import mat_files, stem
-from fmbench.format.names import same_name
+from fmbench.format.names import as_known, same_name
 from fmbench.format.plant import read_plant
 from fmbench.format.video import video_files
 from fmbench.types import BENCHMARK, Plant
@@ -125,6 +125,40 @@ def recordings_of(folder: Path) -> Iterator[tuple[str, Callable[[], Recording]]]
     else:
         for path in mat_files(folder):
             yield stem(path.name), partial(SingleFileRecording, path, folder)
+
+
+def part_with(root: str | Path, name: str, first: str) -> str:
+    """The part of `root` that has a recording; `first` where `root` is itself a part.
+
+    Args:
+        root: a data set's folder.
+        name: the recording.
+        first: the part to search first.
+
+    Raises:
+        ValueError: no part has it.
+    """
+    parts: list[str] = list(dict.fromkeys([first, *get_args(Part)]))
+    names = {
+        part: [each for each, _ in recordings_of(Path(root) / part)]
+        for part in parts
+        if (Path(root) / part).is_dir()
+    }
+    if not names:
+        return first
+    for part, known in names.items():
+        if as_known(name, known) in known:
+            return part
+    every = [each for known in names.values() for each in known]
+    listed = "; ".join(f"{part}: {_shortened(known)}" for part, known in names.items())
+    raise ValueError(
+        f"no recording is called {name!r}{nearest(name, every)}\n{root} has {listed or 'none'}"
+    )
+
+
+def _shortened(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "no recording") + more
 
 
 def part_folder(root: str | Path, part: str = "pixel-level") -> Path:

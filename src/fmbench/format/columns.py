@@ -35,6 +35,10 @@ class Currents(NamedTuple):
     """(R, C) amperes, or the units of the channels."""
 
 
+NO_CURRENTS = Currents(np.empty(0, np.int64), np.empty((0, 0), np.float32))
+"""Of a recording without a log."""
+
+
 def timestamps_file(part: Path, name: str) -> Path:
     return part / "timestamps" / f"{name}.csv"
 

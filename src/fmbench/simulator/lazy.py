@@ -31,6 +31,7 @@ class LazyRecording:
     transposed = False
     has_labels = True
     has_masks = True
+    has_currents = True
     synthetic = True
     classes = BENCHMARK.classes
 

@@ -108,7 +108,8 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
         ValueError: recordings of other classes than the model predicts, or with another number of
             current channels, or other rates, than it reads.
     """
-    chosen = {**detector.stamp["data"], **(options or {})}
+    given = options or {}
+    chosen = {**detector.stamp["data"], **given, "root": data_root(detector.stamp["data"], given)}
     data = FurnaceData(**chosen, modality=detector.problem.modality)
     # Recordings without labels need no root.yaml.
     stated = data.opened.recordings[0].has_labels or data.classes != BENCHMARK.classes
@@ -138,6 +139,23 @@ def _refuse_other_rates(trained: Problem, found: Problem, folder: Path) -> None:
                 f"{folder} has {other:g} {what} a second, the checkpoint was trained on {own:g}: "
                 "ingest the recordings at its rates (root.yaml), or train anew on these"
             )
+
+
+def data_root(trained: Mapping[str, Any], options: Mapping[str, Any]) -> Path:
+    """The root that `options` name, else that of the training, whose options are `trained`.
+
+    Raises:
+        ValueError: the training's root is needed and not there.
+    """
+    if "root" in options:
+        return Path(options["root"])
+    root = str(trained.get("root", "data/sim"))
+    if "root" in trained and not Path(root).is_dir():
+        raise ValueError(
+            f"the checkpoint was trained on {root}, which is no longer there; name the folder of a"
+            " data set by --data.root"
+        )
+    return Path(root)
 
 
 def _run_folder(checkpoint: str | Path) -> Path:

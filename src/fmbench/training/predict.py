@@ -1,11 +1,11 @@
-"""Apply a detector to one recording: scores, a picture, a video."""
+"""Apply a detector to one recording: scores, a picture, a movie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import lightning as L
 import numpy as np
@@ -16,11 +16,14 @@ from torch import Tensor
 
 from fmbench.data.dataset import WindowDataset
 from fmbench.data.recording import upright_frames, upright_masks
+from fmbench.data.root import Part, part_with
+from fmbench.format.columns import NO_CURRENTS, timestamps_file
 from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
 from fmbench.training.checkpoint import load
+from fmbench.training.lit import Detector
 from fmbench.training.loop import interruptible, quiet
-from fmbench.training.measure import open_data
+from fmbench.training.measure import data_root, open_data
 from fmbench.types import Prediction
 
 
@@ -31,7 +34,7 @@ def predict(
     out: Path,
     data: Mapping[str, Any] | None = None,
     every: int = 25,
-    video: bool = False,
+    movie: bool = False,
 ) -> list[Path]:
     """Write the scores of one recording as `<name>.csv`, and `<name>.png`, `<name>.mp4` of them.
 
@@ -41,11 +44,12 @@ def predict(
 
     Args:
         checkpoint: a file that `fit` or `import_official` wrote.
-        recording: a name in the data root, or the path of a .mat in the benchmark's layout.
+        recording: a name in the data root, in the part of the training or else in another; or the
+            path of a .mat, .mkv or .mp4 in the benchmark's layout.
         out: folder of the files.
         data: options of `FurnaceData` that differ from those of the training.
         every: frames from one score to the next.
-        video: whether to write the MP4.
+        movie: whether to write the MP4.
 
     Returns:
         The paths of the files.
@@ -55,8 +59,15 @@ def predict(
     """
     options = dict(data or {})
     path = Path(recording)
-    if path.suffix == ".mat" and path.is_file():
-        options.setdefault("root", path.resolve().parent.parent)
+    if path.is_file() and in_layout(path):
+        folder = path.resolve().parent.parent
+        options.setdefault("root", folder)
+        if folder.name in get_args(Part):
+            options.setdefault("part", folder.name)
+    elif "part" not in options:
+        trained = load(checkpoint).stamp["data"]
+        root = data_root(trained, options)
+        options["part"] = part_with(root, str(recording), trained.get("part", "pixel-level"))
     scene, table = predicted_scene(checkpoint, recording, data=options, every=every)
     if scene.labels is not None:
         names = np.array(scene.classes)
@@ -64,9 +75,25 @@ def predict(
     out.mkdir(parents=True, exist_ok=True)
     written = [out / f"{path.stem}.csv", overlay(out / f"{path.stem}.png", scene)]
     table.to_csv(written[0], index=False, float_format="%.6g")
-    if video:
+    if movie:
         written.append(overlay_video(out / f"{path.stem}.mp4", scene))
     return written
+
+
+def frame_size(detector: Detector) -> tuple[int, int]:
+    """(H, W) of the recordings' frames that a detector was trained on."""
+    stored = detector.stamp.get("frame_size")
+    if stored:
+        return int(stored[0]), int(stored[1])
+    height, width = detector.problem.image_size
+    official = detector.stamp["data"].get("axes") == "official"  # frames are transposed for it
+    return (width, height) if official else (height, width)
+
+
+def in_layout(path: Path) -> bool:
+    """Whether a file is a recording in the benchmark's layout; otherwise it is a raw video."""
+    part = path.resolve().parent.parent
+    return path.suffix == ".mat" or timestamps_file(part, path.stem).is_file()
 
 
 def predicted_scene(
@@ -143,7 +170,7 @@ def scene_of(
     predicted = None if masks is None else masks.numpy() if upright else masks.mT.numpy()
     start = int(source.seconds[0])
     times = elapsed(source.seconds, start, source.plant.frame_rate)[frame]
-    currents = source.currents
+    currents = source.currents if source.has_currents else NO_CURRENTS
     return Scene(
         frames=np.ascontiguousarray(pixels),
         times=times,
