@@ -28,6 +28,7 @@ from fmbench.nn import (
     TimeBlocks,
     current_features,
     current_reader,
+    how_to_fit,
     num_current_features,
     video_of,
 )
@@ -174,7 +175,10 @@ class Ssfggan(nn.Module):
         rows, columns = problem.image_size
         step = 2**HALVINGS
         if rows % step or columns % step:
-            raise ValueError(f"ssfggan draws frames of multiples of {step}, not {rows}x{columns}")
+            raise ValueError(
+                f"ssfggan draws frames of multiples of {step}, not {rows}x{columns}; "
+                + how_to_fit(problem.image_size, (step, step))
+            )
         if problem.current_samples < 2:
             raise ValueError("ssfggan needs at least 2 samples of current")
         for name, value, least in (("width", width, 2), ("noise", noise, 1)):

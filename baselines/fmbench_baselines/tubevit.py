@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmbench.nn import Block, Standardize, class_head, dense_head, video_of
+from fmbench.nn import Block, Standardize, class_head, dense_head, how_to_fit, video_of
 from fmbench.types import Batch, Modality, Prediction, Problem
 
 Triple = tuple[int, int, int]
@@ -123,7 +123,7 @@ def first_tiling(kinds: Sequence[Tubes], extent: Triple) -> int:
     raise ValueError(
         "a mask needs square tubes that lie side by side (stride as kernel, offset 0) over the"
         f" whole image, and none do so over {extent[1]}x{extent[2]}; the default 1x8x8 ones do"
-        " where both are multiples of 8"
+        f" where both are multiples of 8: {how_to_fit(extent[1:], (8, 8))}"
     )
 
 

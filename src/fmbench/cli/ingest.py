@@ -92,7 +92,7 @@ def ingest(*, raw: RawFiles, out: Folder, size: str | None = None) -> int:
         size: pixels to a side of the frames written, or height,width (default: frame_size of the
             root's root.yaml, else 64).
     """
-    pixels = _size(size, out / PART)
+    pixels = frame_size(out / PART, size)
     source, name = raw.opened()
     if raw.roi is None:
         print(contact_sheet(source, out / f"{name}-contact-sheet.jpg"))
@@ -131,7 +131,7 @@ def write_raw(
     name: str,
     *,
     out: Path,
-    size: tuple[int, int],
+    size: tuple[int, int] | None = None,
     phases: int | None = None,
 ) -> IngestReport:
     """Write a recording into `out`/unlabelled, with a column of labels into `out`/class-level, and
@@ -141,7 +141,7 @@ def write_raw(
         raw: its sources; without a log, the recording has no currents.
         source, name: of `raw.opened()`.
         out: data root.
-        size: (H, W) of the frames written.
+        size: (H, W) of the frames written; None: as the root says.
         phases: the number that the log must have; None: any.
 
     Raises:
@@ -187,7 +187,7 @@ def write_raw(
             root=out,
             name=name,
             currents=raw.current or Path(),
-            size=size,
+            size=size or frame_size(out),
             offset=shift,
             gaps=raw.gaps,
             remarks=remarks,
@@ -245,7 +245,7 @@ def _on_one_clock(raw: RawFiles, source: RawVideo, plant: Plant, remarks: Remark
     )
 
 
-def _size(text: str | None, root: Path) -> tuple[int, int]:
+def frame_size(root: Path, text: str | None = None) -> tuple[int, int]:
     """Height and width of the frames: as given, else as the root's root.yaml says, else 64."""
     stated = read_plant(root).frame_size
     if text is None:

@@ -16,7 +16,7 @@ from fmbench.config.parser import Parser
 from fmbench.config.resolve import DataOptions
 from fmbench.training.checkpoint import load
 from fmbench.training.lit import Detector
-from fmbench.training.predict import frame_size, in_layout
+from fmbench.training.predict import in_layout, write_plant_of
 from fmbench.training.predict import predict as predict_recording
 
 
@@ -76,12 +76,12 @@ def predict(
         _check_kept(raw, source.paths, out / name)
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".ingest-", dir=out) as folder:
+            write_plant_of(detector, Path(folder))
             report = write_raw(
                 raw,
                 source,
                 name,
                 out=Path(folder),
-                size=frame_size(detector),
                 phases=detector.problem.current_channels if _reads_current(detector) else None,
             )
             print(f"{report.name}: {in_words(report)}")

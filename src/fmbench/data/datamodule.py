@@ -18,6 +18,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from fmbench.data.dataset import WindowDataset, already_collated
+from fmbench.data.fit import Fit, Way
 from fmbench.data.order import EvenBatches, TrainOrder, WindowLoader
 from fmbench.data.recording import MatRecording, Recording
 from fmbench.data.resident import ResidentWindows, check_room, hold
@@ -77,6 +78,9 @@ class FurnaceData(LightningDataModule):
         epoch_windows: training windows, drawn anew for each epoch; all of them if None.
         val_windows: validation windows, evenly spaced; all of them if None.
         test_windows: test windows, evenly spaced; all of them if None.
+        image_size: (H, W) of the frames that the model reads, made from the stored ones by `fit`;
+            as stored if None.
+        fit: resize the stored frames to image_size, or pad them with zeros at the right and bottom.
         flip: mirror half of the training clips and masks (row 28).
         num_workers: processes that load batches; 0 loads in the training process.
         unpack_videos: where recordings are videos (.mkv, .mp4), decode each once into the cache;
@@ -111,6 +115,8 @@ class FurnaceData(LightningDataModule):
         epoch_windows: int | None = None,
         val_windows: int | None = None,
         test_windows: int | None = None,
+        image_size: tuple[int, int] | None = None,
+        fit: Way | None = None,
         flip: bool = True,
         num_workers: int = 0,
         unpack_videos: bool = True,
@@ -159,6 +165,7 @@ class FurnaceData(LightningDataModule):
             causal=causal,
             plant=plant,
         )
+        self.fit = Fit.of(fit, image_size)
         self.batch_size = batch_size
         self.axes = axes
         self.val_fraction = val_fraction
@@ -253,7 +260,7 @@ class FurnaceData(LightningDataModule):
                 f"{self.opened.folder} has class labels only; set dense to false, or choose "
                 "a root with masks"
             )
-        height, width = first.size
+        height, width = self.fit.size if self.fit else first.size
         channels = first.currents.values.shape[1] if self.modality.has_current else 3
         return Problem(
             modality=self.modality,
@@ -398,7 +405,12 @@ class FurnaceData(LightningDataModule):
                 f"{found.name} has frames 0 to {found.num_frames - 1}, not {chosen.max()}"
             )
         windows = WindowDataset(
-            [found], [chosen], self.spec, self.modality, upright=self.axes == "image"
+            [found],
+            [chosen],
+            self.spec,
+            self.modality,
+            upright=self.axes == "image",
+            fit=self.fit,
         )
         if not len(windows):
             raise ValueError(f"{found.name} has no usable window of this length")
@@ -431,7 +443,12 @@ class FurnaceData(LightningDataModule):
         recordings = [each for each in self.opened.recordings if len(lists.get(each.name, ()))]
         frames = [lists[recording.name] for recording in recordings]
         return WindowDataset(
-            recordings, frames, self.spec, self.modality, upright=self.axes == "image"
+            recordings,
+            frames,
+            self.spec,
+            self.modality,
+            upright=self.axes == "image",
+            fit=self.fit,
         )
 
     def _in_order(self, windows: WindowDataset | ResidentWindows) -> DataLoader[Batch]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fmbench.data.fit import Fit, memory_size
 from fmbench.data.recording import Recording, stored_size
 from fmbench.data.windows import Ints, Track, WindowSpec, align_currents, clip_index, current_index
 from fmbench.format.columns import format_seconds
@@ -32,6 +34,7 @@ class WindowDataset(Dataset[Batch]):
         spec: a window's frames and samples.
         modality: which inputs a batch carries.
         upright: give frames (H, W); otherwise (W, H), as the released network was trained.
+        fit: gives frames and masks another size; None: as stored.
 
     Raises:
         ValueError: a frame's second has no current and `spec.gaps` is positional, or recordings
@@ -46,8 +49,11 @@ class WindowDataset(Dataset[Batch]):
         modality: Modality,
         *,
         upright: bool = True,
+        fit: Fit | None = None,
     ) -> None:
         self.recordings = recordings
+        self.fit = fit
+        self.size = memory_size(recordings[0], fit)  # the last two axes, in the order on disk
         self.spec = spec
         self.modality = modality
         self.masked = modality.has_video and all(r.has_masks for r in recordings)
@@ -134,6 +140,8 @@ class WindowDataset(Dataset[Batch]):
         memory = np.empty((*clip.shape, 3, *shape), np.uint8)
         for recording, rows in self.runs(which):
             recording.read_frames(clip[rows].ravel(), memory[rows].reshape(-1, 3, *shape))
+        if self.fit:
+            memory = self.fit.frames(torch.from_numpy(memory), self.size).numpy()
         return self._turned(memory, flipped).transpose(1, 2)
 
     def _masks(self, which: Any, frame: Any, flipped: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
@@ -142,6 +150,8 @@ class WindowDataset(Dataset[Batch]):
         for recording, rows in self.runs(which):
             recording.read_masks(frame[rows], memory[rows])
         label = memory.max(axis=(1, 2)).astype(np.int64)  # K = 2, eq. (13): the sum exceeds 0.5
+        if self.fit:
+            memory = self.fit.masks(torch.from_numpy(memory), self.size).numpy()
         return torch.from_numpy(label), self._turned(memory, flipped)
 
     def _currents(self, index: Ints, which: Any) -> Tensor:
@@ -149,6 +159,19 @@ class WindowDataset(Dataset[Batch]):
         samples, history = self.spec.current_samples, self.spec.history
         rows = current_index(self.end[index], self.base[which], samples, history)
         return torch.from_numpy(self.amperes[rows])
+
+    @cached_property
+    def backwards(self) -> NDArray[np.int64]:
+        """Positions on the flipped axis in reverse; zeros of a `Fit` stay at the end."""
+        axis = 0 if self.swapped else 1
+        index = np.arange(self.size[axis])
+        stop = stored_size(self.recordings[0])[axis] if self.padded else len(index)
+        index[:stop] = index[:stop][::-1].copy()
+        return index
+
+    @property
+    def padded(self) -> bool:
+        return self.fit is not None and self.fit.way == "pad"
 
     def runs(self, which: NDArray[np.int32]) -> Iterator[tuple[Recording, slice]]:
         """Runs of `which`, (B,) positions in `recordings`, each of one recording."""
@@ -163,13 +186,13 @@ class WindowDataset(Dataset[Batch]):
         reverses H (official-format, row 28).
         """
         upright = np.empty_like(memory[0])  # a window fits the CPU cache; the batch does not
-        backwards = np.arange(memory.shape[-2])[::-1]
+        axis = -2 if self.swapped else -1
         for row in np.flatnonzero(flipped).tolist():
             np.copyto(upright, memory[row])
             if self.swapped:  # copies whole rows of pixels, in half the time of a flipped view
-                np.take(upright, backwards, axis=-2, out=memory[row], mode="clip")
+                np.take(upright, self.backwards, axis=axis, out=memory[row], mode="clip")
             else:
-                memory[row] = np.flip(upright, -1)
+                memory[row] = upright[..., self.backwards]
         turned = torch.from_numpy(memory)
         return turned.transpose(-1, -2) if self.swapped else turned
 

@@ -20,6 +20,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from fmbench.data.dataset import WindowDataset
+from fmbench.data.fit import Fit
 from fmbench.data.recording import Recording, stored_size
 from fmbench.data.windows import Ints, clip_index, current_index
 from fmbench.progress import ShowProgress, progress_bar
@@ -53,6 +54,7 @@ class ResidentWindows(Dataset[Batch]):
         if windows.modality.has_video:
             wanted, rows = reached(windows)
             self._rows = torch.from_numpy(rows).to(device)
+            self._backwards = torch.from_numpy(windows.backwards).to(device)
             self._frames = _read(windows, wanted, False, device, processes)
         if windows.label is None:
             wanted = [windows.frame[part].astype(np.int64) for part in _parts(windows)]
@@ -92,7 +94,10 @@ class ResidentWindows(Dataset[Batch]):
             current = self._amperes.index_select(0, rows.flatten())
             current = rearrange(current, "(b l) c -> b l c", l=rows.shape[1])
         if self.windows.label is None:
-            mask = self._turned(self._masks.index_select(0, chosen), flipped)
+            masks = self._masks.index_select(0, chosen)
+            if self.windows.fit:
+                masks = self.windows.fit.masks(masks, self.windows.size)
+            mask = self._turned(masks, flipped)
         label, recording, second = (
             each.index_select(0, chosen) for each in (self._label, self._recording, self._second)
         )
@@ -108,7 +113,8 @@ class ResidentWindows(Dataset[Batch]):
         """As `WindowDataset._turned`: flip the rows `flipped`, then put the axes in order."""
         if len(flipped):
             axis = -2 if self.windows.swapped else -1
-            memory.index_copy_(0, flipped, memory.index_select(0, flipped).flip(axis))
+            turned = memory.index_select(0, flipped).index_select(axis, self._backwards)
+            memory.index_copy_(0, flipped, turned)
         return memory.transpose(-1, -2) if self.windows.swapped else memory
 
 
@@ -150,7 +156,11 @@ def size_of(windows: WindowDataset) -> int:
     pixels = int(np.prod(windows.recordings[0].size))
     if windows.modality.has_video:
         wanted, rows = reached(windows)
-        size += 3 * pixels * sum(map(len, wanted)) + rows.nbytes
+        size += (
+            3 * int(np.prod(windows.size)) * sum(map(len, wanted))
+            + rows.nbytes
+            + windows.backwards.nbytes
+        )
     if windows.label is None:
         size += pixels * count
     if windows.modality.has_current:
@@ -214,12 +224,13 @@ def _parts(windows: WindowDataset) -> Iterator[slice]:
 
 
 class _Blocks(Dataset[Tensor]):
-    """Frames (n, 3, H, W), or masks (n, H, W) of classes, as on disk; n is BLOCK at most."""
+    """Frames (n, 3, H, W), fitted, or masks (n, H, W) of classes, as on disk; n is BLOCK at
+    most."""
 
     def __init__(
-        self, recordings: Sequence[Recording], wanted: Sequence[Ints], masks: bool
+        self, recordings: Sequence[Recording], wanted: Sequence[Ints], masks: bool, fit: Fit | None
     ) -> None:
-        self.recordings, self.masks = recordings, masks
+        self.recordings, self.masks, self.fit = recordings, masks, fit
         self.blocks = [
             (k, frames[at : at + BLOCK])
             for k, frames in enumerate(wanted)
@@ -238,6 +249,8 @@ class _Blocks(Dataset[Tensor]):
             recording.read_masks(index, out)
         else:
             recording.read_frames(index, out)
+            if self.fit:
+                return self.fit.frames(torch.from_numpy(out), self.fit.shape(recording))
         return torch.from_numpy(out)
 
 
@@ -249,10 +262,9 @@ def _read(
     processes: int,
 ) -> Tensor:
     """Frames or masks of all recordings in succession, on the device."""
-    blocks = _Blocks(windows.recordings, wanted, masks)
+    blocks = _Blocks(windows.recordings, wanted, masks, windows.fit)
     count, what = sum(map(len, wanted)), "masks" if masks else "frames"
-    channels = () if masks else (3,)
-    shape = (count, *channels, *stored_size(windows.recordings[0]))
+    shape = (count, *stored_size(windows.recordings[0])) if masks else (count, 3, *windows.size)
     memory = torch.empty(shape, dtype=torch.uint8, device=device)
     helpers = processes if len(blocks) > processes > 1 else 0
     loader = DataLoader(

@@ -15,7 +15,7 @@ data set without this file has the benchmark's rates and classes. Every key may 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -45,6 +45,20 @@ class _File(Content):
     channels: Annotated[tuple[_Channel, ...], Field(strict=False, min_length=1)] | None = None
     classes: Annotated[tuple[Text, ...], Field(strict=False)] = BENCHMARK.classes
     frame_size: Annotated[tuple[_Size, _Size], Field(strict=False)] | None = None
+
+
+def plant_content(plant: Plant) -> dict[str, Any]:
+    """What a `root.yaml` of `plant` holds, as plain values."""
+    content: dict[str, Any] = {
+        "frame_rate": plant.frame_rate,
+        "current_rate": plant.current_rate,
+        "classes": list(plant.classes),
+    }
+    if plant.channels:
+        content["channels"] = [each._asdict() for each in plant.channels]
+    if plant.frame_size:
+        content["frame_size"] = list(plant.frame_size)
+    return content
 
 
 def plant_file(folder: Path) -> Path | None:

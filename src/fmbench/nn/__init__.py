@@ -17,7 +17,7 @@ from fmbench.nn.series import (
 )
 from fmbench.nn.standardize import ImageNet, Standardize
 from fmbench.nn.time_blocks import TimeBlocks
-from fmbench.nn.tokens import tube_grid, tube_patches, video_of
+from fmbench.nn.tokens import how_to_fit, tube_grid, tube_patches, video_of
 
 __all__ = [
     "Attention",
@@ -38,6 +38,7 @@ __all__ = [
     "current_reader",
     "dense_head",
     "given_current",
+    "how_to_fit",
     "mlp",
     "num_current_features",
     "post_norm_encoder",

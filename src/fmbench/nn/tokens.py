@@ -36,6 +36,12 @@ def video_of(
     return batch.video
 
 
+def how_to_fit(image_size: tuple[int, int], steps: tuple[int, int]) -> str:
+    """The options that make of images of another size the nearest multiples of `steps`."""
+    size = [round(had / step) * step or step for had, step in zip(image_size, steps, strict=True)]
+    return f"--data.image_size '{size}' --data.fit resize gives images that fit"
+
+
 def tube_grid(
     frames: int, image_size: tuple[int, int], tube: Tube, dilation: int = 1
 ) -> tuple[int, int, int]:
@@ -57,7 +63,8 @@ def tube_grid(
     for name, size, patch in (("height", image_size[0], height), ("width", image_size[1], width)):
         if size % patch:
             raise ValueError(
-                f"the image's {name}, {size}, is not a multiple of the patch's {patch}"
+                f"the image's {name}, {size}, is not a multiple of the patch's {patch}; "
+                + how_to_fit(image_size, tube[1:])
             )
         if -(-size // dilation) < patch:
             raise ValueError(

@@ -7,6 +7,7 @@ frames are read in blocks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, permutations
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.data.recording import SingleFileRecording
-from fmbench.data.root import Part, is_rendered, part_folder
+from fmbench.data.root import Part, is_rendered, part_folder, recordings_of
 from fmbench.data.windows import Ints, WindowSpec
 from fmbench.errors import nearest
 from fmbench.files.yaml_json import read_json
@@ -86,6 +87,7 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
         return
     else:
         lengths = {}
+    _check_sizes(folder, found)
     if not lengths:
         found.append(Kind.NO_RECORDINGS.at(folder, "holds no recordings; expected videos/*.mat"))
         return
@@ -127,6 +129,20 @@ def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
                 message = f"is missing, but there is {kind}/{path.name}"
                 found.append(Kind.MISSING_FILE.at(missing, message))
     return lengths
+
+
+def _check_sizes(folder: Path, found: list[Fault]) -> None:
+    """Recordings whose frames have another size than root.yaml says."""
+    wanted = read_plant(folder).frame_size
+    if wanted is None:
+        return
+    for _, opened in recordings_of(folder):
+        with suppress(ValueError, OSError):  # a file that cannot be read is a fault already
+            recording = opened()
+            if recording.size != wanted:
+                (tall, wide), (height, width) = recording.size, wanted
+                message = f"frames of {tall} x {wide}; {plant_file(folder)} says {height} x {width}"
+                found.append(Kind.FRAME_SIZE.at(recording.source, message))
 
 
 def _check_lazy(folder: Path, found: list[Fault]) -> dict[str, int | None]:

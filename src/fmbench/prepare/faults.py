@@ -53,6 +53,7 @@ class Kind(Enum):
     DATASETS = "Write 'data' [T, 3, W, H] and 'label' [T, W, H] or [T, 1, 1], or copy it again."
     UNLABELLED = "Label it: fmbench data annotate; or move it to unlabelled/."
     PIXEL_VALUES = "Write the frames as whole numbers from 0 to 255."
+    FRAME_SIZE = "Ingest the recording again, or correct frame_size in root.yaml."
     MASK_VALUES = "Write masks of 0 and 1."
     CLASS_VALUES = "Write class indices, from 0 for normal, or name all classes in root.yaml."
     PLANT = "Correct root.yaml."

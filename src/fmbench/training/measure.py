@@ -125,6 +125,13 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
             f"the checkpoint was trained on {detector.problem.current_channels}"
         )
     _refuse_other_rates(detector.problem, found, data.opened.folder)
+    wanted, stored = detector.problem.image_size, found.image_size
+    if detector.problem.modality.has_video and wanted != stored:
+        size = list(wanted if data.axes == "image" else wanted[::-1])
+        raise ValueError(
+            f"the frames are {stored[0]} x {stored[1]}, the checkpoint was trained on {wanted[0]} x"
+            f" {wanted[1]}: give --data.image_size '{size}' --data.fit resize (or pad)"
+        )
     return data
 
 

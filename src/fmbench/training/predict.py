@@ -11,13 +11,16 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fmbench.data.dataset import WindowDataset
 from fmbench.data.recording import upright_frames, upright_masks
 from fmbench.data.root import Part, part_with
+from fmbench.files.atomic import write_text
 from fmbench.format.columns import NO_CURRENTS, timestamps_file
+from fmbench.format.plant import PLANT_FILE
 from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
 from fmbench.training.checkpoint import load
@@ -80,14 +83,18 @@ def predict(
     return written
 
 
-def frame_size(detector: Detector) -> tuple[int, int]:
-    """(H, W) of the recordings' frames that a detector was trained on."""
-    stored = detector.stamp.get("frame_size")
-    if stored:
-        return int(stored[0]), int(stored[1])
-    height, width = detector.problem.image_size
-    official = detector.stamp["data"].get("axes") == "official"  # frames are transposed for it
-    return (width, height) if official else (height, width)
+def write_plant_of(detector: Detector, root: Path) -> None:
+    """Write the root.yaml of a data set of recordings that the detector can read.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = detector.stamp.get("plant")
+    if content is None:  # an imported checkpoint, or one of an earlier release
+        height, width = detector.problem.image_size
+        official = detector.stamp["data"].get("axes") == "official"  # which swaps the axes
+        content = {"frame_size": [width, height] if official else [height, width]}
+    write_text(root / PLANT_FILE, yaml.safe_dump(content))
 
 
 def in_layout(path: Path) -> bool:
@@ -167,7 +174,11 @@ def scene_of(
         labels = source.class_of(frame)
     if labels is not None and len(source.classes) == 2:
         labels = labels > 0
-    predicted = None if masks is None else masks.numpy() if upright else masks.mT.numpy()
+    if masks is not None and not upright:
+        masks = masks.mT
+    if masks is not None and windows.fit:
+        masks = windows.fit.back(masks, source.size)
+    predicted = None if masks is None else masks.numpy()
     start = int(source.seconds[0])
     times = elapsed(source.seconds, start, source.plant.frame_rate)[frame]
     currents = source.currents if source.has_currents else NO_CURRENTS

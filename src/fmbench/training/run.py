@@ -8,6 +8,7 @@ val-predictions.csv, `fmbench.training.measure.measure` test.json and test-predi
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -18,6 +19,7 @@ from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.data.statistics import standardize_inputs
 from fmbench.files.atomic import on_the_disk_of, remove_halves, write_text
+from fmbench.format.plant import plant_content, read_plant
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model, find_model
 from fmbench.training.checkpoint import stamp
@@ -123,11 +125,15 @@ def _build(config: Config) -> tuple[Detector, FurnaceData]:
     can = modality in model_class.dense and data.has_masks
     problem = data.problem(can if config.dense is None else config.dense)
     model = create_model(config.model, problem, **config.net)
+    opened = data.opened
     standardize_inputs(model, data.statistics())
     facts = stamp(
         config.model, config.net, problem, config.data, data.description, data.classes
     ) | {
         "config": config.to_plain(),
+        "plant": plant_content(
+            replace(read_plant(opened.folder), frame_size=opened.recordings[0].size)
+        ),
         "data_fingerprint": data.fingerprint(),
         "precision": with_precision(config.trainer).get("precision") or FLOAT32,
         "code": code_of(config.model),
