@@ -283,6 +283,8 @@ def test_an_unknown_profile_is_refused_with_the_nearest(fmbench: Command) -> Non
         ("fit --modality vision", ["vision", "current, visual, cross"]),
         ("fit --config", ["--config", "expected one argument"]),
         ("fit stray", ["unexpected 'stray'"]),
+        ("fit --data.fit padd", ["--data.fit is 'padd'", "did you mean 'pad'?"]),
+        ("fit --data.image_size 96", ["--data.image_size is '96'", "a list [a whole number"]),
         ("fit --data.root nowhere", ["nowhere", "no such folder"]),
         ("fitt", ["'fitt'", "did you mean 'fit'?"]),
         ("data chekc x", ["'data chekc'", "did you mean 'data check'?"]),

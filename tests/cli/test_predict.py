@@ -34,12 +34,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(root: Path, modality: str, run: Path) -> Path:
+def trained(root: Path, modality: str, run: Path, **more: Any) -> Path:
     data = {"root": str(root), "frames": 2, "stride": 5, "current_samples": 8, "batch_size": 8}
     windows = {"epoch_windows": 16, "val_windows": 16, "guard_seconds": 2, "val_fraction": 0.2}
     net = {"dim": 12, "depth": 1}
     trainer = {"max_epochs": 1, "accelerator": "cpu"}
-    asked = Config(modality=modality, net=net, data=data | windows, trainer=trainer)
+    asked = Config(modality=modality, net=net, data=data | windows | more, trainer=trainer)
     return fit(asked, run=run)
 
 
@@ -159,6 +159,20 @@ def test_a_visual_checkpoint_needs_no_log(predict: Predict, visual: Path) -> Non
     refused(predict(visual, "--offset", "auto", log=False), "--offset auto", "give --current")
 
 
+def test_raw_files_get_the_stored_size_of_the_training_then_its_fit(
+    predict: Predict, raw: tuple[Path, Path], root: Path, fmbench: Command
+) -> None:
+    best = trained(root, "visual", Path("run"), image_size=[40, 48], fit="pad")
+    assert predict(best, "--out", "one").status == 0
+    words = ["--current", raw[1], "--roi", ROI, "--start", stamp(0), "--out", "root"]
+    assert fmbench("data", "ingest", "--video", raw[0], *words, "--size", "32").status == 0
+    by_name = ["--data.root", "root", "--every", "10", "--out", "two"]
+    assert fmbench("predict", "run", "--checkpoint", best, *by_name).status == 0
+    one, two = (pd.read_csv(f"{each}/run.csv") for each in ("one", "two"))
+    assert one["score"].tolist() == two["score"].tolist()
+    assert len(one) > 10
+
+
 def test_a_current_checkpoint_scores_the_log_at_the_frames_of_the_video(
     predict: Predict, current: Path, raw: tuple[Path, Path], fmbench: Command
 ) -> None:
@@ -215,7 +229,9 @@ def test_options_of_raw_files_have_no_effect_on_a_recording(
 ) -> None:
     words = ["--current", raw[1], "--unit", "kA"]
     refused(fmbench("predict", "furnace-0", "--checkpoint", cross, *words), "--current, --unit")
-    refused(fmbench("predict", ".", "--checkpoint", cross), "folder", "--video")
+    Path("a/cam").mkdir(parents=True)
+    refused(fmbench("predict", "a/cam", "--checkpoint", cross), "a/cam: no such file", "--video")
+    refused(fmbench("predict", "a", "--checkpoint", cross), "no recording is called 'a'")
 
 
 @pytest.fixture

@@ -95,10 +95,8 @@ def predict(
 
 def _check_named(recording: Path, raw: RawFiles) -> None:
     """Raises: ValueError: a path that is no file, or options that have no effect."""
-    if recording.is_dir():
-        raise ValueError(f"{recording} is a folder; give raw videos by --video")
     if (recording.suffix or len(recording.parts) > 1) and not recording.is_file():
-        raise ValueError(f"{recording}: no such file")
+        raise ValueError(f"{recording}: no such file; --video takes folders and patterns, too")
     if given := _given(raw):
         raise ValueError(
             f"{', '.join(given)} would have no effect: {recording} is a recording, not a raw video"
