@@ -187,7 +187,7 @@ def write_raw(
             root=out,
             name=name,
             currents=raw.current or Path(),
-            size=size or frame_size(out),
+            size=size or frame_size(out / PART),
             offset=shift,
             gaps=raw.gaps,
             remarks=remarks,
