@@ -60,8 +60,8 @@ class FurnaceData(LightningDataModule):
             nearest to the 1.5 s that the paper chose (official-format, row 25).
         current_samples: L, two a second unless the root.yaml of the data set says another rate; 240
             are 120 s.
-        clip_seconds: instead of stride: seconds from the first frame of the clip to the last.
-        current_seconds: instead of current_samples: seconds of current.
+        clip_seconds: replaces stride: seconds from the first frame of the clip to the last.
+        current_seconds: replaces current_samples: seconds of current.
         batch_size: windows of a batch (paper IV-C: 64).
         axes: image gives upright (H, W) frames; official gives the transposed frames, and the
             vertical flip, that the released network was trained on (rows 27, 28).
@@ -145,12 +145,10 @@ class FurnaceData(LightningDataModule):
             raise ValueError(f"guard_seconds is {guard_seconds}; it must be at least 0")
         plant = read_plant(part_folder(root, part))
         if clip_seconds is not None:
-            found = stride_of(_above_0("clip_seconds", clip_seconds), frames, plant.frame_rate)
-            stride = _one("clip_seconds", clip_seconds, "stride", found, stride, 4)
+            stride = stride_of(_above_0("clip_seconds", clip_seconds), frames, plant.frame_rate)
         if current_seconds is not None:
-            found = samples_of(_above_0("current_seconds", current_seconds), plant.current_rate)
-            current_samples = _one(
-                "current_seconds", current_seconds, "current_samples", found, current_samples, 240
+            current_samples = samples_of(
+                _above_0("current_seconds", current_seconds), plant.current_rate
             )
         self.root = root
         self.modality = Modality(modality)
@@ -486,16 +484,6 @@ def _above_0(name: str, seconds: float) -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"{name} is {seconds:g}; it must be above 0")
     return seconds
-
-
-def _one(seconds_name: str, seconds: float, name: str, found: int, given: int, default: int) -> int:
-    """The number that `seconds` makes of another option, which must be its default or agree."""
-    if given not in (default, found):
-        raise ValueError(
-            f"{seconds_name} is {seconds:g}, which makes {name} {found}, but {name} is {given}; "
-            f"give one of the two (or {name} {default}, its default)"
-        )
-    return found
 
 
 def _place() -> dict[str, int]:

@@ -110,6 +110,9 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
     """
     given = options or {}
     chosen = {**detector.stamp["data"], **given, "root": data_root(detector.stamp["data"], given)}
+    for seconds, count in (("clip_seconds", "stride"), ("current_seconds", "current_samples")):
+        if count in given and seconds not in given:
+            chosen[seconds] = None
     data = FurnaceData(**chosen, modality=detector.problem.modality)
     # Recordings without labels need no root.yaml.
     stated = data.opened.recordings[0].has_labels or data.classes != BENCHMARK.classes

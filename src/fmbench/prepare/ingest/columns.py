@@ -136,6 +136,9 @@ def _given(names: str, table: Table, *, exact: bool = False) -> list[str]:
     (bare,), (unit,) = units_of([names])
     if bare in known and _unit(table, bare) == unit:
         return [bare]
+    alike = [name for name in known if in_brackets(name)[0] == names]  # of any unit
+    if len(alike) == 1:
+        return alike
     raise ValueError(
         f"{table.path}: no column {names!r}{nearest(names, known)}. Columns: {', '.join(known)}"
     )
