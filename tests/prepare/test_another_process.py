@@ -51,10 +51,10 @@ def test_a_weld_seam_goes_from_raw_files_to_a_table_and_a_prediction(
     data = ["--data.root", root, "--data.part", "class-level", "--data.frames", "2",
             "--data.clip_seconds", "0.5", "--data.current_seconds", "4", "--data.image_size",
             "[96,144]", "--data.fit", "resize", "--data.batch_size", "16"]  # fmt: skip
-    small = ["--data.epoch_windows", "640", "--data.val_windows", "100"]
+    small = ["--data.epoch_windows", "960", "--data.val_windows", "100"]
     do(capsys, "fit", "--model", "fmformer", "--modality", "cross", "--config", "smoke", "--run",
-       "run", "--net.depth", "1", "--net.dim", "48", "--dense", "false", "--optim.lr", "2e-3",
-       "--trainer.max_epochs", "2", *data, *small)  # fmt: skip
+       "run", "--net.depth", "1", "--net.dim", "48", "--dense", "false", "--optim.lr", "5e-4",
+       "--trainer.max_epochs", "3", *data, *small)  # fmt: skip
     best = Path("run/checkpoints/best.ckpt")
     problem = fmbench.load(best).problem
     assert (problem.num_classes, problem.current_channels) == (3, 5)

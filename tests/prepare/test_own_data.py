@@ -37,12 +37,30 @@ class Plant:
             run = self.runs[name] = simulate(SimConfig(seed=7), recording, SECONDS, start=start)
             write_video(self.folder / f"{name}.mp4", run, size=(360, 640))
             times = [str(second).replace("T", " ") for second in run.seconds]
-            rows = zip(np.repeat(times, 2), run.currents.reshape(-1, 3), strict=True)
-            text = "".join(f"{t},{a:.6g},{b:.6g},{c:.6g}\n" for t, (a, b, c) in rows)
-            (self.folder / f"{name}.csv").write_text("when,Ia,Ib,Ic\n" + text)
+            write = european if name == "evening" else plain
+            write(self.folder / f"{name}.csv", times, run.currents)
             stamps = zip(times, run.frame_counts.tolist(), strict=True)
             lines = "".join(f"{t}\n" * n for t, n in stamps)
             (self.folder / f"{name}-frames.csv").write_text("time\n" + lines)
+
+
+def plain(path: Path, times: list[str], currents: np.ndarray) -> None:
+    rows = zip(np.repeat(times, 2), currents.reshape(-1, 3), strict=True)
+    text = "".join(f"{t},{a:.6g},{b:.6g},{c:.6g}\n" for t, (a, b, c) in rows)
+    path.write_text("when,Ia,Ib,Ic\n" + text)
+
+
+def european(path: Path, times: list[str], currents: np.ndarray) -> None:
+    """The export in docs/your-own-data.md: nothing in it has to be named."""
+    lines = ["Ofen 3 – Schmelzbetrieb", "Export vom 02.05.2030"]
+    lines += ["Datum;Uhrzeit;Strom L1 [kA];Strom L2 [kA];Strom L3 [kA];Leistung [kW]"]
+    for time, pair in zip(times, currents.reshape(-1, 2, 3), strict=True):
+        day, clock = time.split(" ")
+        for k, phases in enumerate(pair):
+            cells = [f"{float(f'{each:.6g}') / 1000:.7g}" for each in phases]
+            row = [".".join(day.split("-")[::-1]), f"{clock}.{5 * k}", *cells, "2874.5"]
+            lines.append(";".join(row[:1] + [cell.replace(".", ",") for cell in row[1:]]))
+    path.write_bytes("\r\n".join([*lines, ""]).encode("cp1252"))
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +101,12 @@ def test_raw_files_become_a_tested_model(
 
     for name in PLACES:
         raw = [plant.folder / f"{name}{ending}" for ending in (".mp4", ".csv", "-frames.csv")]
-        do("data", "ingest", "--video", raw[0], "--current", raw[1], "--timestamps", raw[2],
-           "--time", "when", "--phases", "Ia,Ib,Ic", "--roi", roi, "--gaps", "mask",
-           "--out", root)  # fmt: skip
+        log = [] if name == "evening" else ["--time", "when", "--phases", "Ia,Ib,Ic"]
+        found = do("data", "ingest", "--video", raw[0], "--current", raw[1], "--timestamps",
+                   raw[2], *log, "--roi", roi, "--gaps", "mask", "--out", root)  # fmt: skip
+        if name == "evening":
+            assert "semicolon, decimal comma, Windows-1252, header on line 3" in found
+            assert "Strom L1 [kA], Strom L2 [kA], Strom L3 [kA]" in found
 
     sources = {
         name: pd.read_csv(root / "unlabelled/sources" / f"{name}.csv")["source_frame"].to_numpy()
