@@ -37,6 +37,8 @@ def test_the_fields_of_the_shared_types_are_frozen() -> None:
         "image_size",
         "current_samples",
         "current_channels",
+        "frame_rate",
+        "current_rate",
     ]
 
 

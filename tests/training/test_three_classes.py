@@ -108,7 +108,7 @@ def test_a_checkpoint_without_names_is_of_normal_and_abnormal(root: Path, tmp_pa
 def test_prediction_names_classes_and_gives_their_probabilities(
     root: Path, trained: Path, tmp_path: Path
 ) -> None:
-    written = predict(trained, "furnace-0", out=tmp_path, every=50, video=True)
+    written = predict(trained, "furnace-0", out=tmp_path, every=50, movie=True)
     table = pd.read_csv(written[0])
     names = [f"p_{name}" for name in CLASSES]
     assert [*table] == ["recording", "frame", "time", "score", "decision", *names, "label"]

@@ -38,7 +38,7 @@ from fmbench.prepare.faults import (
     check_timestamps,
     check_video,
 )
-from fmbench.types import BENCHMARK
+from fmbench.types import Plant
 
 
 def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
@@ -50,18 +50,19 @@ def check_root(root: str | Path, spec: WindowSpec | None = None) -> list[Fault]:
             data set.
 
     Raises:
-        ValueError: no such folder, or a `root.yaml` that cannot be used.
+        ValueError: no such folder.
     """
     root = Path(root)
     found: list[Fault] = []
     folders = part_folders(root)
     for folder in folders:
-        plant = read_plant(folder)
-        _check_part(folder, replace(spec or WindowSpec(), plant=plant), found)
+        plant = attempt(Kind.PLANT, plant_file(folder) or folder, found, read_plant, folder)
+        if plant is not None:  # else nothing of this part can be read
+            _check_part(folder, replace(spec or WindowSpec(), plant=plant), found)
     for path in {folder / "manifest.json" for folder in (root, *folders)}:
         if path.is_file():
             attempt(Kind.MANIFEST, path, found, read_json, path)
-    return found
+    return list(dict.fromkeys(found))  # parts share one root.yaml
 
 
 def part_folders(root: Path) -> list[Path]:
@@ -77,7 +78,7 @@ def part_folders(root: Path) -> list[Path]:
 
 def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     if (folder / "videos").is_dir():
-        lengths = _check_videos(folder, found)
+        lengths = _check_videos(folder, spec.plant, found)
     elif attempt(Kind.MANIFEST, folder.parent / "manifest.json", found, is_rendered, folder):
         lengths = _check_lazy(folder, found)
     elif paths := mat_files(folder):
@@ -87,7 +88,7 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
         return
     else:
         lengths = {}
-    _check_sizes(folder, found)
+    _check_sizes(folder, spec.plant, found)
     if not lengths:
         found.append(Kind.NO_RECORDINGS.at(folder, "holds no recordings; expected videos/*.mat"))
         return
@@ -109,11 +110,10 @@ def _check_part(folder: Path, spec: WindowSpec, found: list[Fault]) -> None:
     check_sensors(folder, lists, spec, found)
 
 
-def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
+def _check_videos(folder: Path, plant: Plant, found: list[Fault]) -> dict[str, int | None]:
     """Number of frames of each recording, None where the file cannot be read."""
     lengths: dict[str, int | None] = {}
-    stated = attempt(Kind.PLANT, plant_file(folder) or folder, found, read_plant, folder)
-    count = len((stated or BENCHMARK).classes)
+    count = len(plant.classes)
     for path in [*mat_files(folder / "videos"), *video_files(folder / "videos")]:
         name = stem(path.name)
         if name in lengths:
@@ -131,9 +131,9 @@ def _check_videos(folder: Path, found: list[Fault]) -> dict[str, int | None]:
     return lengths
 
 
-def _check_sizes(folder: Path, found: list[Fault]) -> None:
+def _check_sizes(folder: Path, plant: Plant, found: list[Fault]) -> None:
     """Recordings whose frames have another size than root.yaml says."""
-    wanted = read_plant(folder).frame_size
+    wanted = plant.frame_size
     if wanted is None:
         return
     for _, opened in recordings_of(folder):
