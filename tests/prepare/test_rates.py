@@ -384,6 +384,13 @@ def test_such_a_root_trains_tests_and_predicts_and_others_are_refused(
     [checkpoint] = (run / "checkpoints").glob("best*.ckpt") or (run / "checkpoints").glob("*.ckpt")
     done = fmbench("predict", "press", "--checkpoint", checkpoint, "--out", root / "out")
     assert done.status == 0, done.err
+    written = (root / "root.yaml").read_text("utf-8")
+    (root / "root.yaml").write_text(written.replace("kN", "N"), "utf-8")
+    done = fmbench("test", "--checkpoint", checkpoint)
+    assert (done.status == 0) == (modality == "visual")
+    if modality != "visual":
+        assert "the recordings have the channels force [N]" in done.err
+        assert "the checkpoint was trained on force [kN]" in done.err
     (root / "root.yaml").write_text("frame_rate: 9.5\n", encoding="utf-8")
     table = pd.read_csv(root / "class-level/currents/press.csv").iloc[::10]
     table.to_csv(root / "class-level/currents/press.csv", index=False)  # two a second

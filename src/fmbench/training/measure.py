@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from fmbench.training.loop import interruptible, quiet
 from fmbench.training.precision import with_precision
 from fmbench.training.processes import watch_processes
 from fmbench.training.provenance import git_commit, versions
-from fmbench.types import BENCHMARK, Problem
+from fmbench.types import BENCHMARK, Channel, Problem
 
 
 def measure(
@@ -105,8 +105,8 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
     """Open the data of a loaded detector with the options of its training, updated by `options`.
 
     Raises:
-        ValueError: recordings of other classes than the model predicts, or with another number of
-            current channels, or other rates, than it reads.
+        ValueError: recordings of other classes than the model predicts, or with other channels or
+            rates than it reads.
     """
     given = options or {}
     chosen = {**detector.stamp["data"], **given, "root": data_root(detector.stamp["data"], given)}
@@ -128,6 +128,15 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
             f"the checkpoint was trained on {detector.problem.current_channels}"
         )
     _refuse_other_rates(detector.problem, found, data.opened.folder)
+    trained_on = detector.stamp.get("plant", {}).get("channels")
+    if trained_on and detector.problem.modality.has_current:
+        own = [Channel(**each) for each in trained_on]
+        if own != list(data.opened.plant.channels):
+            raise ValueError(
+                f"the recordings have the channels {_listed(data.opened.plant.channels)}, the"
+                f" checkpoint was trained on {_listed(own)}: ingest the recordings with its"
+                " channels (root.yaml), or train anew on these"
+            )
     wanted, stored = detector.problem.image_size, found.image_size
     if detector.problem.modality.has_video and wanted != stored:
         size = list(wanted if data.axes == "image" else wanted[::-1])
@@ -136,6 +145,10 @@ def open_data(detector: Detector, options: Mapping[str, Any] | None) -> FurnaceD
             f" {wanted[1]}: give --data.image_size '{size}' --data.fit resize (or pad)"
         )
     return data
+
+
+def _listed(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{each.name} [{each.unit}]" for each in channels) or "of no name"
 
 
 def _refuse_other_rates(trained: Problem, found: Problem, folder: Path) -> None:
