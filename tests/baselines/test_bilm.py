@@ -540,6 +540,7 @@ def furnaces(size: int, of: Problem, seed: int) -> Batch:
     return Batch(video, swing[:, None, None] * noise, label, mask)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_short_training_reads_the_frames_and_the_currents() -> None:
     """A vision stage that learns nothing, or an adaptation that ignores it, fails here.

@@ -198,6 +198,7 @@ def test_what_fit_does_not_take_is_refused_before_anything_is_trained(
 # Runs
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_a_grid_is_trained_once_and_goes_on(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]

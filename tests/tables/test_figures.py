@@ -154,6 +154,7 @@ def test_what_methods_mark_is_kept_and_drawn_again(
 # Figure 6
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_other_lengths_are_tests_of_one_training(tmp_path: Path, root: Path) -> None:
     row = {"label": "a", "model": "fmformer", "modality": "cross"}

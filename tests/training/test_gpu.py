@@ -108,6 +108,7 @@ def test_resident_data_train_the_same_weights_bit_for_bit(root: Path, tmp_path: 
     assert measure(best[1], out=tmp_path / "a") == measure(best[0], out=tmp_path / "b")
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_two_processes_hold_what_each_of_them_needs(root: Path, tmp_path: Path) -> None:
     words = [f"--data.root={root}", "--net.dim=12", "--net.depth=1", "--data.guard_seconds=5"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +14,22 @@ from fmbench.format.names import name_from, valid_name
 from fmbench.format.plant import plant_file, read_plant
 from fmbench.format.rates import in_amperes, rate_words
 from fmbench.prepare.ingest import (
-    IngestReport,
+    LABELLED,
+    PART,
     LogOptions,
     Offset,
-    RawVideo,
     Remarks,
-    find_offset,
+    Samples,
     read_plc,
-    read_region,
     to_samples,
-    write_contact_sheet,
 )
-from fmbench.prepare.ingest import ingest as write_recording
-from fmbench.prepare.ingest.match import GapPolicy
-from fmbench.prepare.ingest.resample import LABELLED, PART, new_name
-from fmbench.prepare.ingest.sampling import Samples, describe_rate, no_samples
+from fmbench.prepare.ingest.sampling import GapPolicy, describe_rate, no_samples
 from fmbench.prepare.ingest.states import States
-from fmbench.prepare.ingest.video_clock import frame_times, on_one_clock
-from fmbench.prepare.ingest.video_files import find_videos
 from fmbench.progress import progress_bar
 from fmbench.types import BENCHMARK, Plant
+
+if TYPE_CHECKING:  # a machine that only predicts may lack PyAV
+    from fmbench.prepare.ingest import IngestReport, RawVideo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +69,9 @@ class RawFiles:
         Raises:
             ValueError: no video that can be read, or a name that is not allowed.
         """
+        from fmbench.prepare.ingest import RawVideo
+        from fmbench.prepare.ingest.video_files import find_videos
+
         if not self.video:
             raise ValueError("--video is missing; see fmbench data ingest --help")
         files = find_videos(self.video)
@@ -114,6 +113,8 @@ def ingest(*, raw: RawFiles, out: Folder, size: str | None = None) -> int:
 
 def contact_sheet(source: RawVideo, path: Path) -> str:
     """Write a picture to read the region from; returns what the video is and what to do next."""
+    from fmbench.prepare.ingest import write_contact_sheet
+
     sheet = write_contact_sheet(source, path)
     for remark in source.remarks():
         print(f"note: {remark}")
@@ -148,6 +149,9 @@ def write_raw(
         ValueError: an option or a file that cannot be used.
         OSError: it cannot be written.
     """
+    from fmbench.prepare.ingest import find_offset, ingest, read_region
+    from fmbench.prepare.ingest.resample import new_name
+
     if raw.roi is None:
         raise ValueError("--roi is missing; give x,y,w,h")
     region = read_region(raw.roi, source)
@@ -179,7 +183,7 @@ def write_raw(
                 progress=lambda done, total: show(done, total, source.label),
             )
     with progress_bar("ingesting") as show:
-        return write_recording(
+        return ingest(
             source,
             clocked.times,
             clocked.samples,
@@ -218,6 +222,8 @@ class _Clocked(NamedTuple):
 
 
 def _on_one_clock(raw: RawFiles, source: RawVideo, plant: Plant, remarks: Remarks) -> _Clocked:
+    from fmbench.prepare.ingest.video_clock import frame_times, on_one_clock
+
     log = raw.log
     if raw.current is None:
         times = frame_times(

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from fmbench.prepare.ingest.sampling import Samples, to_samples
     from fmbench.prepare.ingest.video import RawVideo
 
+PART, LABELLED = "unlabelled", "class-level"
+"""The parts of a data set that recordings are written to: without labels, with a log's labels."""
+
 __all__ = [
+    "LABELLED",
+    "PART",
     "IngestReport",
     "LogOptions",
     "Offset",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fmbench.format.columns import format_second, stretches
 from fmbench.prepare.ingest.remarks import SHOWN, Remarks
-from fmbench.prepare.ingest.sampling import Samples
+from fmbench.prepare.ingest.sampling import GapPolicy, Samples
 from fmbench.prepare.ingest.video import RawVideo
 from fmbench.types import BENCHMARK
-
-GapPolicy = Literal["fail", "mask", "hold"]
 
 
 def common_seconds(

@@ -18,6 +18,7 @@ from fmbench.files.atomic import in_one_step, write_text
 from fmbench.format import columns, mat
 from fmbench.format.names import valid_name
 from fmbench.prepare import sensors
+from fmbench.prepare.ingest import LABELLED, PART
 from fmbench.prepare.ingest.align import (
     SURE,
     Described,
@@ -29,7 +30,6 @@ from fmbench.prepare.ingest.align import (
 )
 from fmbench.prepare.ingest.clip import Picture
 from fmbench.prepare.ingest.match import (
-    GapPolicy,
     common_seconds,
     fill_currents,
     fill_frames,
@@ -40,12 +40,11 @@ from fmbench.prepare.ingest.match import (
 from fmbench.prepare.ingest.passes import settled
 from fmbench.prepare.ingest.region import Region
 from fmbench.prepare.ingest.remarks import Remarks
-from fmbench.prepare.ingest.sampling import Samples
+from fmbench.prepare.ingest.sampling import GapPolicy, Samples
 from fmbench.prepare.ingest.states import States, at_frames
 from fmbench.prepare.ingest.video import RawVideo
 from fmbench.types import BENCHMARK
 
-PART, LABELLED = "unlabelled", "class-level"
 BLOCK = 256
 """Frames written at a time."""
 AHEAD = 8

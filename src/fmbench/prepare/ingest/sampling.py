@@ -11,6 +11,7 @@ from fmbench.format.columns import format_second
 from fmbench.prepare.ingest.remarks import Remarks
 from fmbench.types import BENCHMARK, Plant
 
+GapPolicy = Literal["fail", "mask", "hold"]
 Slot = Literal["mean", "last"]
 Between = Literal["line", "hold"]
 _REACH = 1.5
