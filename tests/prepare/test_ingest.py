@@ -575,9 +575,9 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(
         raise OSError(28, "Can't synchronously write data (file write failed: time = …, errno = 28")
 
     monkeypatch.setattr(Region, "cut", full)
-    told = fmbench(*words(raw, tmp_path))
-    refused(told, "furnace.mat: No space left on device (", " free); nothing of it was written")
-    assert "synchronously" not in told.err
+    result = fmbench(*words(raw, tmp_path))
+    refused(result, "furnace.mat: No space left on device (", " free); nothing of it was written")
+    assert "synchronously" not in result.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

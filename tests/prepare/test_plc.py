@@ -161,16 +161,16 @@ def test_any_layout_gives_the_same_currents(layout: Layout, seed: int, step: flo
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.txt"
         layout.write(path, times, amperes)
-        told = read(path)
+        result = read(path)
     digits = layout.digits - (3 if "kA" in layout.units else 0)
-    assert np.abs(told.log.values - amperes).max() <= 0.51 * 10.0**-digits, told.layout
+    assert np.abs(result.log.values - amperes).max() <= 0.51 * 10.0**-digits, result.layout
     clock = CLOCKS.get(layout.times, "local")
-    assert told.log.clock == clock
+    assert result.log.clock == clock
     begin = {"elapsed": 0.0, "offset": SECOND - 7200}.get(layout.times, SECOND)
     wanted = begin + np.array([(when - BEGIN).total_seconds() for when in times])
-    assert np.abs(told.log.seconds - wanted).max() < 2e-3
-    assert not told.remarks
-    said = told.layout[0]
+    assert np.abs(result.log.seconds - wanted).max() < 2e-3
+    assert not result.remarks
+    said = result.layout[0]
     assert said.startswith(f"{layout.separator}, decimal ")
     name = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with BOM", "cp1252": "Windows-1252", "gbk": "GBK"}
     assert name.get(layout.encoding, "UTF-16") in said
@@ -181,13 +181,13 @@ def test_options_say_what_looking_would_find(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     text = "Rate;1,0\nwhen^I^P\n05.20.2030 06:00^9.100^1\n05.20.2030 06:01^9.200^2\n"
     path.write_text(text, encoding="utf-16-le")
-    told = read(
+    result = read(
         path, separator="^", decimal=",", encoding="utf-16-le", header_line=2, time="when",
         phases="I", time_format="%m.%d.%Y %H:%M", unit="A",
     )  # fmt: skip
-    assert told.log.values.tolist() == [[9100], [9200]]
-    assert told.log.seconds.tolist() == [SECOND, SECOND + 60]
-    assert told.layout[0] == (
+    assert result.log.values.tolist() == [[9100], [9200]]
+    assert result.log.seconds.tolist() == [SECOND, SECOND + 60]
+    assert result.layout[0] == (
         "^, decimal comma, utf-16-le, header on line 2, time column when, currents I [A]"
     )
     path.write_text("2030-05-20 06:00:00,1000\n2030-05-20 06:00:01,2000\n")
@@ -223,9 +223,9 @@ def test_the_header_says_which_columns_are_currents(
     tmp_path: Path, head: str, row: str, names: str
 ) -> None:
     rows = [f"{stamp(k)},{row}" if row else f"{k + 1},{stamp(k)},9.1,9.2" for k in range(4)]
-    told = read(log(tmp_path, *rows, head=head))
-    assert told.layout[0].endswith(f"currents {names}")
-    assert 8000 < np.median(told.log.values) < 10_000
+    result = read(log(tmp_path, *rows, head=head))
+    assert result.layout[0].endswith(f"currents {names}")
+    assert 8000 < np.median(result.log.values) < 10_000
 
 
 def test_a_row_per_tag_and_value_is_read(tmp_path: Path) -> None:
@@ -237,10 +237,10 @@ def test_a_row_per_tag_and_value_is_read(tmp_path: Path) -> None:
         for phase, value in zip("abc", row, strict=True)
     ]
     path = log(tmp_path, *rows, head="VarName;TimeString;VarValue;Validity")
-    told = read(path)
-    assert told.log.values.tolist() == amperes.tolist()
-    assert np.allclose(told.log.seconds, SECOND + np.arange(20) / 2)
-    assert told.layout[0].endswith("currents Ia [A], Ib [A], Ic [A], a row per tag")
+    result = read(path)
+    assert result.log.values.tolist() == amperes.tolist()
+    assert np.allclose(result.log.seconds, SECOND + np.arange(20) / 2)
+    assert result.layout[0].endswith("currents Ia [A], Ib [A], Ic [A], a row per tag")
     assert read(path, phases="Ic,Ia").log.values.tolist() == amperes[:, [2, 0]].tolist()
 
 
@@ -352,12 +352,12 @@ def test_cells_without_a_number_are_told_with_their_lines(tmp_path: Path) -> Non
     rows = [three(k / 2, 9000 + k) for k in range(40)]
     rows[6] = f"{stamp(3)},,9006,9006"
     rows[8] = f"{stamp(4)},9008,Bad,9008"
-    told = read(log(tmp_path, *rows))
-    assert told.remarks == [
+    result = read(log(tmp_path, *rows))
+    assert result.remarks == [
         "phase A: 1 cells are empty, line 8; they count as missing",
         "phase B: 1 cells are no number ('Bad'), line 10; they count as missing",
     ]
-    samples = to_samples(told.log.seconds, told.log.values).values.reshape(40, 3)
+    samples = to_samples(result.log.seconds, result.log.values).values.reshape(40, 3)
     assert np.argwhere(np.isnan(samples)).tolist() == [[6, 0], [8, 1]]
 
 
@@ -371,9 +371,9 @@ def test_a_mark_of_missing_values_is_refused_or_left_out(tmp_path: Path, mark: f
         refusal.value
     )
     advised = str(refusal.value).split("--missing=")[1].split(";")[0]
-    told = read(path, missing=advised)
-    assert np.flatnonzero(np.isnan(told.log.values[:, 0])).tolist() == [4, 5, 9]
-    assert "phase A: 3 values are marked as missing" in told.remarks
+    result = read(path, missing=advised)
+    assert np.flatnonzero(np.isnan(result.log.values[:, 0])).tolist() == [4, 5, 9]
+    assert "phase A: 3 values are marked as missing" in result.remarks
     kept = read(path, missing="none")
     assert kept.log.values[4, 0] == mark
     assert any("negative values" in each or "values above" in each for each in kept.remarks)
@@ -381,9 +381,9 @@ def test_a_mark_of_missing_values_is_refused_or_left_out(tmp_path: Path, mark: f
 
 def test_words_may_mark_missing_values(tmp_path: Path) -> None:
     rows = [three(0, 9000), f"{stamp(1)},Bad,-1,9000", three(2, 9000)]
-    told = read(log(tmp_path, *rows), missing="Bad, -1")
-    assert np.isnan(told.log.values[1]).tolist() == [True, True, False]
-    assert told.remarks == [f"phase {p}: 1 values are marked as missing" for p in "AB"]
+    result = read(log(tmp_path, *rows), missing="Bad, -1")
+    assert np.isnan(result.log.values[1]).tolist() == [True, True, False]
+    assert result.remarks == [f"phase {p}: 1 values are marked as missing" for p in "AB"]
 
 
 @pytest.mark.parametrize("values", [[0] * 10 + [12_000] * 10, [9000] * 10 + [20_000] * 10])
@@ -413,12 +413,12 @@ def test_currents_that_no_furnace_draws_are_told(
 @pytest.mark.parametrize(("unit", "scale"), [("A", 1), ("kA", 1000), ("mA", 0.001)])
 def test_a_unit_that_is_given_counts(tmp_path: Path, unit: str, scale: float) -> None:
     rows = [f"{stamp(k)},{9000 / scale:.1f}" for k in range(5)]
-    told = read(log(tmp_path, *rows, head="time,I [A]"), unit=unit)
-    assert np.allclose(told.log.values, 9000)
-    assert not told.remarks
+    result = read(log(tmp_path, *rows, head="time,I [A]"), unit=unit)
+    assert np.allclose(result.log.values, 9000)
+    assert not result.remarks
 
 
 def test_a_tag_may_be_called_like_a_column(tmp_path: Path) -> None:
     rows = [f"{tag},{stamp(k)},{9000 + k}" for k in range(4) for tag in ("Ia", "time", "nth")]
-    told = read(log(tmp_path, *rows, head="tag,time,value"))
-    assert told.log.values.tolist() == [[9000 + k] * 3 for k in range(4)]
+    result = read(log(tmp_path, *rows, head="tag,time,value"))
+    assert result.log.values.tolist() == [[9000 + k] * 3 for k in range(4)]

@@ -96,8 +96,8 @@ def test_a_second_logged_in_part_is_left_out_at_the_ends() -> None:
 def test_a_time_just_before_a_whole_second_belongs_to_the_half_second_before_it(
     tmp_path: Path,
 ) -> None:
-    told = read(log(tmp_path, "10.5,1", "10.9999999,3", head="time,A"), missing="none").log
-    found = to_samples(told.seconds, told.values).values[0, :, 0]
+    result = read(log(tmp_path, "10.5,1", "10.9999999,3", head="time,A"), missing="none").log
+    found = to_samples(result.seconds, result.values).values[0, :, 0]
     assert found.tolist() == pytest.approx([np.nan, 2], nan_ok=True)
 
 

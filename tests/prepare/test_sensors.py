@@ -108,16 +108,16 @@ def test_ingest_notes_failures_of_the_camera_with_their_times(
     ):
         assert what in note
         assert f", from {clock(start)} to {clock(stop)} ({stop - start + 1} s)" in note
-    told = json.loads((tmp_path / "root/unlabelled/sources/run.json").read_text())["remarks"]
-    assert [f"note: {remark}" for remark in told] == notes
+    result = json.loads((tmp_path / "root/unlabelled/sources/run.json").read_text())["remarks"]
+    assert [f"note: {remark}" for remark in result] == notes
     found = check_root(tmp_path / "root")
     assert [fault.kind for fault in found] == 4 * [Kind.CAMERA]
     assert [fault.row for fault in found] == [250, 625, 1000, 1750]
     assert all(fault.warning for fault in found)  # nothing of an unlabelled part is trained on
     assert [f"note: {fault.message}" for fault in found] == notes
-    told = fmbench("data", "check", tmp_path / "root")
-    assert "no faults, 4 warnings" in told.out
-    assert "frame 1000: warning: the picture is frozen" in told.out
+    result = fmbench("data", "check", tmp_path / "root")
+    assert "no faults, 4 warnings" in result.out
+    assert "frame 1000: warning: the picture is frozen" in result.out
 
 
 def test_ingest_notes_failed_phases_with_their_times(tmp_path: Path, fmbench: Command) -> None:
@@ -273,10 +273,10 @@ def test_frames_of_0_to_1_are_refused_where_they_are_read(
     [written] = write_root(tmp_path / "root", recordings=1, seconds=30, size=(16, 16))
     path = tmp_path / "root/pixel-level/videos/furnace-0.mat"
     write_mat(path, written.frames / 255, written.masks, chunked=chunked)
-    told = fmbench("data", "check", tmp_path / "root")
-    assert told.status == 1
-    assert "'data' holds numbers from 0 to " in told.out
-    assert "which would be read as black; write grey levels from 0 to 255" in told.out
+    result = fmbench("data", "check", tmp_path / "root")
+    assert result.status == 1
+    assert "'data' holds numbers from 0 to " in result.out
+    assert "which would be read as black; write grey levels from 0 to 255" in result.out
     with pytest.raises(ValueError, match="which would be read as black"):
         open_root(tmp_path / "root")
     flags = ["--model", "fmformer", "--modality", "visual", "--config", "smoke"]
