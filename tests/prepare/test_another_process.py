@@ -68,12 +68,13 @@ def test_a_weld_seam_goes_from_raw_files_to_a_table_and_a_prediction(
 
     by_name = do(capsys, "predict", "first", "--checkpoint", best, "--every", "10", "--out", "a")
     raw = do(capsys, "predict", "first.mp4", "--checkpoint", best, "--current", "first.csv",
-             *log, *where, "--every", "10", "--out", "b")  # fmt: skip
+             "--label_column", "state", *log, *where, "--every", "10", "--out", "b")  # fmt: skip
     assert "a/first.csv" in by_name
     assert "b/first.csv" in raw
     named, fresh = (pd.read_csv(f"{folder}/first.csv") for folder in ("a", "b"))
     assert (named["score"] - fresh["score"]).abs().max() < 1e-5
-    assert list(named["decision"]) == list(fresh["decision"])
+    for column in ("decision", "label"):
+        assert list(named[column]) == list(fresh[column])
     assert set(named["decision"]) <= set(CLASSES)
 
     do(capsys, "data", "doctor", root, "--hours", "0")

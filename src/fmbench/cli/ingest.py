@@ -63,6 +63,11 @@ class RawFiles:
     name: str | None = None
     threads: int = 0
 
+    @property
+    def part(self) -> str:
+        """The part of the data set that the recording is written into."""
+        return PART if self.log.label_column is None else LABELLED
+
     def opened(self) -> tuple[RawVideo, str]:
         """The video, and the name of its recording.
 
@@ -99,8 +104,7 @@ def ingest(*, raw: RawFiles, out: Folder, size: str | None = None) -> int:
     if raw.current is None:
         raise ValueError("--current is missing; give the CSV of the PLC")
     report = write_raw(raw, source, name, out=out, size=pixels)
-    part = PART if raw.log.label_column is None else LABELLED
-    print(f"{out}/{part}/videos/{report.name}.mat: {in_words(report)}")
+    print(f"{out}/{raw.part}/videos/{report.name}.mat: {in_words(report)}")
     plant = read_plant(out / PART)
     if plant != BENCHMARK:
         print(
@@ -163,8 +167,7 @@ def write_raw(
             f"{raw.current} has {found} phases of current, the checkpoint reads {phases}; --phases"
             " names the columns"
         )
-    part = PART if clocked.states is None else LABELLED
-    name = new_name(out, name, part)  # before the frames are read
+    name = new_name(out, name, raw.part)  # before the frames are read
     shift: float | Offset | None = _seconds(raw.offset)
     if shift is None:
         if clocked.amperes is None:

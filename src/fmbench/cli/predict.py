@@ -62,12 +62,13 @@ def predict(
         raise ValueError("recording is missing, a name or a file; see fmbench predict --help")
     if recording is not None:
         _check_named(Path(recording), raw)
-    detector = load(existing(checkpoint))
+    existing(checkpoint)
     if recording is not None:
         written = predict_recording(
             checkpoint, recording, out=out, data=data, every=every, movie=movie
         )
     else:
+        detector = load(checkpoint)
         _check_raw(raw, detector, data)
         source, name = raw.opened()
         if raw.roi is None:
@@ -85,7 +86,7 @@ def predict(
                 phases=detector.problem.current_channels if _reads_current(detector) else None,
             )
             print(f"{report.name}: {in_words(report)}")
-            where = {"root": folder, "part": "unlabelled"}
+            where = {"root": folder, "part": raw.part}
             written = predict_recording(
                 checkpoint, name, out=out, data={**data, **where}, every=every, movie=movie
             )

@@ -54,7 +54,9 @@ class Recording(Protocol):
     has_labels: bool
     has_masks: bool
     synthetic: bool
-    classes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
     @property
     def has_currents(self) -> bool: ...
@@ -112,7 +114,6 @@ class MatRecording:
             self.has_labels = label is not None
             self.has_masks = mat.holds_masks(data, label)
             self.synthetic = bool(file.attrs.get("synthetic", False))
-        self.classes = self.plant.classes
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:
@@ -120,6 +121,10 @@ class MatRecording:
         seconds = columns.read_timestamps(path, self.num_frames)
         _refuse(path, other_frame_rate(seconds, self.plant))
         return seconds
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.plant.classes
 
     @property
     def has_currents(self) -> bool:
@@ -187,10 +192,7 @@ class SingleFileRecording(MatRecording):
     """
 
     has_currents = True
-
-    def __init__(self, path: Path, part: Path) -> None:
-        super().__init__(path, part)
-        self.classes = BENCHMARK.classes
+    classes = BENCHMARK.classes
 
     @cached_property
     def seconds(self) -> NDArray[np.int64]:

@@ -39,7 +39,6 @@ class VideoRecording(MatRecording):
         self.synthetic = self._facts.synthetic
         self.has_labels = self.label_source.is_file()
         self.has_masks = False
-        self.classes = self.plant.classes
         if self.has_labels:
             shape = mat.label_shape(self.label_source)
             masks = (self.num_frames, *self.size[::-1])

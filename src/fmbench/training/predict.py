@@ -23,7 +23,7 @@ from fmbench.format.columns import NO_CURRENTS, timestamps_file
 from fmbench.format.plant import PLANT_FILE
 from fmbench.metrics import abnormal_probability
 from fmbench.pictures import Scene, overlay, overlay_video
-from fmbench.training.checkpoint import load
+from fmbench.training.checkpoint import load, read_checkpoint
 from fmbench.training.lit import Detector
 from fmbench.training.loop import interruptible, quiet
 from fmbench.training.measure import data_root, open_data
@@ -68,7 +68,7 @@ def predict(
         if folder.name in get_args(Part):
             options.setdefault("part", folder.name)
     elif "part" not in options:
-        trained = load(checkpoint).stamp["data"]
+        trained = read_checkpoint(checkpoint)["fmbench"]["data"]
         root = data_root(trained, options)
         options["part"] = part_with(root, str(recording), trained.get("part", "pixel-level"))
     scene, table = predicted_scene(checkpoint, recording, data=options, every=every)
