@@ -391,7 +391,7 @@ class BiLM(nn.Module):
         frames = rearrange(self.standardize_video(video), "b c t h w -> (b t) c h w")
         tokens = self.vision.forward_features(frames)[:, self.vision.num_prefix_tokens :]
         rows: int = self.vision.patch_embed.grid_size[0]
-        out: Tensor = rearrange(tokens, "(b t) (y x) d -> b t y x d", b=len(video), y=rows)
+        out: Tensor = rearrange(tokens, "(b t) (y x) d -> b t y x d", b=video.shape[0], y=rows)
         return out
 
     def places(self, current: Tensor) -> Tensor:

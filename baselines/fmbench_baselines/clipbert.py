@@ -89,7 +89,7 @@ class GridFeatures(nn.Module):
         height, width = video.shape[3] // STRIDE, video.shape[4] // STRIDE
         assert features.shape[2:] == (height, width), tuple(features.shape)
         grid: Tensor = self.convolution(features).relu()
-        return rearrange(grid, "(b t) d y x -> b t y x d", b=len(video))
+        return rearrange(grid, "(b t) d y x -> b t y x d", b=video.shape[0])
 
 
 class ClipEmbedding(nn.Module):

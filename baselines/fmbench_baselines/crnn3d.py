@@ -128,7 +128,7 @@ class ConvLstmNet(nn.Module):
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> the deepest level's last hidden state, (B, D, H/8, W/8)."""
         frames = rearrange(self.standardize(video), "b c t h w -> t b c h w")
-        count = len(frames)
+        count = frames.shape[0]
         for convolve, cell in zip(self.convolutions, self.cells, strict=True):
             maps = convolve(rearrange(frames, "t b c h w -> (t b) c h w"))
             frames = cell(rearrange(maps, "(t b) c h w -> t b c h w", t=count))

@@ -276,7 +276,7 @@ class DcnnSvm(nn.Module):
         Raises:
             ValueError: the SVM is not fitted, or the batch does not fit the model.
         """
-        if not self.support:
+        if not torch.compiler.is_compiling() and not self.support:
             raise ValueError(
                 "dcnn_svm has no support vectors yet: its second stage, svm, finds them; "
                 "`fmbench fit` goes through both, and leaves them in checkpoints/"

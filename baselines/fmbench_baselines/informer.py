@@ -14,6 +14,7 @@ when it forecasts; here distilling is on.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from einops.layers.torch import Rearrange
@@ -46,8 +47,14 @@ def draw_keys(length: int, count: int, training: bool, device: torch.device) -> 
     """
     if training:
         return torch.randint(length, (length, count), device=device)
+    return fixed_keys(length, count).to(device)
+
+
+@cache  # an export traces a constant: it cannot draw numbers from a generator
+def fixed_keys(length: int, count: int) -> Tensor:
+    """Indices of the keys in evaluation: (L, U) int64, on the CPU."""
     fixed = torch.Generator().manual_seed(0)
-    return torch.randint(length, (length, count), generator=fixed, device="cpu").to(device)
+    return torch.randint(length, (length, count), generator=fixed, device="cpu")
 
 
 @torch.no_grad()  # only used to rank the queries

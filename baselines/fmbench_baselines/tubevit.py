@@ -239,7 +239,7 @@ class TubeVit(nn.Module):
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
         video = video_of(batch, frames=self.extent[0], image_size=self.extent[1:])
         tokens = self.embed(self.standardize(video))
-        tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         tokens = self.norm(self.blocks(tokens + self.positions))
         mask_logits = None
         if self.dense_head is not None:

@@ -114,7 +114,7 @@ class FactorisedBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, n_t, n_s, D) -> (B, n_t, n_s, D)."""
-        count = len(tokens)
+        count = tokens.shape[0]
         space = rearrange(tokens, "b t s d -> (b t) s d")
         space = space + self.spatial(space)
         time = rearrange(space, "(b t) s d -> (b s) t d", b=count)

@@ -60,7 +60,7 @@ class VideoTokens(nn.Module):
         patches = [tube_patches(video, self.tube, dilation) for dilation in self.dilations]
         grids: list[Grid] = [tuple(patch.shape[1:4]) for patch in patches]
         tokens = self.embed(torch.cat([patch.flatten(1, 3) for patch in patches], dim=1))
-        tokens = torch.cat([self.cls.expand(len(video), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls.expand(video.shape[0], -1, -1), tokens], dim=1)
         return tokens + self.positions(grids), grids
 
 
@@ -78,7 +78,7 @@ class CurrentTokens(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         """(B, L, C) amperes -> (B, L + 1, D)."""
         tokens = self.embed(self.standardize(current))
-        tokens = torch.cat([self.cls.expand(len(current), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls.expand(current.shape[0], -1, -1), tokens], dim=1)
         out: Tensor = tokens + self.positions([(current.shape[1],)])
         return out
 

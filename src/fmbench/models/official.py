@@ -233,7 +233,7 @@ class OfficialFmFormer(nn.Module):
         return tokens, grids
 
     def _with_class(self, name: str, tokens: Tensor) -> Tensor:
-        tokens = torch.cat([self.cls[name].expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls[name].expand(tokens.shape[0], -1, -1), tokens], dim=1)
         out: Tensor = tokens + self.positions[name]
         return out
 

@@ -115,7 +115,7 @@ class SeriesEmbedding(nn.Module):
         """(B, L, C) standard scores -> (B, 1 + L, D); `hidden` samples, (B, L) bool, only keep
         their positions."""
         tokens = shown(self.project(samples), hidden)
-        tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         out: Tensor = self.norm(tokens + self.positions([(samples.shape[1],)]) + self.segment)
         return out
 

@@ -53,6 +53,6 @@ class Encoder(nn.Module):
 
         For another grid than that of training, positions are interpolated.
         """
-        tokens = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         tokens = self.norm(self.blocks(self.dropout(tokens + self.positions([tuple(grid)]))))
         return tokens[:, 0], tokens[:, 1:]
