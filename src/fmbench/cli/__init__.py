@@ -41,6 +41,7 @@ COMMANDS = {
     "data stats": ("cli.data:stats",),
     "data pack": ("cli.data:pack",),
     "import-official": ("cli.models:import_official",),
+    "export": ("cli.export:export", "export.run:export"),
     "export-weights": ("cli.models:export_weights",),
 }
 """Each command's function, then functions whose docstrings describe options that it hands them."""
