@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmbench.nn import ImageNet, Standardize, current_reader, dense_head, tube_grid, video_of
+from fmbench.nn.tracing import exporting
 from fmbench.stages import Learn, Stage, Turn
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -371,7 +372,8 @@ class BiLM(nn.Module):
 
     def forward(self, batch: Batch) -> Prediction:
         """See `fmbench.types` for the shapes of a Batch and a Prediction."""
-        self._refuse_random_weights()
+        if not exporting():
+            self._refuse_random_weights()
         video, current = self._inputs(batch)
         tokens = self.frame_tokens(video)
         if self.visual_tokens == "frame":

@@ -29,6 +29,7 @@ from fmbench.nn import (
     num_current_features,
     video_of,
 )
+from fmbench.nn.tracing import exporting
 from fmbench.stages import Learn, Solve, Stage, Turn, trainable
 from fmbench.types import Batch, Modality, Prediction, Problem
 
@@ -276,7 +277,7 @@ class DcnnSvm(nn.Module):
         Raises:
             ValueError: the SVM is not fitted, or the batch does not fit the model.
         """
-        if not torch.compiler.is_compiling() and not self.support:
+        if not exporting() and not self.support:
             raise ValueError(
                 "dcnn_svm has no support vectors yet: its second stage, svm, finds them; "
                 "`fmbench fit` goes through both, and leaves them in checkpoints/"

@@ -24,7 +24,7 @@ from fmbench.training.lit import Detector, concatenated
 from fmbench.types import Prediction
 
 COMPARED = ("acc", "f1", "fdr", "mdr", "miou")
-LATENCY_SECONDS = 1.0
+LATENCY_SECONDS = 0.5
 TINY = 1e-12
 """Least probability of which a logarithm is taken."""
 
