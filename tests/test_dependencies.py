@@ -41,9 +41,10 @@ def normal(name: str) -> str:
 
 
 def declared(*, dev: bool) -> set[str]:
-    """Normal names of the dependencies in pyproject.toml."""
+    """Normal names of the dependencies in pyproject.toml, those of `fmbench export` included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + (project["optional-dependencies"]["dev"] if dev else [])
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["export"] + (extras["dev"] if dev else [])
     return {normal(re.match(r"[\w.-]+", line)[0]) for line in lines}  # type: ignore[index]
 
 
