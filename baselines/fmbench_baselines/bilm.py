@@ -409,7 +409,7 @@ class BiLM(nn.Module):
         level = torch.arange(self.levels, device=place.device)
         nearness = F.relu(1 - (place[..., None] - level).abs())  # (B, L, C, levels)
         samples = nearness.flatten(2) @ self.words[self.first_level :]
-        start, end = (self.words[word].expand(len(place), 1, -1) for word in (CLS, MASK))
+        start, end = (self.words[word].expand(place.shape[0], 1, -1) for word in (CLS, MASK))
         return torch.cat([start, samples, end], dim=1)
 
     def scores(self, states: Tensor) -> Tensor:

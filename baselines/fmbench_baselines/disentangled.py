@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
+from fmbench.nn.tracing import exporting
+
 
 class AttentionInPieces(DisentangledSelfAttention):
     """transformers' layer, with the same weights and, on a CPU, another way to compute.
@@ -34,7 +36,7 @@ class AttentionInPieces(DisentangledSelfAttention):
         rel_embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) tokens and (2·span, D) embeddings of distances -> (B, N, D), no map."""
-        if hidden_states.device.type != "cpu" or rel_embeddings is None:
+        if hidden_states.device.type != "cpu" or rel_embeddings is None or exporting():
             forward: Callable[..., tuple[Tensor, Tensor | None]] = super().forward
             given = (output_attentions, query_states, relative_pos, rel_embeddings)
             return forward(hidden_states, attention_mask, *given)

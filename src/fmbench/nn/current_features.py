@@ -62,7 +62,7 @@ def _variances(x: Tensor) -> tuple[Tensor, Tensor]:
     """Variances below and above `SPLIT`, each (B, C): squared spectrum without the mean."""
     samples = x.shape[1]
     power = torch.fft.rfft(x, dim=1).abs().square() / samples**2
-    frequency = torch.fft.rfftfreq(samples, device=x.device)
+    frequency = torch.arange(samples // 2 + 1, device=x.device).float() * (1.0 / samples)
     # Both halves of the spectrum are alike, except the highest frequency of an even length.
     weight = torch.where(frequency < 0.5, 2.0, 1.0)
     power = power * weight.unsqueeze(-1)
