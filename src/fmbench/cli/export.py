@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
+from fmbench.cli.train import existing
 from fmbench.config.hints import File, Folder
 from fmbench.config.resolve import DataOptions
 from fmbench.export.run import export as write_export
@@ -27,10 +27,9 @@ def export(
         format: onnx, for onnxruntime; torch, a .pt2 of torch.export.
         data: data (default: as in training, but all windows of the test part).
     """
-    if not checkpoint.is_file():
-        raise ValueError(f"--checkpoint {checkpoint}: no such file; `fmbench fit` prints its best")
+    existing(checkpoint)
     found = write_export(
-        Path(checkpoint), out, form=format, quantize=quantize, replace=replace, data=data
+        checkpoint, out, form=format, quantize=quantize, replace=replace, data=data
     )
     largest = found["largest_difference"]["probabilities"]
     say(
