@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fmbench.cli import main
+from fmbench.page.svg import COLUMNS, jpegs, lane
 from fmbench.prepare.doctor import Finding, Report, examine, page
 from fmbench.prepare.doctor.duplicates import Prints, average_hash, pairs, sampled, step_of
 from fmbench.prepare.doctor.examine import halves, pooled
@@ -31,7 +32,6 @@ from fmbench.prepare.doctor.findings import (
     stops,
 )
 from fmbench.prepare.doctor.reading import described, open_readable
-from fmbench.prepare.doctor.svg import COLUMNS, jpegs, lane
 from fmbench.prepare.faults import Kind
 from fmbench.prepare.ingest.align import Described, Offset
 from fmbench.simulator import write_dataset

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fmbench.data.windows import Ints
 from fmbench.format.columns import moment
 from fmbench.format.lists import SPLITS
-from fmbench.prepare.doctor import svg
+from fmbench.page import render, svg
 from fmbench.prepare.doctor.examination import Examined, Report, hours_of
 from fmbench.prepare.doctor.examine import EXPOSED, seconds_of, spread
 from fmbench.prepare.doctor.findings import (
@@ -38,14 +37,11 @@ def page(report: Report) -> str:
     shown = chosen(report)
     frames = sum(each.recording.num_frames for each in report.recordings)
     severities = [each.severity for each in report.findings]
-    environment = Environment(
-        loader=PackageLoader("fmbench.prepare.doctor", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    return render(
+        "fmbench.prepare.doctor",
+        "page.html",
         title=f"Doctor: {report.root.resolve().name}",
+        banner=SIMULATED if report.simulated else "",
         simulated=SIMULATED,
         exposed=EXPOSED,
         report=report,
