@@ -5,9 +5,6 @@ from __future__ import annotations
 import html.parser
 import json
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from browser import Browse, asked_by_a_page, browse
 from fmbench.cli import main
 from fmbench.page.svg import COLUMNS, jpegs, lane
 from fmbench.prepare.doctor import Finding, Report, examine, page
@@ -37,14 +35,8 @@ from fmbench.prepare.ingest.align import Described, Offset
 from fmbench.simulator import write_dataset
 from recordings import Written, write_csv, write_mat, write_root
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND",
-)  # fmt: skip
+__all__ = ["browse"]  # a fixture
+
 LIMIT = 3_000_000
 
 
@@ -545,31 +537,6 @@ def test_a_clock_that_is_wrong_and_one_that_drifts_are_found_in_twenty_hours(
 
 
 # A browser
-
-
-Browse = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def browse(tmp_path: Path) -> Browse:
-    """Open a page in Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
-
-    def run(path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-        words = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags]
-        return subprocess.run(
-            [*words, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
-        )
-
-    return run
-
-
-def asked_by_a_page(log: Path) -> set[str]:
-    """Addresses that a file asked for, without those that the browser asks for on its own."""
-    requests = [line for line in log.read_text().splitlines() if '"initiator"' in line]
-    of_file = [line for line in requests if '"network_isolation_key":"file:' in line]
-    return set(re.findall(r'"url":"(\w+://[^"]*)"', "".join(of_file)))
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": ("cli.table:compare",),
     "sweep": ("cli.sweep:sweep", "sweep.trials:run_sweep"),
     "speed": ("cli.speed:speed",),
+    "report": ("cli.report:report",),
     "models": ("cli.models:models",),
     "data simulate": ("cli.data:simulate", "simulator.dataset_writer:write_dataset"),
     "data ingest": ("cli.ingest:ingest",),

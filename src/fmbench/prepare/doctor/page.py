@@ -8,10 +8,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from fmbench.data.recording import Recording
 from fmbench.data.windows import Ints
 from fmbench.format.columns import moment
 from fmbench.format.lists import SPLITS
 from fmbench.page import render, svg
+from fmbench.page.traces import current_traces
 from fmbench.prepare.doctor.examination import Examined, Report, hours_of
 from fmbench.prepare.doctor.examine import EXPOSED, seconds_of, spread
 from fmbench.prepare.doctor.findings import (
@@ -20,9 +22,8 @@ from fmbench.prepare.doctor.findings import (
     Finding,
     median_brightness,
 )
-from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at, place_in_second
+from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at
 from fmbench.tabular import SIMULATED
-from fmbench.types import Channel
 
 SHOWN, FRAMES = 12, 12
 """Recordings shown in full, and frames of each."""
@@ -154,7 +155,7 @@ def _section(each: Examined, most: int) -> dict[str, Any]:
         "offset": offset_words(each),
         "clock": clock,
         "pictures": _pictures(each, times, most),
-        "currents": _currents(each, span) if clock else [],
+        "currents": _currents(each.recording, span) if clock else [],
         "lanes": _lanes(each, times, span),
         "start": moment(span[0]),
         "end": moment(span[1]),
@@ -210,30 +211,9 @@ def _lane(kind: str, columns: Ints, whole: int) -> Markup:
     return svg.lane(svg.marked(columns), kind, label)
 
 
-def _currents(each: Examined, span: tuple[float, float]) -> list[tuple[Markup, Markup]] | str:
+def _currents(recording: Recording, span: tuple[float, float]) -> list[tuple[Markup, Markup]] | str:
     """One trace for each phase; or why there is none."""
     try:
-        seconds, values = each.recording.currents
+        return current_traces(recording, span) or "No current was logged while it was filmed."
     except UNREADABLE as error:
         return f"Its currents cannot be read: {error}"
-    plant = each.recording.plant
-    place = np.minimum(place_in_second(seconds), plant.samples - 1)
-    times = seconds + place / plant.current_rate
-    inside = (times >= span[0]) & (times < span[1])
-    if not inside.any():
-        return "No current was logged while it was filmed."
-    shown = values[inside].astype(np.float64)
-    channels = plant.channels or [Channel(f"phase {k + 1}") for k in range(shown.shape[1])]
-    traces = []
-    for k, channel in enumerate(channels):
-        column, alike = shown[:, k], [other.unit == channel.unit for other in channels]
-        limits = float(shown[:, alike].min()), float(shown[:, alike].max())
-        extent = f"{column.min():.4g} to {column.max():.4g} {channel.unit}"
-        label = f"{channel.name} of {each.recording.name}, {extent}"
-        if channel.unit == "A":
-            extent = f"{column.min() / 1000:.1f} to {column.max() / 1000:.1f} kA"
-            label = f"Current of {channel.name} of {each.recording.name}, {extent}"
-        rate, kind = plant.current_rate, f"phase{k % 3 + 1}"
-        drawing = svg.trace(times[inside], column, span, limits, kind, label, rate)
-        traces.append((Markup("{}<br>{}").format(channel.name, extent), drawing))
-    return traces

@@ -13,6 +13,7 @@ from fmbench.data.root import recordings_of
 from fmbench.data.windows import Ints
 from fmbench.format.lists import SPLITS, list_file
 from fmbench.format.rates import in_amperes
+from fmbench.page.traces import place_in_second
 from fmbench.prepare.check import checked_list
 from fmbench.prepare.faults import row_blocks
 from fmbench.prepare.ingest.align import (
@@ -78,11 +79,6 @@ def frames_at(recording: Recording, index: NDArray[np.int64]) -> Iterator[NDArra
     height, width = recording.size
     for block in row_blocks(len(index), 3 * height * width):
         yield from upright_frames(recording, index[block]).transpose(0, 2, 3, 1)
-
-
-def place_in_second(seconds: Ints) -> Ints:
-    """(N,) position of each sample among those of its second, from sorted seconds."""
-    return np.arange(len(seconds)) - np.searchsorted(seconds, seconds)
 
 
 def frame_times(seconds: Ints, frame_rate: float = BENCHMARK.frame_rate) -> NDArray[np.float64]:
