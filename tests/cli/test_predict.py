@@ -127,6 +127,19 @@ def test_raw_files_are_predicted_as_their_recording_is(
     assert "label" not in table
 
 
+def test_scores_can_be_given_seconds_apart(predict: Predict, cross: Path) -> None:
+    tables = {}
+    for every in ("25", "1s", "0.5s"):
+        assert predict(cross, "--every", every, "--out", every).status == 0
+        tables[every] = pd.read_csv(f"{every}/run.csv")
+    pd.testing.assert_frame_equal(tables["1s"], tables["25"])
+    half = tables["0.5s"]["frame"].tolist()  # 12.5 frames: the nearest, without a drift
+    assert half == [25 * k // 2 + k % 2 for k in range(2 * SECONDS)]
+    less = "--every is 0.03s, less than a frame; at 25 frames a second, it must be at least 0.04s"
+    refused(predict(cross, "--every", "0.03s", roi=False), less)
+    assert not list(Path().glob("predictions/*"))  # found before the video is opened
+
+
 def test_the_options_of_ingest_act_on_raw_files(predict: Predict, cross: Path) -> None:
     assert predict(cross, "--offset", "1", "--name", "moved").status == 0
     table = pd.read_csv("predictions/moved.csv")

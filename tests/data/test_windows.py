@@ -15,6 +15,7 @@ from fmbench.data.windows import (
     clip_index,
     current_index,
     samples_of,
+    spacing_of,
     stride_of,
 )
 from fmbench.format.columns import Currents, format_seconds
@@ -306,3 +307,14 @@ def test_current_in_seconds_gives_samples() -> None:
     assert [samples_of(120, 2), samples_of(12.02, 50), samples_of(60, 0.2)] == [240, 601, 12]
     with pytest.raises(ValueError, match=r"at 0\.2 samples a second, it must be at least 5"):
         samples_of(2, 0.2)
+
+
+@given(rate=st.sampled_from([0.5, 5.0, 10.0, 25.0, 30000 / 1001]), tenths=st.integers(1, 100))
+def test_a_spacing_in_seconds_is_one_in_frames_by_the_rate(rate: float, tenths: int) -> None:
+    seconds = tenths / 10
+    if seconds * rate < 1 - 1e-6:
+        with pytest.raises(ValueError, match=f"less than a frame; at {rate:g} frames a second"):
+            spacing_of(f"{seconds}s", rate)
+    else:
+        assert spacing_of(f"{seconds} s", rate) == pytest.approx(seconds * rate)
+    assert spacing_of(tenths, rate) == spacing_of(str(tenths), rate) == tenths

@@ -14,6 +14,7 @@ from fmbench.config.command import Reader
 from fmbench.config.hints import File, Folder
 from fmbench.config.parser import Parser
 from fmbench.config.resolve import DataOptions
+from fmbench.data.windows import parse_every, spacing_of
 from fmbench.training.checkpoint import load
 from fmbench.training.lit import Detector
 from fmbench.training.predict import in_layout, write_plant_of
@@ -36,7 +37,7 @@ def predict(
     *,
     checkpoint: File,
     out: Folder = Path("predictions"),
-    every: int = 25,
+    every: str = "25",
     movie: Annotated[bool, _movie] = False,
     raw: RawFiles,
     data: DataOptions,
@@ -48,10 +49,10 @@ def predict(
 
     Args:
         recording: a name in the data root, the path of a .mat, or of a raw video.
+        every: frames from one score to the next; or seconds, as 1s.
         data: data (default: as in training).
     """
-    if every < 1:
-        raise ValueError(f"--every is {every}; it must be at least 1")
+    parse_every(every)
     if recording is not None and Path(recording).is_file() and not in_layout(Path(recording)):
         if raw.video:
             raise ValueError(f"both {recording} and --video are given; give one of them")
@@ -69,6 +70,7 @@ def predict(
         )
     else:
         detector = load(checkpoint)
+        spacing_of(every, detector.problem.frame_rate)  # refused before the video is read
         _check_raw(raw, detector, data)
         source, name = raw.opened()
         if raw.roi is None:

@@ -34,6 +34,7 @@ from fmbench.data.windows import (
     check_choice,
     check_positive,
     samples_of,
+    spacing_of,
     stride_of,
 )
 from fmbench.data.workers import end_workers, ignore_stop_signals
@@ -381,23 +382,29 @@ class FurnaceData(LightningDataModule):
         return self._in_order(self._loaded(self.judged))
 
     def windows_of(
-        self, recording: str | Path, every: int = 1, frames: Sequence[int] | None = None
+        self, recording: str | Path, every: int | str = 1, frames: Sequence[int] | None = None
     ) -> tuple[DataLoader[Batch], pd.DataFrame]:
         """The windows of one recording, for prediction, and their table.
 
         Args:
             recording: a name in this root, or the path of a `.mat`, `.mkv` or `.mp4`
                 file in the benchmark's layout.
-            every: use every n-th frame.
+            every: use every n-th frame; or seconds, as "1s", of which each gives the nearest frame
+                by the frame rate.
             frames: use these frames, in order, instead.
 
         Raises:
-            ValueError: there is no such recording or frame, or no window.
+            ValueError: there is no such recording or frame, or no window, or `every` is less than
+                a frame.
         """
-        if every < 1:
-            raise ValueError(f"every is {every}; it must be at least 1")
+        spacing = spacing_of(every, self.spec.plant.frame_rate)
         found = self._find(recording)
-        chosen = np.arange(0, found.num_frames, every) if frames is None else np.array(frames)
+        if frames is None:
+            last = math.ceil(found.num_frames / spacing)
+            chosen = np.floor(np.arange(last) * spacing + 0.5).astype(np.int64)
+            chosen = chosen[chosen < found.num_frames]
+        else:
+            chosen = np.array(frames)
         if chosen.max(initial=0) >= found.num_frames or chosen.min(initial=0) < 0:
             raise ValueError(
                 f"{found.name} has frames 0 to {found.num_frames - 1}, not {chosen.max()}"

@@ -6,6 +6,7 @@ second of f (official-format 4.6). No file is read here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -241,6 +242,45 @@ def stride_of(clip_seconds: float, frames: int, frame_rate: float) -> int:
             f"{max(1, int(clip_seconds * frame_rate) + 1)}, or clip_seconds higher"
         )
     return stride
+
+
+def parse_every(every: int | str) -> tuple[float, bool]:
+    """A number of frames (25, "25") or of seconds ("1s", "0.4 s"), and whether it is of seconds.
+
+    Raises:
+        ValueError: it is neither, or not above 0.
+    """
+    text = str(every).strip()
+    in_seconds = text.endswith("s")
+    try:
+        number = float(text.removesuffix("s")) if in_seconds else float(int(text))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"--every is {text!r}; it takes a number of frames, such as 25, or seconds, such as 1s"
+        )
+    if number <= 0:
+        raise ValueError(
+            f"--every is {text}; it must be {'above 0s' if in_seconds else 'at least 1'}"
+        )
+    return number, in_seconds
+
+
+def spacing_of(every: int | str, frame_rate: float) -> float:
+    """Frames, at least 1, from one prediction to the next; `every` as `parse_every` takes it.
+
+    Raises:
+        ValueError: `every` is less than a frame, or nothing that it takes.
+    """
+    number, in_seconds = parse_every(every)
+    frames = number * frame_rate if in_seconds else number
+    if frames < 1 - 1e-6:
+        raise ValueError(
+            f"--every is {every}, less than a frame; at {frame_rate:g} frames a second, it must be "
+            f"at least {1 / frame_rate:.6g}s"
+        )
+    return max(frames, 1.0)
 
 
 def samples_of(current_seconds: float, current_rate: float) -> int:

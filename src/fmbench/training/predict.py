@@ -36,7 +36,7 @@ def predict(
     *,
     out: Path,
     data: Mapping[str, Any] | None = None,
-    every: int = 25,
+    every: int | str = 25,
     movie: bool = False,
 ) -> list[Path]:
     """Write the scores of one recording as `<name>.csv`, and `<name>.png`, `<name>.mp4` of them.
@@ -51,7 +51,7 @@ def predict(
             path of a .mat, .mkv or .mp4 in the benchmark's layout.
         out: folder of the files.
         data: options of `FurnaceData` that differ from those of the training.
-        every: frames from one score to the next.
+        every: frames from one score to the next; or seconds, as "1s".
         movie: whether to write the MP4.
 
     Returns:
@@ -108,10 +108,10 @@ def predicted_scene(
     recording: str | Path,
     *,
     data: Mapping[str, Any] | None = None,
-    every: int = 1,
+    every: int | str = 1,
     frames: Sequence[int] | None = None,
 ) -> tuple[Scene, pd.DataFrame]:
-    """Predict every n-th frame of a recording, or those with the indices `frames`.
+    """Predict a frame `every` so many frames or seconds, or those with the indices `frames`.
 
     Returns:
         The scene to draw, and a table with the columns frame, time, score and decision.
