@@ -10,6 +10,7 @@ import pytest
 
 from fmbench.data import FurnaceData, open_root
 from fmbench.prepare.check import check_root
+from fmbench.prepare.doctor import examine, page
 from fmbench.prepare.faults import Kind
 from fmbench.prepare.select import select
 from fmbench.training.classes import rare_classes
@@ -79,3 +80,32 @@ def test_a_fit_warns_of_each_class_that_is_missing(tmp_path: Path, modality: str
     assert len(said) == 2
     assert "train windows, none are burn-through: a model cannot learn to" in said[0]
     assert "val windows, none are crack: val/recall_crack says nothing" in said[1]
+
+
+def test_the_doctor_counts_and_shows_each_class(tmp_path: Path) -> None:
+    written = write_three_classes(tmp_path, recordings=3, seconds=30, size=(16, 20))
+    kinds = [each.masks.max((1, 2)) for each in written]
+    whole = {f"{each.name}.mat": [*range(len(each.frames))] for each in written}
+    part = tmp_path / "pixel-level"
+    (part / "train.json").write_text(json.dumps({"furnace-0.mat": whole["furnace-0.mat"]}))
+    few = np.flatnonzero(kinds[2] == 2)[:5].tolist()
+    some = [*np.flatnonzero(kinds[2] < 2).tolist(), *few]
+    (part / "val.json").write_text(json.dumps({"furnace-2.mat": sorted(some)}))
+    lacks = np.flatnonzero(kinds[1] < 2).tolist()
+    (part / "test.json").write_text(json.dumps({"furnace-1.mat": lacks}))
+    report = examine(tmp_path)
+    rows = {split: counts for _, split, *counts in report.splits}
+    assert rows["train"] == np.bincount(kinds[0], minlength=3).tolist()
+    assert rows["test"] == [*np.bincount(kinds[1][lacks]), 0]
+    said = {each.what: each.severity for each in report.findings}
+    assert said[f"test has {len(lacks)} frames, none of them burn-through."] == "serious"
+    assert said[f"val has few frames of burn-through: {5 / len(some):.1%} of {len(some)}."] == (
+        "warning"
+    )
+    text = page(report)
+    for name in CLASSES:
+        assert f'<th scope="col" class="number">{name}</th>' in text
+        assert f"<br>{name}, " in text  # below a picture
+    assert "abnormal" not in text.split("<h2>furnace-0")[1].replace('class="abnormal"', "")
+    share = (kinds[0] == 2).mean()
+    assert f"<span>burn-through {share:.0%}</span>" in text

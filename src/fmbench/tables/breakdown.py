@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fmbench.format.columns import parse_seconds, stretches
+from fmbench.metrics import classes_of
 from fmbench.simulator import Tag
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
 from fmbench.tables.render import interval_text, shown
@@ -87,6 +89,34 @@ def event_rates(windows: pd.DataFrame) -> dict[str, float]:
     }
 
 
+class ClassEvents(NamedTuple):
+    """Events of one class: abnormal stretches with windows of it."""
+
+    events: float
+    found: float
+    """Those of which one of these windows is classified as abnormal, whatever the class."""
+    named: float
+    """Those of which one of these windows is classified as the class."""
+
+
+def events_of_classes(windows: pd.DataFrame) -> dict[str, ClassEvents]:
+    """Events of each class that is not normal, by its name; nothing of two classes."""
+    classes = classes_of(windows)
+    if len(classes) < 3:
+        return {}
+    seconds = parse_seconds(windows["time"])
+    event = [windows["recording"], np.round(seconds - windows["since_onset"])]
+    found = {}
+    for kind, name in enumerate(classes[1:], 1):
+        own = windows["label"] == kind
+        calls = pd.DataFrame(
+            {"found": windows["decision"] > 0, "named": windows["decision"] == kind}
+        )
+        each = calls[own].groupby([keys[own] for keys in event]).any()
+        found[name] = ClassEvents(len(each), int(each["found"].sum()), int(each["named"].sum()))
+    return found
+
+
 def interference_markdown(table: Table) -> str:
     """One table a metric: a row a method, a column a disturbance."""
     lines = [f"# {table.experiment.title}: by interference", "", *table.head(), ""]
@@ -142,7 +172,9 @@ def events_markdown(table: Table) -> str:
     ]
     head = ["method", "input", "events found", "delay, median s", "delay, p90 s"]
     head += ["false alarms an hour of normal operation", "time in alarm"]
-    return "\n".join([*lines, markdown([head, *rows])]) + "\n"
+    lines.append(markdown([head, *rows]))
+    lines += _class_lines(table.measured)
+    return "\n".join(lines) + "\n"
 
 
 ALPHA = 0.05
@@ -175,6 +207,28 @@ def orders_markdown(table: Table) -> str:
     for metric in metrics:
         head += [shown(metric), f"order of {shown(metric)}"]
     return "\n".join([*lines, markdown([head, *rows])]) + "\n"
+
+
+def _class_lines(measured: Sequence[Line]) -> list[str]:
+    """A table of events by class, mean over seeds; nothing of two classes."""
+    rows = []
+    names: list[str] = []
+    for line in measured:
+        each = [events_of_classes(windows) for windows in line.windows]
+        if not each[0]:
+            continue
+        names, cells = [*each[0]], []
+        for name in names:
+            events, found, named = np.mean([of_seed[name] for of_seed in each], axis=0)
+            cells.append(f"{found:.3g}, {named:.3g} of {events:.0f}")
+        rows.append([line.row.label, line.row.input, *cells])
+    if not rows:
+        return []
+    text = (
+        "Events by class: found by a decision for any abnormal class, and by one for their own. An"
+        " event counts for each class that its windows have."
+    )
+    return ["", text, "", markdown([["method", "input", *names], *rows])]
 
 
 def _difference(found: Comparison | None, paper: float | None) -> list[str]:

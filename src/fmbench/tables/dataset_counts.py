@@ -1,8 +1,9 @@
-"""Table I: numbers of normal and abnormal frames, beside the paper's."""
+"""Table I: numbers of frames by class, beside the paper's of normal and abnormal ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import cast
 
@@ -13,13 +14,13 @@ from matplotlib.figure import Figure
 from fmbench import tabular
 from fmbench.data import open_root
 from fmbench.files.atomic import in_one_step, write_text
-from fmbench.prepare.frames_by_class import table_one
+from fmbench.pictures import CLASSES as ABNORMAL_COLOURS
+from fmbench.prepare.frames_by_class import OF_ABNORMAL, table_one
 from fmbench.tables.experiment import Experiment
 from fmbench.tabular import NONE, SIMULATED, latex_text
 
 FrameCounts = Mapping[str, Mapping[str, int]]
-"""Frames by part of the data (with a total) and class (with a total)."""
-CLASSES = ("normal", "abnormal", "total")
+"""Frames by part of the data (with a total) and class (with a total), as `table_one` names them."""
 CLASS_COLOURS = {"normal": "#0072B2", "abnormal": "#CC79A7"}
 
 
@@ -52,7 +53,7 @@ def write_counts(experiment: Experiment, root: Path, folder: Path) -> list[Path]
 
 def with_totals(counts: FrameCounts) -> FrameCounts:
     """Counts of normal and abnormal frames by part, with the sums over classes and parts."""
-    total = {kind: sum(of_part[kind] for of_part in counts.values()) for kind in CLASSES[:2]}
+    total = {kind: sum(of_part[kind] for of_part in counts.values()) for kind in CLASS_COLOURS}
     return {
         part: {**of_part, "total": sum(of_part.values())}
         for part, of_part in {**counts, "total": total}.items()
@@ -64,8 +65,8 @@ def counts_markdown(
 ) -> str:
     """The counts, each followed by the paper's in italics."""
     rows = [
-        [kind, *(f"{_number(measured, kind, part)} *{paper[part][kind]:,}*" for part in paper)]
-        for kind in CLASSES
+        [kind, *(f"{_number(measured, kind, part)}{_printed(paper[part], kind)}" for part in paper)]
+        for kind in measured["total"]
     ]
     lines = [f"# {experiment.title}", "", " ".join(notes), ""]
     lines += ["Frames, *in italics what the paper counts*.", ""]
@@ -79,8 +80,12 @@ def counts_latex(
 ) -> str:
     """The counts, with the paper's in a second line of each row."""
     rows = [["", *map(latex_text, paper)]]
-    for kind in CLASSES:
-        rows.append([kind, *(latex_text(_number(measured, kind, part)) for part in paper)])
+    for kind in measured["total"]:
+        rows.append(
+            [latex_text(kind), *(latex_text(_number(measured, kind, part)) for part in paper)]
+        )
+        if kind not in paper["total"]:
+            continue
         italics = [rf"\textit{{{paper[part][kind]:,}}}" for part in paper]
         rows.append([r"\quad\textit{paper}", *italics])
     label = f"tab:{experiment.name}"
@@ -93,10 +98,10 @@ def counts_csv(measured: FrameCounts, paper: FrameCounts, synthetic: bool) -> st
         {
             "class": kind,
             **{part: measured[part][kind] if part in measured else None for part in paper},
-            **{f"{part}_paper": paper[part][kind] for part in paper},
+            **{f"{part}_paper": paper[part].get(kind) for part in paper},
             "synthetic": synthetic,
         }
-        for kind in CLASSES
+        for kind in measured["total"]
     ]
     # convert_dtypes keeps counts integer in a column that has missing values
     return tabular.csv(pd.DataFrame(rows).convert_dtypes())
@@ -110,7 +115,10 @@ def draw_counts(
     figure = Figure(figsize=(7, 1.6 + 0.7 * len(parts)), dpi=120, layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(parts))
-    for kind, colour in CLASS_COLOURS.items():
+    classes = [kind for kind in measured["total"] if kind.startswith(OF_ABNORMAL)]
+    colours = dict(zip(classes, cycle(ABNORMAL_COLOURS), strict=False))
+    shown = {"normal": CLASS_COLOURS["normal"], **colours} if classes else CLASS_COLOURS
+    for kind, colour in shown.items():
         frames = np.array([float(measured[part][kind]) for part in parts])
         bars = axes.barh(parts, frames, left=left, color=colour, height=0.6, label=kind)
         axes.bar_label(bars, [f"{count:,.0f}" for count in frames], label_type="center", color="w")
@@ -124,6 +132,10 @@ def draw_counts(
     with in_one_step(path) as beside:
         figure.savefig(beside, format="png")
     return path
+
+
+def _printed(paper: Mapping[str, int], kind: str) -> str:
+    return f" *{paper[kind]:,}*" if kind in paper else ""
 
 
 def _number(measured: FrameCounts, kind: str, part: str) -> str:

@@ -13,6 +13,10 @@ from fmbench.data.recording import Recording
 from fmbench.data.windows import Ints
 from fmbench.prepare.doctor.findings import Finding
 from fmbench.prepare.ingest.align import Offset
+from fmbench.types import BENCHMARK
+
+Split = tuple[str, str, *tuple[int, ...]]
+"""Part, split, and frames of each class."""
 
 
 @dataclass(kw_only=True)
@@ -23,7 +27,7 @@ class Examined:
         recording: the files.
         place: its part; empty if the data set is itself a part.
         lists: split to (n,) sorted frames.
-        labels: (N,) whether abnormal; None without labels.
+        kinds: (N,) class of each frame; None without labels.
         histogram: (256,) counts of grey levels.
         dark: share of pixels whose channels are all 0, in the median frame.
         bright: share of pixels of which a channel is 255, in the median frame.
@@ -36,7 +40,7 @@ class Examined:
     recording: Recording
     place: str
     lists: Mapping[str, Ints]
-    labels: NDArray[np.bool_] | None = None
+    kinds: NDArray[np.uint8] | None = None
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     dark: float = 0.0
     bright: float = 0.0
@@ -44,6 +48,17 @@ class Examined:
     offset: Offset | None = None
     unsure: str = ""
     refused: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; two are called normal and abnormal."""
+        names = self.recording.classes
+        return names if len(names) > 2 else BENCHMARK.classes
+
+    @property
+    def labels(self) -> NDArray[np.bool_] | None:
+        """(N,) whether abnormal; None without labels."""
+        return None if self.kinds is None else self.kinds > 0
 
 
 @dataclass(kw_only=True)
@@ -55,7 +70,7 @@ class Report:
         findings: the most severe first.
         recordings: those that could be opened, sorted by part and name.
         unopened: number of recordings that could not be opened.
-        splits: part, split, normal and abnormal frames, one row each.
+        splits: part, split, and frames of each class, one row each.
         simulated: whether any recording is simulated.
         footage: recordings that the pooled offset was estimated from, in words.
         compared: part to how many frames of each split were compared, in words.
@@ -65,10 +80,22 @@ class Report:
     findings: list[Finding]
     recordings: list[Examined]
     unopened: int
-    splits: list[tuple[str, str, int, int]]
+    splits: list[Split]
     simulated: bool
     footage: str
     compared: dict[str, str]
+
+
+def counts_of(labelled: Iterable[Examined], split: str = "") -> list[int]:
+    """Frames of each class, listed in `split` or all, of recordings with labels."""
+    counts = np.zeros(2, np.int64)
+    for each in labelled:
+        if each.kinds is not None:
+            kinds = each.kinds[each.lists[split]] if split else each.kinds
+            found = np.bincount(kinds, minlength=len(each.recording.classes))
+            counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
+            counts[: len(found)] += found
+    return counts.tolist()
 
 
 def hours_of(seen: Iterable[Examined]) -> float:

@@ -13,7 +13,13 @@ from fmbench.format.lists import SPLITS
 from fmbench.prepare.check import check_root, part_folders
 from fmbench.prepare.doctor import findings
 from fmbench.prepare.doctor.duplicates import Prints, compared, of_duplicates, sampled
-from fmbench.prepare.doctor.examination import Examined, Report, hours_of
+from fmbench.prepare.doctor.examination import (
+    Examined,
+    Report,
+    Split,
+    counts_of,
+    hours_of,
+)
 from fmbench.prepare.doctor.findings import Finding
 from fmbench.prepare.doctor.reading import (
     UNREADABLE,
@@ -66,14 +72,16 @@ def examine(root: Path, *, hours: float = 24.0, progress: Show | None = None) ->
         if progress:
             progress(k + 1, len(seen), each.recording.name)
     found += _of_offsets(seen, pairs)
-    splits: list[tuple[str, str, int, int]] = []
+    splits: list[Split] = []
     compared_frames: dict[str, str] = {}
     for place, of_part in parts.items():
         found += _of_part(place, of_part)
         rows = _balances(place, of_part)
         splits += rows
-        for _, split, normal, abnormal in rows:
-            found += findings.of_balance(split, normal, abnormal, place)
+        classes = of_part[0].recording.classes if of_part else ()
+        for _, split, *counts in rows:
+            found += findings.of_balance(split, counts[0], sum(counts[1:]), place)
+            found += findings.of_classes(split, counts, classes, place)
         more, words = _duplicates(place, of_part)
         found += more
         if words:
@@ -124,7 +132,7 @@ def _examine(each: Examined, pairs: list[tuple[Described, Described]] | None) ->
     if recording.num_frames == 0:
         raise ValueError("it has no frames")
     if recording.has_labels:
-        each.labels = recording.labels(np.arange(recording.num_frames))
+        each.kinds = recording.class_of(np.arange(recording.num_frames))
     dark, bright = [], []
     for frame in frames_at(recording, spread(recording.num_frames, EXPOSED)):
         grey = frame.astype(np.uint16).sum(axis=2) // 3
@@ -217,19 +225,13 @@ def seconds_of(recording: Recording) -> Ints | None:
         return None
 
 
-def _balances(place: str, seen: Sequence[Examined]) -> list[tuple[str, str, int, int]]:
-    """Part, split, normal and abnormal frames of each split that has a list."""
-    rows = []
+def _balances(place: str, seen: Sequence[Examined]) -> list[Split]:
+    """Part, split, and frames of each class, of each split that has a list."""
+    rows: list[Split] = []
     for split in SPLITS:
-        if not any(split in each.lists for each in seen):
-            continue
-        labels = [
-            each.labels[each.lists[split]]
-            for each in seen
-            if each.labels is not None and split in each.lists
-        ]
-        abnormal = sum(int(of.sum()) for of in labels)
-        rows.append((place, split, sum(len(of) for of in labels) - abnormal, abnormal))
+        listed = [each for each in seen if split in each.lists]
+        if listed:
+            rows.append((place, split, *counts_of(listed, split)))
     return rows
 
 

@@ -213,3 +213,28 @@ def of_balance(split: str, normal: int, abnormal: int, place: str = "") -> list[
         todo = "fmbench data select ROOT --replace --ratio 1; or expect accuracy to say little."
         return [Finding("warning", what, todo, "", "", place)]
     return []
+
+
+def of_classes(
+    split: str, counts: Sequence[int], classes: Sequence[str], place: str = ""
+) -> list[Finding]:
+    """Of more than two classes, those that are rare among the labelled frames of one split, or that
+    it lacks, unless `of_balance` says so."""
+    total = sum(counts)
+    if len(classes) < 3 or not counts[0] or not sum(counts[1:]):
+        return []
+    found = []
+    for name, count in zip(classes, counts, strict=True):
+        if not count:
+            what = f"{split} has {total} frames, none of them {name}."
+            todo = (
+                "Move recordings between the splits: fmbench data select ROOT --replace; it says"
+                " which have the class."
+            )
+            severity: Severity = "warning" if split == "val" else "serious"
+            found.append(Finding(severity, what, todo, "", "", place))
+        elif count / total < 2 * RARE / len(classes):  # RARE is of two classes
+            what = f"{split} has few frames of {name}: {count / total:.1%} of {total}."
+            todo = "More footage of it; or expect its recall and macro_f1 to say little."
+            found.append(Finding("warning", what, todo, "", "", place))
+    return found

@@ -14,7 +14,7 @@ from fmbench.format.columns import moment
 from fmbench.format.lists import SPLITS
 from fmbench.page import render, svg
 from fmbench.page.traces import current_traces
-from fmbench.prepare.doctor.examination import Examined, Report, hours_of
+from fmbench.prepare.doctor.examination import Examined, Report, Split, counts_of, hours_of
 from fmbench.prepare.doctor.examine import EXPOSED, seconds_of, spread
 from fmbench.prepare.doctor.findings import (
     SEVERITIES,
@@ -24,6 +24,7 @@ from fmbench.prepare.doctor.findings import (
 )
 from fmbench.prepare.doctor.reading import UNREADABLE, frame_times, frames_at
 from fmbench.tabular import SIMULATED
+from fmbench.types import BENCHMARK
 
 SHOWN, FRAMES = 12, 12
 """Recordings shown in full, and frames of each."""
@@ -37,6 +38,7 @@ def page(report: Report) -> str:
     """The HTML of a report."""
     shown = chosen(report)
     frames = sum(each.recording.num_frames for each in report.recordings)
+    classes = _class_names(report)
     severities = [each.severity for each in report.findings]
     return render(
         "fmbench.prepare.doctor",
@@ -50,8 +52,9 @@ def page(report: Report) -> str:
         hours=f"{hours_of(report.recordings):.1f}",
         severities=[(each, severities.count(each), SEVERITY_MEANING[each]) for each in SEVERITIES],
         findings=[_finding(each) for each in report.findings[:ROWS]],
-        parts=_parts(report),
-        splits=[_split(*row) for row in report.splits],
+        classes=[(name, "number") for name in classes],
+        parts=_parts(report, len(classes)),
+        splits=[_split(row, len(classes)) for row in report.splits],
         recordings=[_row(each, each in shown) for each in report.recordings[:ROWS]],
         sections=[_section(each, PICTURES // len(shown)) for each in shown],
     )
@@ -81,23 +84,35 @@ def _finding(each: Finding) -> tuple[str, ...]:
     return badge, each.what, each.recording or "all", each.time or "–", place, each.todo
 
 
-def _parts(report: Report) -> list[tuple[str | int, ...]]:
-    """Part, recordings, normal, abnormal and all frames, of labelled recordings."""
-    labels: dict[str, list[NDArray[np.bool_]]] = {}
+def _class_names(report: Report) -> list[str]:
+    """Headings of the counts of frames by class."""
+    found = [each.classes for each in report.recordings if each.kinds is not None]
+    most = max(found, key=len, default=BENCHMARK.classes)
+    return [*most] if len(most) > 2 else [name.capitalize() for name in BENCHMARK.classes]
+
+
+def _parts(report: Report, classes: int) -> list[tuple[str | int, ...]]:
+    """Part, recordings, frames of each class and all frames, of labelled recordings."""
+    labelled: dict[str, list[Examined]] = {}
     for each in report.recordings:
-        if each.labels is not None:
-            labels.setdefault(each.place or report.root.resolve().name, []).append(each.labels)
+        if each.kinds is not None:
+            labelled.setdefault(each.place or report.root.resolve().name, []).append(each)
     rows: list[tuple[str | int, ...]] = []
-    for part, of_part in labels.items():
-        every = np.concatenate(of_part)
-        rows.append((part, len(of_part), int((~every).sum()), int(every.sum()), len(every)))
+    for part, of_part in labelled.items():
+        counts = counts_of(of_part)
+        rows.append((part, len(of_part), *_padded(counts, classes), sum(counts)))
     return rows
 
 
-def _split(place: str, split: str, normal: int, abnormal: int) -> tuple[str | int, ...]:
-    total = normal + abnormal
-    share = f"{abnormal / total:.1%}" if total else "–"
-    return f"{place}: {split}" if place else split, normal, abnormal, total, share
+def _split(row: Split, classes: int) -> tuple[str | int, ...]:
+    place, split, *counts = row
+    total = sum(counts)
+    share = f"{sum(counts[1:]) / total:.1%}" if total else "–"
+    return f"{place}: {split}" if place else split, *_padded(counts, classes), total, share
+
+
+def _padded(counts: list[int], classes: int) -> list[int]:
+    return counts + [0] * (classes - len(counts))
 
 
 def _row(each: Examined, shown: bool) -> tuple[str | int, ...]:
@@ -172,9 +187,10 @@ def _pictures(each: Examined, times: NDArray[np.float64], most: int) -> list[dic
     pictures, second = [], each.recording.plant.frame_rate
     for frame, source in zip(index, sources, strict=True):
         kind = "" if each.labels is None else ("abnormal" if each.labels[frame] else "normal")
-        near = (name for name, of in each.lists.items() if _near(of, int(frame), second))
+        name = "" if each.kinds is None else each.classes[each.kinds[frame]]
+        near = (which for which, of in each.lists.items() if _near(of, int(frame), second))
         split = next(near, "")
-        words = ", ".join(filter(None, (kind, split)))
+        words = ", ".join(filter(None, (name, split)))
         date_and_time = moment(times[frame])
         place = f"Frame {frame} of {each.recording.name} at {date_and_time}"
         alt = ", ".join(filter(None, (place, words)))
@@ -192,22 +208,24 @@ def _near(frames: Ints, frame: int, second: float) -> bool:
 def _lanes(
     each: Examined, times: NDArray[np.float64], span: tuple[float, float]
 ) -> list[tuple[str, Markup]]:
-    """Filmed, abnormal and listed frames, as lanes along time."""
+    """Filmed, abnormal and listed frames, as lanes along time; of more than two classes, a lane for
+    each that is not normal."""
     columns = svg.columns_of(times, span)
     whole = len(times)
-    lanes: list[tuple[str, Ints]] = []
-    if each.labels is not None:
-        lanes.append(("abnormal", np.flatnonzero(each.labels)))
-    lanes += [(split, each.lists[split]) for split in SPLITS if split in each.lists]
-    rows = [("filmed", _lane("filmed", columns, whole))]
-    for kind, frames in lanes:
-        words = f"{kind} {len(frames) / whole:.0%}"
-        rows.append((words, _lane(kind, columns[frames], whole)))
+    lanes: list[tuple[str, str, Ints]] = []
+    if each.kinds is not None:
+        for k, name in enumerate(each.classes[1:], 1):
+            lanes.append((name, "abnormal", np.flatnonzero(each.kinds == k)))
+    lanes += [(split, split, each.lists[split]) for split in SPLITS if split in each.lists]
+    rows = [("filmed", _lane("filmed", "filmed", columns, whole))]
+    for name, kind, frames in lanes:
+        words = f"{name} {len(frames) / whole:.0%}"
+        rows.append((words, _lane(name, kind, columns[frames], whole)))
     return rows
 
 
-def _lane(kind: str, columns: Ints, whole: int) -> Markup:
-    label = f"{kind}: {len(columns):,} of {whole:,} frames along time"
+def _lane(name: str, kind: str, columns: Ints, whole: int) -> Markup:
+    label = f"{name}: {len(columns):,} of {whole:,} frames along time"
     return svg.lane(svg.marked(columns), kind, label)
 
 
