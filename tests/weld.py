@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 
 class Seam(NamedTuple):
-    """One seam: its states and signals at SAMPLE_RATE."""
+    """One seam: its states and signals at the log's rate."""
 
     state: NDArray[np.int64]
     """(n,) index of the class."""
@@ -52,9 +52,9 @@ class Seam(NamedTuple):
     """(n,) radius of the pool relative to the usual one."""
 
 
-def slow(rng: np.random.Generator, count: int, seconds: float) -> Array:
-    """(n,) noise of unit variance that forgets itself within `seconds`."""
-    keep = np.exp(-1 / (seconds * SAMPLE_RATE))
+def slow(rng: np.random.Generator, count: int, samples: float) -> Array:
+    """(n,) noise of unit variance that forgets itself within so many samples."""
+    keep = np.exp(-1 / samples)
     value, noise = 0.0, rng.standard_normal(count) * np.sqrt(1 - keep**2)
     out = np.empty(count)
     for k in range(count):
@@ -62,37 +62,39 @@ def slow(rng: np.random.Generator, count: int, seconds: float) -> Array:
     return out
 
 
-def weld(seed: int, seconds: int) -> Seam:
-    """A seam with a flaw every 15 s or so, each kind in turn."""
+def weld(seed: int, seconds: int, rate: int = SAMPLE_RATE) -> Seam:
+    """A seam with a flaw every 15 s or so, each kind in turn; `rate` samples a second."""
     rng = np.random.default_rng(seed)
-    count = seconds * SAMPLE_RATE
+    count = seconds * rate
     gas, speed = np.zeros(count), np.zeros(count)
     at, kind = rng.uniform(5, 9), int(rng.integers(2))
     while (stop := at + rng.uniform(3, 5)) < seconds - 2:
-        inside = slice(int(at * SAMPLE_RATE), int(stop * SAMPLE_RATE))
+        inside = slice(int(at * rate), int(stop * rate))
         (gas if kind == 0 else speed)[inside] = 1
         at, kind = stop + rng.uniform(7, 12), 1 - kind
     state = np.where(gas > 0, 1, np.where(speed > 0, 2, 0))
-    soft = np.ones(SAMPLE_RATE // 2) / (SAMPLE_RATE // 2)
+    soft = np.ones(rate // 2) / (rate // 2)
     gas, heat = (np.convolve(each, soft)[:count] for each in (gas, speed))  # after half a second
     sparks = np.clip(gas * rng.exponential(1, count) + 0.04 * rng.exponential(1, count), 0, 2)
-    pool = 1 + 0.45 * heat + 0.05 * slow(rng, count, 2)
+    pool = 1 + 0.45 * heat + 0.05 * slow(rng, count, 2 * rate)
     signals = np.stack(
         [
             23 + 0.4 * rng.standard_normal(count) + 2.5 * sparks * rng.choice([-1, 1], count),
-            210 + 6 * slow(rng, count, 1) + 22 * heat,
-            8 + 0.1 * slow(rng, count, 5),
-            6 + 0.05 * slow(rng, count, 5) - 2.4 * heat,
-            15 + 0.3 * slow(rng, count, 3) - 7 * gas,
+            210 + 6 * slow(rng, count, rate) + 22 * heat,
+            8 + 0.1 * slow(rng, count, 5 * rate),
+            6 + 0.05 * slow(rng, count, 5 * rate) - 2.4 * heat,
+            15 + 0.3 * slow(rng, count, 3 * rate) - 7 * gas,
         ],
         axis=1,
     )
     return Seam(state, signals, sparks, pool)
 
 
-def frame(seam: Seam, sample: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def frame(
+    seam: Seam, sample: int, rng: np.random.Generator, size: tuple[int, int] = SIZE
+) -> NDArray[np.uint8]:
     """(H, W, 3): the plate, the seam behind the torch, the pool, the arc, sparks."""
-    height, width = SIZE
+    height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float64)
     across, along = (y - height / 2) / 30, (x - width / 2) / 30
     radius = seam.pool[sample]
@@ -109,16 +111,25 @@ def frame(seam: Seam, sample: int, rng: np.random.Generator) -> NDArray[np.uint8
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def write_raw(folder: Path, name: str, *, seed: int, seconds: int = 60) -> Seam:
-    """Write NAME.mp4 and NAME.csv, a log with a column `state`; both begin at 06:00:00."""
-    seam = weld(seed, seconds)
+def write_raw(
+    folder: Path,
+    name: str,
+    *,
+    seed: int,
+    seconds: int = 60,
+    rate: int = SAMPLE_RATE,
+    size: tuple[int, int] = SIZE,
+) -> Seam:
+    """Write NAME.mp4 and NAME.csv, a log of `rate` rows a second with a column `state`; both begin
+    at 06:00:00."""
+    seam = weld(seed, seconds, rate)
     rng = np.random.default_rng([seed, 1])
     with av.open(str(folder / f"{name}.mp4"), "w") as container:
         stream: Any = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "20"})
-        stream.height, stream.width = SIZE
+        stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         for k in range(seconds * FRAME_RATE):
-            picture = frame(seam, k * SAMPLE_RATE // FRAME_RATE, rng)
+            picture = frame(seam, k * rate // FRAME_RATE, rng, size)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     table = pd.DataFrame(seam.signals.round(3), columns=CHANNELS.split(","))
@@ -127,7 +138,7 @@ def write_raw(folder: Path, name: str, *, seed: int, seconds: int = 60) -> Seam:
         for each, unit in zip(table.columns, ("V", "A", "m/min", "mm/s", "l/min"), strict=True)
     ]
     times = pd.Timestamp("2030-05-01 06:00:00") + pd.to_timedelta(
-        np.arange(len(table)) / SAMPLE_RATE, unit="s"
+        np.arange(len(table)) / rate, unit="s"
     )
     table.insert(0, "time", times.strftime("%Y-%m-%d %H:%M:%S.%f").str[:-3])
     table["state"] = np.array(CLASSES)[seam.state]
