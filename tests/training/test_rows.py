@@ -22,9 +22,26 @@ from fmbench.training.predict import predict
 from fmbench.training.run import fit
 from fmbench.types import Batch
 from recordings import write_root
-from test_contract import SMALL, build, every_row
+from test_contract import ROWS, SMALL, build
 
 pytestmark = pytest.mark.slow
+
+ALWAYS = {
+    ("3dcrnn", "visual"),
+    ("bilm", "cross"),
+    ("dcnn_svm", "cross"),
+    ("expert_system", "current"),
+    ("fmformer", "cross"),
+    ("informer", "current"),
+    ("ssfggan", "cross"),
+}
+"""Rows of every commit: each kind of training (one pass, stages, adversaries, an SVM, rules) and
+of input. The others are of the full form."""
+
+every_row = pytest.mark.parametrize(
+    ("name", "modality"),
+    [pytest.param(*row, marks=() if row in ALWAYS else pytest.mark.full) for row in ROWS],
+)
 
 EPOCHS = 6  # twice the largest number of stages of a method
 
@@ -118,10 +135,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def by_two_processes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs of all rows, each trained by two processes under torchrun."""
+def by_two_processes(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    """A folder with the runs of the rows, each trained by two processes under torchrun."""
     folder = tmp_path_factory.mktemp("ddp")
-    rows, two = every_row.args[1], {"devices": 2, "strategy": "ddp", "max_epochs": 3}
+    rows = ROWS if request.config.getoption("full") else sorted(ALWAYS)
+    two = {"devices": 2, "strategy": "ddp", "max_epochs": 3}
     asked = {
         f"{name}-{modality}": (port, vars(config(root, name, modality, **two)))
         for port, (name, modality) in zip(free_ports(len(rows)), rows, strict=True)
