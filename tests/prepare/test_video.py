@@ -523,6 +523,33 @@ def test_a_picture_that_changes_its_size_is_refused(tmp_path: Path, fmbench: Com
     refused(told, "the picture changes from 128 x 96 to 64 x 48 at 1.2 s; split the file there")
 
 
+@pytest.mark.parametrize("first", ["small", "large"])
+def test_of_several_streams_the_largest_picture_is_read(first: str, tmp_path: Path) -> None:
+    """A recorder's second stream, which FFmpeg would choose where it comes first."""
+    paths = {
+        "small": made(tmp_path / "small.mp4", size=(64, 48)),
+        "large": made(tmp_path / "large.mp4"),
+    }
+    order = [first, *(set(paths) - {first})]
+    with av.open(str(tmp_path / "both.mkv"), "w") as out:
+        sources = [av.open(str(paths[name])) for name in order]
+        streams = [out.add_stream_from_template(each.streams.video[0]) for each in sources]
+        for source, stream in zip(sources, streams, strict=True):
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
+            source.close()
+    video = RawVideo(tmp_path / "both.mkv")
+    assert video.size == (96, 128)
+    assert list(decoded(video).values()) == list(range(60))
+    assert source_of(video.frame(33)) == 33
+    assert video.remarks() == [
+        "several video streams: the largest picture, 128 x 96, is read, not 64 x 48"
+    ]
+    assert RawVideo(paths["large"]).remarks() == []
+
+
 # Several files
 
 

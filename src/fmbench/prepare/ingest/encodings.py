@@ -13,6 +13,9 @@ _MARKS = {
 _HEAD = 4096
 """Bytes in which UTF-16 without a byte order mark is looked for."""
 
+_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\[\s*[\[{]|{\s*\")")
+"""The begin of a list of lists or objects, or of an object."""
+
 
 def read_text(path: Path, encoding: str | None = None) -> tuple[str, str]:
     """Text with line ends as `\\n`, and the name of its encoding.
@@ -29,6 +32,8 @@ def read_text(path: Path, encoding: str | None = None) -> tuple[str, str]:
     raw = path.read_bytes()
     if raw.startswith(b"PK\x03\x04"):
         raise ValueError(f"{path}: an Excel workbook; save it as CSV and give that file")
+    if _JSON.match(raw):
+        raise ValueError(f"{path}: JSON, no table of rows and columns; save it as CSV")
     codec, name = (encoding, encoding) if encoding else _found(raw)
     if codec.replace("_", "-").lower().startswith("utf-16"):
         raw = raw[: len(raw) // 2 * 2]  # of a character that was cut off

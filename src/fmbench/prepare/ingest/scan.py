@@ -52,6 +52,7 @@ class Scan:
         counted: packets by the container's count; 0 where it has none.
         total: packets read, with those that are not shown.
         container: its name.
+        others: pictures of video streams that are not read, in words; empty if there is one stream.
         stopped: why reading ended early; empty if it did not.
     """
 
@@ -68,6 +69,7 @@ class Scan:
     counted: int
     total: int
     container: str
+    others: str
     stopped: str
 
 
@@ -84,13 +86,21 @@ def opened(path: Path, threads: int = 0) -> Iterator[tuple[InputContainer, av.Vi
     except av.FFmpegError as error:
         raise ValueError(_refusal(path, error)) from None
     with container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
+        found = streams_of(container)
+        if not found:
             raise ValueError(_refusal(path, None))
+        stream = found[0]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         stream.codec_context.copy_opaque = True  # a frame names the packet that it is from
         yield container, stream
+
+
+def streams_of(container: InputContainer) -> list[av.VideoStream]:
+    """Its video streams, the one of the largest picture first; a cover picture is none."""
+    cover = av.stream.Disposition.attached_pic
+    found = [each for each in container.streams.video if not each.disposition & cover]
+    return sorted(found, key=lambda each: -(each.width or 0) * (each.height or 0))
 
 
 def packets(container: InputContainer, stream: av.VideoStream) -> Iterator[Any]:
@@ -137,6 +147,7 @@ def scan(path: Path) -> Scan:
             raise ValueError(_refusal(path, None))
         unit, container_name = float(stream.time_base or 1), container.format.name.split(",")[0]
         rate = float(stream.average_rate or stream.guessed_rate or 25)
+        sizes = [f"{each.width} x {each.height}" for each in streams_of(container)]
         counted, declared = stream.frames, _declared_length(container, stream)
     given, decoding, lasting = (np.array(each, np.int64) for each in (pts, dts, duration))
     shown, clock = _filled(given, decoding, lasting, step=max(1, round(1 / rate / unit)))
@@ -170,6 +181,7 @@ def scan(path: Path) -> Scan:
         counted=counted,
         total=total,
         container=container_name,
+        others=", ".join(sizes[1:]),
         stopped=stopped,
     )
 

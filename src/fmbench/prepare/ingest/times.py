@@ -270,6 +270,8 @@ def _no_time(
 ) -> ValueError:
     row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
     hint = f"expected {form}" if form else f"expected {FORMATS}; or give --time_format"
+    if row and row == len(column) - 1:
+        hint += "; if this last line is no row of the log, delete it"
     cell, line = (column.iloc[row], lines[row]) if len(column) else ("", 2)
     return ValueError(f"{path}, line {line}: {cell!r} is no time; {hint}")
 

@@ -14,8 +14,10 @@ _OTHERS = {
     *("mm", "cm", "m", "t", "kg", "t/h", "kg/h", "m3/h", "m³/h", "rpm", "s", "ms", "min", "h"),
     *("deg", "°", "cos", "-", "1"),
 }
-_IN_BRACKETS = re.compile(r"(.*?)[\s_]*[\[(（]\s*([^\])）]*?)\s*[\])）]")
-_BEHIND = re.compile(r"(.+?)(?:\s*/\s*(k?A|mA)|[ _](kA|mA))")
+_SPELT = {"ka": "kA", "kiloampere": "kA", **dict.fromkeys(("amp", "amps", "ampere"), "A")}
+"""Other spellings, in small letters. MA is none: it may be mA."""
+_IN_BRACKETS = re.compile(r"(.*?)[\s_]*[\[(（{<]\s*([^\])）}>]*?)\s*[\])）}>]")
+_BEHIND = re.compile(r"(.+?)(?:\s*/\s*(k?A|KA|mA)|[ _](kA|KA|mA))")
 
 
 def split_unit(name: str) -> tuple[str, str]:
@@ -25,11 +27,11 @@ def split_unit(name: str) -> tuple[str, str]:
     (('Ia', 'kA'), ('I_a', 'kA'), ('Phase A', ''))
     """
     brackets = _IN_BRACKETS.fullmatch(name)
-    if brackets and brackets[1] and known_unit(brackets[2]):
-        return brackets[1], brackets[2]
+    if brackets and brackets[1] and known_unit(unit := _canonical(brackets[2])):
+        return brackets[1], unit
     behind = _BEHIND.fullmatch(name)
     if behind:
-        return behind[1], behind[2] or behind[3]
+        return behind[1], _canonical(behind[2] or behind[3])
     return name, ""
 
 
@@ -46,6 +48,10 @@ def in_brackets(name: str) -> tuple[str, str]:
 def known_unit(text: str) -> bool:
     """Whether a text is the unit of a current or of another quantity."""
     return text in AMPERES or text in _OTHERS
+
+
+def _canonical(unit: str) -> str:
+    return unit if known_unit(unit) else _SPELT.get(unit.lower(), unit)
 
 
 def units_of(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -186,6 +186,11 @@ class RawVideo:
                     f"{len(at) + 1} segments joined at {few(at, last=' and ')}: their clocks start"
                     " again, each is taken to follow the one before it without a gap"
                 )
+            if scan.others:
+                found.append(
+                    f"several video streams: the largest picture, {_sides(clip.look.coded)}, is"
+                    f" read, not {scan.others}"
+                )
             if not scan.stamped:
                 found.append(
                     f"{scan.container} has no time stamps: {1 / (scan.step * scan.unit):.5g} frames"
