@@ -194,6 +194,28 @@ def test_an_elementary_stream_has_the_rate_of_its_header(form: str, tmp_path: Pa
     assert f"{form} has no time stamps: 10 frames a second, by its header" in video.remarks()
 
 
+MJPEG = {"codec": "mjpeg", "options": {"qscale": "1"}, "pixels": "yuvj420p", "form": "mjpeg"}
+
+
+def test_a_stream_without_any_rate_needs_the_times_of_its_frames(
+    tmp_path: Path, fmbench: Command
+) -> None:
+    """FFmpeg takes 25 frames a second for MJPEG without a container, whatever the camera's rate."""
+    path = made(tmp_path / "a.mjpeg", rate=10, count=50, **MJPEG)
+    video = RawVideo(path)
+    assert list(decoded(video).values()) == list(range(50))
+    assert video.remarks() == ["mjpeg has no time stamps: 25 frames a second are a guess"]
+    refused(fmbench(*flags(tmp_path, video=path)), "a.mjpeg states neither time stamps nor a rate",
+            "ffmpeg -framerate RATE -i a.mjpeg -c copy a.mkv")  # fmt: skip
+    times = pd.DataFrame({"time": [stamp(k / 10) for k in range(50)]})
+    times.to_csv(tmp_path / "times.csv", index=False)
+    given = flags(tmp_path, "--timestamps", tmp_path / "times.csv", video=path, start=None)
+    done = fmbench(*given)
+    assert done.status == 0, done.err
+    shows, _ = written(tmp_path, "a")
+    assert np.abs(np.array(shows) - np.arange(len(shows)) * 0.4).max() <= 0.5 + 1e-6
+
+
 # MPEG-TS: cut, joined, damaged
 
 

@@ -30,8 +30,9 @@ EARLY = 3
 SAME_START, NEAR_ZERO = 1.0, 5.0
 """Seconds: a clock that starts this close to the first segment's start, or both to 0, was
 restarted."""
-WITHOUT_STAMPS = ("avi", "h264", "hevc", "m4v", "mjpeg", "mpegvideo")
-"""Formats, as FFmpeg names them, that store no time for a frame."""
+WITHOUT_STAMPS = ("avi", "h264", "hevc", "m4v", "mjpeg", "mpegvideo", "obu")
+"""Formats, as FFmpeg names them, that store no time for a frame. All but AVI are streams without a
+container: their rate, if any, is in the stream itself."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Scan:
         raw: time stamps of the first frame and of the end as the file has them, in seconds.
         step: from one frame to the next, in ticks.
         stamped: whether the stamps are the file's own; False if they are counted by its rate.
+        rated: whether the file states a rate, where frames are counted; else FFmpeg takes 25.
         ordered: whether stamps tell the order of presentation (not those of an AVI with B-frames).
         seekable: whether each stamp stands for one place of the file.
         counted: packets by the container's count; 0 where it has none.
@@ -64,6 +66,7 @@ class Scan:
     unit: float
     step: int
     stamped: bool
+    rated: bool
     ordered: bool
     seekable: bool
     counted: int
@@ -148,6 +151,7 @@ def scan(path: Path) -> Scan:
         unit, container_name = float(stream.time_base or 1), container.format.name.split(",")[0]
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         sizes = [f"{each.width} x {each.height}" for each in streams_of(container)]
+        rated = container_name == "avi" or bool(stream.codec_context.framerate)
         counted, declared = stream.frames, _declared_length(container, stream)
     given, decoding, lasting = (np.array(each, np.int64) for each in (pts, dts, duration))
     shown, clock = _filled(given, decoding, lasting, step=max(1, round(1 / rate / unit)))
@@ -173,6 +177,7 @@ def scan(path: Path) -> Scan:
         unit=unit,
         step=step,
         stamped=stamped and container_name not in WITHOUT_STAMPS,
+        rated=rated,
         ordered=stamped and len(np.unique(given - decoding)) > 1,
         seekable=stamped
         and not len(joins)

@@ -78,6 +78,12 @@ class RawVideo:
         clip = self._clips[-1]
         return float(self.shown[-1]) + clip.scan.step * clip.scan.unit
 
+    @property
+    def unrated(self) -> Path | None:
+        """The first file that has neither time stamps nor a rate, if any."""
+        unrated = (clip for clip in self._clips if not clip.scan.stamped and not clip.scan.rated)
+        return next((clip.path for clip in unrated), None)
+
     def created(self) -> float | None:
         """The first container's creation time, if any, in seconds since 1970 (no zone, mostly
         UTC)."""
@@ -194,7 +200,7 @@ class RawVideo:
             if not scan.stamped:
                 found.append(
                     f"{scan.container} has no time stamps: {1 / (scan.step * scan.unit):.5g} frames"
-                    " a second, by its header"
+                    + (" a second, by its header" if scan.rated else " a second are a guess")
                 )
             same = np.flatnonzero(np.diff(clip.shown) == 0)
             if len(same):

@@ -123,6 +123,13 @@ def _frames(
         return _in_zone(
             _read_frame_times(timestamps, video.num_frames, options), options, timestamps
         )
+    if video.unrated:
+        raise ValueError(
+            f"{video.unrated} states neither time stamps nor a rate, so that its speed is not"
+            " known; give --timestamps, a CSV with the time of each frame, or put it into a"
+            f" container at the camera's rate: ffmpeg -framerate RATE -i {video.unrated.name} -c"
+            f" copy {video.unrated.stem}.mkv"
+        )
     if start is None:
         created, by = video.dated(), "has in its name"
         if created is None:
