@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 PLACES = {"morning": (6, 460), "noon": (7, 80), "evening": (4, 360)}  # each holds an event
 SECONDS, START = 80, 8.0
+SIZE = 216, 384
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Plant:
     def write(self) -> None:
         for name, (recording, start) in PLACES.items():
             run = self.runs[name] = simulate(SimConfig(seed=7), recording, SECONDS, start=start)
-            write_video(self.folder / f"{name}.mp4", run, size=(360, 640))
+            write_video(self.folder / f"{name}.mp4", run, size=SIZE)
             times = [str(second).replace("T", " ") for second in run.seconds]
             write = european if name == "evening" else plain
             write(self.folder / f"{name}.csv", times, run.currents)
@@ -90,7 +91,8 @@ def test_raw_files_become_a_tested_model(
 ) -> None:
     root = tmp_path / "root"
     top, left, tall, wide = FURNACE_BOX
-    roi = f"{left * 640:.0f},{top * 360:.0f},{wide * 640:.0f},{tall * 360:.0f}"
+    height, width = SIZE
+    roi = f"{left * width:.0f},{top * height:.0f},{wide * width:.0f},{tall * height:.0f}"
 
     def do(*words: str | Path) -> str:
         capsys.readouterr()
