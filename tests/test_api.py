@@ -18,7 +18,19 @@ from fmbench.training.provenance import code_of
 
 
 def test_public_names_are_frozen() -> None:
-    assert sorted(fmbench.__all__) == ["create_model", "list_models", "load"]
+    assert sorted(fmbench.__all__) == [
+        "Detector",
+        "FurnaceData",
+        "configure",
+        "create_model",
+        "fit",
+        "list_models",
+        "load",
+        "standardize_inputs",
+    ]
+    assert list(inspect.signature(fmbench.fit).parameters)[:2] == ["config", "run"]
+    assert list(inspect.signature(fmbench.configure).parameters) == ["profile", "options"]
+    assert list(inspect.signature(fmbench.Detector.predict).parameters)[1:] == ["video", "current"]
     assert list(inspect.signature(fmbench.list_models).parameters) == ["modality"]
     assert list(inspect.signature(fmbench.create_model).parameters) == ["name", "problem", "net"]
     assert list(inspect.signature(fmbench.load).parameters) == ["path"]

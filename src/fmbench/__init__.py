@@ -1,6 +1,7 @@
 """Anomaly detection in fused magnesium furnaces, from video and three-phase current.
 
-The Python interface: `list_models`, `create_model`, `load`, and the types in `fmbench.types`.
+The Python interface (docs/python.md): `configure` and `fit`, `load`, `Detector`, `FurnaceData`,
+`create_model`, `list_models` and `standardize_inputs`, and the types in `fmbench.types`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fmbench.config.resolve import configure
+    from fmbench.data import FurnaceData
+    from fmbench.data.statistics import standardize_inputs
     from fmbench.registry import create_model, list_models
     from fmbench.training.checkpoint import load
+    from fmbench.training.lit import Detector
+    from fmbench.training.run import fit
 
-__all__ = ["create_model", "list_models", "load"]
+_HOME = {
+    "Detector": "training.lit",
+    "FurnaceData": "data",
+    "configure": "config.resolve",
+    "create_model": "registry",
+    "fit": "training.run",
+    "list_models": "registry",
+    "load": "training.checkpoint",
+    "standardize_inputs": "data.statistics",
+}
 
-_HOME = {"create_model": "registry", "list_models": "registry", "load": "training.checkpoint"}
+__all__ = [
+    "Detector",
+    "FurnaceData",
+    "configure",
+    "create_model",
+    "fit",
+    "list_models",
+    "load",
+    "standardize_inputs",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -92,7 +92,7 @@ def find_model(name: str, modality: Modality | str) -> ModelClass:
 
 
 def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
-    """Build the model registered as `name`.
+    """Build the model registered as `name`; its attribute `built_as` holds name and `net`.
 
     Args:
         name: registered name.
@@ -112,7 +112,9 @@ def create_model(name: str, problem: Problem, **net: Any) -> nn.Module:
             raise ValueError(
                 f"{name} has no option {key!r}{nearest(key, known)}\nKnown: {', '.join(known)}"
             )
-    return model(problem, **net)
+    built = model(problem, **net)
+    built.built_as = {"model": name, "net": dict(net)}  # type: ignore[assignment]
+    return built
 
 
 def _modality(value: Modality | str) -> Modality:

@@ -18,7 +18,7 @@ from fmbench.config.dotted import nest, peek
 from fmbench.config.hints import Folder
 from fmbench.config.parser import Parser
 from fmbench.config.profiles import find_config
-from fmbench.config.schema import Config
+from fmbench.config.schema import Config, as_plain
 from fmbench.data import FurnaceData
 from fmbench.files.yaml_json import read_yaml
 from fmbench.objective import Loss, Optim
@@ -172,6 +172,20 @@ def config_of(layers: Sequence[tuple[str, Any]]) -> Config:
     parser.layers = list(layers)
     _add_groups(parser, [])
     return _config(*parser.values([]))
+
+
+def configure(profile: str = DEFAULT_PROFILE, **options: Any) -> Config:
+    """The configuration of a training, as `fmbench fit` resolves it.
+
+    Args:
+        profile: a profile's name, or the path of a YAML file.
+        options: of Config, over the profile's: model, modality, seed, …, and the groups net, data,
+            optim, loss and trainer as mappings.
+
+    Raises:
+        ValueError: no such profile, an unknown option, or a value that it does not take.
+    """
+    return config_of([(profile, read_yaml(find_config(profile))), ("configure", as_plain(options))])
 
 
 def _config_files(argv: Sequence[str]) -> tuple[list[str], str]:

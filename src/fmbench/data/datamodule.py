@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -90,6 +91,9 @@ class FurnaceData(LightningDataModule):
             device that trains; the batches stay the same. Simulated recordings are rendered once.
         seed: of the order of training windows and of the flips.
 
+    Attributes:
+        options: the arguments but modality and seed, as plain values.
+
     Raises:
         ValueError: a value is not allowed, the folder is missing, or recordings cannot be used.
     """
@@ -124,7 +128,13 @@ class FurnaceData(LightningDataModule):
         resident: bool = False,
         seed: int = 0,
     ) -> None:
+        given = dict(locals())
         super().__init__()
+        self.options = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in given.items()
+            if name in signature(FurnaceData).parameters and name not in ("modality", "seed")
+        }
         check_choice("modality", modality, [str(each) for each in Modality])
         check_choice("axes", axes, get_args(Axes))
         check_positive(

@@ -45,7 +45,12 @@ def measure_inputs(windows: WindowDataset) -> Statistics:
 
 
 def standardize_inputs(model: nn.Module, statistics: Statistics) -> None:
-    """Write `statistics` into the model's `Standardize` modules."""
+    """Write statistics into a model, which standardises its inputs with them.
+
+    Args:
+        model: its `fmbench.nn.Standardize` modules take them.
+        statistics: of `FurnaceData.statistics`.
+    """
     measured = {
         "video": (statistics.video_mean, statistics.video_std),
         "current": (statistics.current_mean, statistics.current_std),

@@ -11,7 +11,6 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from fmbench.models import official
 from fmbench.registry import create_model
 from fmbench.stages import Stage
 from fmbench.training.lit import Detector
-from fmbench.types import BENCHMARK, Problem
+from fmbench.training.stamp import stamp
+from fmbench.types import Problem
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -58,39 +58,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def stage_folders(run: Path, stages: Sequence[Stage]) -> list[Path]:
     """The folders of the stages' checkpoints: `stages/<name>`, for the last stage `checkpoints`."""
     return [run / "stages" / stage.name for stage in stages[:-1]] + [run / "checkpoints"]
-
-
-def stamp(
-    model: str,
-    net: Mapping[str, Any],
-    problem: Problem,
-    data: Mapping[str, Any],
-    trained_on: str,
-    classes: Sequence[str] = BENCHMARK.classes,
-) -> dict[str, Any]:
-    """The `fmbench` entry of a checkpoint.
-
-    Args:
-        model: registered name.
-        net: the hyperparameters that were set.
-        problem: the problem that the model was built for.
-        data: options of the training's `FurnaceData`, the defaults of `test` and `predict`.
-        trained_on: one line that describes the data, and states if it was simulated.
-        classes: their names, in the order of the problem's K classes.
-    """
-    plain = asdict(problem) | {
-        "modality": str(problem.modality),
-        "image_size": list(problem.image_size),
-    }
-    kept = {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}
-    return {
-        "model": model,
-        "net": dict(net),
-        "problem": plain,
-        "data": kept,
-        "trained_on": trained_on,
-        "classes": list(classes),
-    }
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

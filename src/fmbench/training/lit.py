@@ -9,7 +9,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import ArrayLike
 from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
@@ -19,6 +21,8 @@ from torchmetrics import SumMetric
 from fmbench.metrics import Counts, DetectionMetrics, of_each_window
 from fmbench.objective import Loss, Optim
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
+from fmbench.training.alone import enter_alone
+from fmbench.training.arrays import Scores, batch_of
 from fmbench.training.console import say
 from fmbench.training.muon import MuonAdamW, check_muon, hidden_matrices
 from fmbench.training.random_state import get_random_state, set_random_state
@@ -113,6 +117,41 @@ class Detector(L.LightningModule):
         prediction: Prediction = self.model(batch)
         return prediction
 
+    @torch.inference_mode()
+    def predict(
+        self, video: ArrayLike | Tensor | None = None, current: ArrayLike | Tensor | None = None
+    ) -> Scores:
+        """Judge windows.
+
+        Args:
+            video: (B, 3, T, H, W), or (3, T, H, W) of one window: RGB, oldest frame first, grey
+                levels from 0 to 255; for a model that reads video.
+            current: (B, L, C), or (L, C) of one window: oldest sample first, in amperes or the
+                units of the training; for a model that reads current.
+
+        Returns:
+            Scores of the B windows, as NumPy arrays.
+
+        Raises:
+            ValueError: an input is missing, not read by the model, or has another shape or range.
+        """
+        channels = self.stamp.get("plant", {}).get("channels", ())
+        amperes = all(channel["unit"] == "A" for channel in channels)
+        batch = batch_of(self.problem, video, current, amperes=amperes)
+        was = self.training
+        self.eval()
+        try:
+            found = self(move_data_to_device(batch, self.device))
+        finally:
+            self.train(was)
+        probabilities = found.logits.float().softmax(1).cpu()
+        masks = found.mask_logits
+        return Scores(
+            (1 - probabilities[:, 0]).numpy(),
+            probabilities.numpy(),
+            None if masks is None else masks.argmax(1).to("cpu", torch.uint8).numpy(),
+        )
+
     def enter(self, stage: Stage) -> None:
         """Start a stage: freeze the parameters that it does not train, choose the optimization.
 
@@ -127,7 +166,14 @@ class Detector(L.LightningModule):
         self.automatic_optimization = len(turns) == 1
 
     def setup(self, stage: str) -> None:
-        """Restore this process's random state and epoch sums in a resumed training."""
+        """Prepare a training by a Trainer of the user's own, where `enter` was not called; restore
+        this process's random state and epoch sums in a resumed training.
+
+        Raises:
+            ValueError: the model trains in stages or turns, or does not fit the data.
+        """
+        if stage == "fit" and self.stage is None:
+            enter_alone(self, self.trainer)
         if self.global_rank < len(self.process_states):
             mine = self.process_states[self.global_rank]
             set_random_state(mine["random"])

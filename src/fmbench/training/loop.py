@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -60,6 +60,7 @@ def train_stages(
     select: str,
     options: Mapping[str, Any],
     loggers: list[Logger],
+    callbacks: Sequence[Callback] = (),
     resume: Start | None = None,
 ) -> Trained:
     """Train every stage of the detector, writing `best.ckpt` and `last.ckpt` of each.
@@ -71,6 +72,7 @@ def train_stages(
         select: validation metric that chooses the best checkpoint of the last stage.
         options: of Lightning's Trainer; the stages share its `max_epochs`.
         loggers: of the run.
+        callbacks: of the caller, beside those of every training.
         resume: where the training resumes.
 
     Raises:
@@ -97,13 +99,13 @@ def train_stages(
         }
         with quiet(), interruptible():
             if isinstance(stage, Solve):
-                trainer = _solve(detector, data, folders[k], engine)
+                trainer = _solve(detector, data, folders[k], engine, callbacks)
             else:
                 engine |= {"max_epochs": epochs[k], "logger": loggers}
                 engine |= {} if last or checked else {"limit_val_batches": 0}
                 monitor = select if last and data.validates else None
                 start = resume.checkpoint if resume and k == first else None
-                trainer = _learn(detector, data, folders[k], engine, monitor, start)
+                trainer = _learn(detector, data, folders[k], engine, monitor, start, callbacks)
         if checked:
             say(outcome(stage.name, detector.checked))
         if trainer.is_global_zero:  # only an unfinished stage resumes from it
@@ -149,6 +151,7 @@ def _learn(
     options: dict[str, Any],
     monitor: str | None,
     resume: Path | None,
+    others: Sequence[Callback],
 ) -> L.Trainer:
     """Train one stage by gradient; `monitor` is None where the stage is not validated."""
     best = Best(
@@ -158,7 +161,7 @@ def _learn(
         mode="min" if (monitor or "").endswith(LOWER_IS_BETTER) else "max",
         enable_version_counter=False,
     )
-    callbacks = [EpochMeans(), LearningRateMonitor("step"), *progress_callbacks()]
+    callbacks = [EpochMeans(), LearningRateMonitor("step"), *progress_callbacks(), *others]
     options = {
         "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
@@ -178,14 +181,18 @@ def _learn(
 
 
 def _solve(
-    detector: Detector, data: FurnaceData, folder: Path, options: dict[str, Any]
+    detector: Detector,
+    data: FurnaceData,
+    folder: Path,
+    options: dict[str, Any],
+    others: Sequence[Callback],
 ) -> L.Trainer:
     """Pass once over the training windows; `best.ckpt` and `last.ckpt` both hold the solution."""
     options = {
         **options,
         "logger": False,
         "enable_checkpointing": False,
-        "callbacks": [*progress_callbacks(), Killable()],
+        "callbacks": [*progress_callbacks(), *others, Killable()],
         "enable_progress_bar": on_terminal(),
         "limit_predict_batches": options.get("limit_train_batches"),
     }

@@ -8,10 +8,12 @@ val-predictions.csv, `fmbench.training.measure.measure` test.json and test-predi
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
@@ -19,10 +21,8 @@ from fmbench.config.schema import Config
 from fmbench.data import FurnaceData
 from fmbench.data.statistics import standardize_inputs
 from fmbench.files.atomic import on_the_disk_of, remove_halves, write_text
-from fmbench.format.plant import plant_content, read_plant
 from fmbench.objective import Loss, Optim
 from fmbench.registry import create_model, find_model
-from fmbench.training.checkpoint import stamp
 from fmbench.training.classes import rare_classes
 from fmbench.training.console import say
 from fmbench.training.lit import Detector
@@ -32,12 +32,19 @@ from fmbench.training.measure import measure
 from fmbench.training.precision import FLOAT32, with_precision
 from fmbench.training.provenance import code_of, git_commit, versions
 from fmbench.training.resume import resume_from
+from fmbench.training.stamp import stamp, stamp_of_data
 from fmbench.training.wandb_logger import TolerantWandbLogger
 from fmbench.types import Modality
 
 
 def fit(
-    config: Config, *, run: Path, resume: str | Path | None = None, force: bool = False
+    config: Config,
+    *,
+    run: str | Path,
+    resume: str | Path | None = None,
+    force: bool = False,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> Path:
     """Train a model and measure its best checkpoint on the validation part.
 
@@ -46,6 +53,8 @@ def fit(
         run: folder of the run, made if missing.
         resume: a checkpoint to resume from, or "auto" for the newest intact one of the run, if any.
         force: resume although the configuration or the recordings differ from the checkpoint's.
+        callbacks: of Lightning, beside fmbench's own.
+        loggers: of Lightning, beside fmbench's own.
 
     Returns:
         The checkpoint that validation chose; without a validation part, the last one.
@@ -57,6 +66,13 @@ def fit(
         KeyboardInterrupt: Ctrl-C; the last step is saved.
         Stopped: SIGTERM or SIGUSR1; the last step is saved. A SystemExit.
     """
+    for name, other in (("callbacks", "callbacks"), ("logger", "loggers")):
+        if name in config.trainer:
+            raise ValueError(
+                f"trainer.{name} would replace those of fmbench, which write checkpoints and logs;"
+                f" give {other}=[...] to fit instead"
+            )
+    run = Path(run)
     detector, data = _build(config)
     trainer = with_precision(config.trainer)
     start = resume_from(resume, run, detector, force=force)
@@ -80,7 +96,7 @@ def fit(
     if config.compile:
         detector.model.compile(mode=config.compile)  # in place: the checkpoint's names stay
     detector.started = time.monotonic()
-    loggers = open_loggers(config, run)
+    own = open_loggers(config, run)
     with on_the_disk_of(run):
         trained = train_stages(
             detector,
@@ -88,10 +104,11 @@ def fit(
             run=run,
             select=config.select,
             options=trainer,
-            loggers=loggers,
+            loggers=[*own, *loggers],
+            callbacks=callbacks,
             resume=start,
         )
-    for logger in loggers:
+    for logger in own:
         if isinstance(logger, TolerantWandbLogger) and trained.is_global_zero:
             logger.finish()
     if distributed.is_available() and distributed.is_initialized():
@@ -125,16 +142,12 @@ def _build(config: Config) -> tuple[Detector, FurnaceData]:
     can = modality in model_class.dense and data.has_masks
     problem = data.problem(can if config.dense is None else config.dense)
     model = create_model(config.model, problem, **config.net)
-    opened = data.opened
     standardize_inputs(model, data.statistics())
     facts = stamp(
         config.model, config.net, problem, config.data, data.description, data.classes
     ) | {
         "config": config.to_plain(),
-        "plant": plant_content(
-            replace(read_plant(opened.folder), frame_size=opened.recordings[0].size)
-        ),
-        "data_fingerprint": data.fingerprint(),
+        **stamp_of_data(data),
         "precision": with_precision(config.trainer).get("precision") or FLOAT32,
         "code": code_of(config.model),
         "git_commit": git_commit(),
