@@ -95,6 +95,29 @@ def test_a_recording_that_has_been_read_can_be_pickled(packed: Path) -> None:
     assert np.array_equal(upright_frames(again, np.arange(3)), first)
 
 
+def test_packets_are_read_once_and_again_where_the_file_changed(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "v.mkv"
+    shutil.copy(next((packed / "pixel-level" / "videos").glob("*.mkv")), path)
+    first = probe(path)
+    [kept] = (tmp_path / "cache").glob("v-packets-*.raw")
+    with monkeypatch.context() as without:
+        without.setattr("av.open", None)
+        again = probe(path)
+    assert np.array_equal(again.stamps, first.stamps)
+    assert again[1:] == first[1:] == ((32, 48), False, True)
+    kept.write_bytes(kept.read_bytes()[:-8])  # not whole: read anew
+    assert probe(path).frames == first.frames
+    blocks = [np.zeros((30, 3, 32, 48), np.uint8)]
+    write_video(path, (32, 48), blocks, "ffv1", synthetic=True)
+    assert probe(path)[1:] == ((32, 48), True, True)
+    assert probe(path).frames == 30
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FMBENCH_CACHE", str(tmp_path / "file"))  # no folder
+    assert probe(path).frames == 30
+
+
 def test_the_disk_holds_no_raw_frames_unless_they_are_unpacked(
     packed: Path, tmp_path: Path
 ) -> None:

@@ -178,6 +178,17 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("FMBENCH_CACHE") or "~/.cache/fmbench").expanduser()
 
 
+def cache_file(path: Path, key: str, shape: tuple[int, ...] = ()) -> Path:
+    """Where the cache has what was found in a file, if it has it; elsewhere once the file changed.
+
+    Raises:
+        OSError: no such file.
+    """
+    stat = path.stat()
+    source, state = _digest(path.resolve(), key, shape), _digest(stat.st_size, stat.st_mtime_ns)
+    return _cache_folder() / f"{path.stem}-{key}-{source}-{state}.raw"
+
+
 def _cached(
     path: Path,
     key: str,
@@ -190,9 +201,7 @@ def _cached(
     Raises:
         ValueError: the folder cannot be written or is too small, or the dataset is damaged.
     """
-    stat, size = path.stat(), math.prod(shape)
-    source, state = _digest(path.resolve(), key, shape), _digest(stat.st_size, stat.st_mtime_ns)
-    target = _cache_folder() / f"{path.stem}-{key}-{source}-{state}.raw"
+    target, size = cache_file(path, key, shape), math.prod(shape)
     if target.exists():
         with suppress(OSError):  # in a shared cache, it may be another user's
             os.utime(target)  # _sweep counts from the last use
