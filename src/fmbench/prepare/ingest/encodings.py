@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def read_text(path: Path, encoding: str | None = None) -> tuple[str, str]:
         raise ValueError(f"{path}: no CSV with a header line: it holds bytes that are no text")
     text = text.removeprefix("\ufeff")
     return text.replace("\r\n", "\n").replace("\r", "\n"), name
+
+
+def encoding_of(begin: bytes, encoding: str | None = None) -> tuple[str, str]:
+    """The codec of a text by its first bytes, and its name; `encoding` if it is given.
+
+    Raises:
+        ValueError: an unknown encoding.
+    """
+    if encoding is None:
+        whole = begin[: begin.rfind(b"\n") + 1] or begin  # the last character may be cut off
+        return _found(whole if len(whole) % 2 == 0 else whole + begin[len(whole) :][:1])
+    try:
+        return codecs.lookup(encoding).name, encoding
+    except LookupError:
+        raise ValueError(
+            f"--encoding is {encoding!r}; it takes an encoding's name, as utf-8, utf-16, cp1252,"
+            " gbk"
+        ) from None
 
 
 def _found(raw: bytes) -> tuple[str, str]:

@@ -62,6 +62,21 @@ def read_table(
             header.
     """
     text, encoding = read_text(path, encoding)
+    return table_of(
+        text, path, remarks, separator=separator, encoding=encoding, header_line=header_line
+    )
+
+
+def table_of(
+    text: str,
+    path: Path,
+    remarks: Remarks,
+    *,
+    separator: str | None,
+    encoding: str,
+    header_line: int | None,
+) -> Table:
+    """`read_table` of text that was read already."""
     lines = text.split("\n", _LOOKED_AT)[:_LOOKED_AT]
     if not any(line.strip() for line in lines):
         raise ValueError(f"{path}: no CSV with a header line: it is empty")

@@ -139,14 +139,14 @@ def read_plc(
             " are not, --phases names those that are"
         )
     units = checked_units(roles.phases, roles.units, options.unit, channels, path)
-    decimal = options.decimal or _decimal(roles, units)
-    describe.append(_layout(roles, units, decimal, plant))
+    decimal = options.decimal or decimal_of(roles, units)
+    describe.append(layout_words(roles, units, decimal, plant))
     clock = table.cells[roles.time[0]].str.cat(table.cells[roles.time[1:]], sep=" ")
     times = parse_times(clock, path, options.time_format, lines=table.lines, decimal=decimal)
     seconds, kind = times.seconds, times.clock
     ahead = zone_of_header(" ".join(roles.time))
     if kind == "elapsed":
-        seconds = seconds * _elapsed_unit(table, roles.time[0])
+        seconds = seconds * elapsed_unit(table, roles.time[0])
     elif kind == "local" and ahead is not None:
         seconds, kind = seconds - ahead, "utc"
     _refuse_coarse(seconds, times.clock, table)
@@ -155,7 +155,7 @@ def read_plc(
     if zone is not None and local:
         seconds, kind = to_utc(seconds, zone, path, table.lines), "utc"
 
-    values = _values(roles, decimal, marks, options.between, remarks)
+    values = values_of(roles, decimal, marks, options.between, remarks)
     scales = np.array([AMPERES.get(unit, 1.0) for unit in units])
     scales[[each.unit != "A" for each in channels]] = 1.0
     if marks is None:
@@ -194,7 +194,7 @@ def _refuse_coarse(seconds: NDArray[np.float64], kind: Clock, table: Table) -> N
         )
 
 
-def _decimal(roles: Roles, units: list[str]) -> Decimal:
+def decimal_of(roles: Roles, units: list[str]) -> Decimal:
     """Of the currents.
 
     Raises:
@@ -221,7 +221,7 @@ def _decimal(roles: Roles, units: list[str]) -> Decimal:
     )
 
 
-def _values(
+def values_of(
     roles: Roles,
     decimal: Decimal,
     marks: tuple[list[float], list[str]] | None,
@@ -266,7 +266,7 @@ def _values(
     return np.stack(columns, axis=1)
 
 
-def _layout(roles: Roles, units: list[str], decimal: Decimal, plant: Plant) -> str:
+def layout_words(roles: Roles, units: list[str], decimal: Decimal, plant: Plant) -> str:
     """The line that says how the file was read."""
     table = roles.table
     phases = [
@@ -304,7 +304,7 @@ def _clock(seconds: NDArray[np.float64], kind: Clock, written: str, zone: str | 
     )
 
 
-def _elapsed_unit(table: Table, name: str) -> float:
+def elapsed_unit(table: Table, name: str) -> float:
     """Seconds of one in a column of elapsed times, by its header: `t [ms]`, `elapsed_ms`."""
     units = {"ms": 1e-3, "min": 60.0, "h": 3600.0}
     unit = table.units[table.names.index(name)]

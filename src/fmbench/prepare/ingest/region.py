@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -56,7 +56,15 @@ class Region:
         return np.rint(small - excess).astype(np.uint8) if excess else np.asarray(small, np.uint8)
 
 
-def read_region(text: str, video: RawVideo) -> Region:
+class Pictures(Protocol):
+    """What has pictures of one size."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)"""
+
+
+def read_region(text: str, video: Pictures) -> Region:
     """From `x,y,w,h`, or from a YAML file of `frame: [x, y, w, h]`.
 
     Raises:

@@ -46,6 +46,7 @@ def to_samples(
     *,
     slot: Slot = "mean",
     between: Between = "line",
+    begin: int | None = None,
 ) -> Samples:
     """Samples of each slot; a first or last second that was logged in part is left out.
 
@@ -59,9 +60,12 @@ def to_samples(
         slot: a slot's sample: the mean over it, or the last value in it.
         between: where no row is: a line between rows at most 1.5 of their usual steps apart; or
             the last value, for any time up to the log's last row. With `hold`, a mean is over time.
+        begin: of a log that goes on, of which `seconds` are the newest rows: the second of the
+            first sample; then a second that was logged in part is not left out. The first row is
+            at most a period before its end.
     """
-    period = plant.period
-    first, last = np.floor(seconds[0]), np.floor(seconds[-1])
+    period, live = plant.period, begin is not None
+    first, last = np.floor(seconds[0]) if begin is None else begin, np.floor(seconds[-1])
     whole = np.arange(first, last + 1, period, dtype=np.int64)
     begin = first + 1 - period
     found = np.full((plant.samples * len(whole), values.shape[1]), np.nan)
@@ -72,6 +76,8 @@ def to_samples(
             sample = _held if between == "hold" else _drawn
             found[:, k] = sample(seconds[known] - begin, column[known], len(found), slot, width)
     groups = found.reshape(len(whole), plant.samples, -1)
+    if live:
+        return Samples(whole, groups, plant)
     complete = np.isfinite(groups).all(axis=(1, 2))
     skipped = int(len(whole) > 1 and not complete[0] and complete[1])
     end = int(len(whole) > 1 and not complete[-1] and complete[-2])

@@ -51,7 +51,7 @@ class RawVideo:
                     f"{clip.path} shows {_sides(clip.look.size)} pixels, {first.path}"
                     f" {_sides(first.look.size)}; files of one recording have one size"
                 )
-        self.size = first.look.size
+        self.size: tuple[int, int] = first.look.size
         self.label = few(path.name for path in self.paths)
         starts, self._placed = place(self._clips)
         self._first = np.cumsum([0, *map(len, self._clips)])

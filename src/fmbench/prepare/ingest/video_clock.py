@@ -141,6 +141,16 @@ def _frames(
             " zones and delays are not known: correct it by --offset, or give --start"
         )
         return Times(created + video.shown, "local", "the file's")
+    first = start_of(start, options)
+    return first._replace(seconds=first.seconds[0] + video.shown)
+
+
+def start_of(start: str, options: LogOptions) -> Times:
+    """The one time that `--start` gives.
+
+    Raises:
+        ValueError: it is no date and time.
+    """
     try:
         first = parse_times(pd.Series([start]), Path("--start"))
     except ValueError as error:
@@ -152,8 +162,7 @@ def _frames(
         ) from None
     if first.clock == "elapsed":
         raise ValueError(f"--start is {start!r}; it takes YYYY-MM-DD HH:MM:SS[.fff]")
-    first = _in_zone(first, options, Path("--start"))
-    return first._replace(seconds=first.seconds[0] + video.shown)
+    return _in_zone(first, options, Path("--start"))
 
 
 def _read_frame_times(path: Path, frames: int, options: LogOptions) -> Times:

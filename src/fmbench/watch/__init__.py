@@ -1,0 +1,1 @@
+"""Watch a furnace: live video and currents to decisions and alarms."""

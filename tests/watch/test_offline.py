@@ -1,0 +1,138 @@
+"""A watch of raw files has the scores of `fmbench predict`, and its alarms."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmbench.alarms.rule import AlarmRule, states
+from furnace import ROI, Said, amperes, trained, write_log, write_video, wrong
+from test_cli import Command, fmbench
+from test_ingest import stamp
+
+__all__ = ["fmbench"]  # a fixture
+
+
+def offline(fmbench: Command, checkpoint: Path, video: Path, *words: str | Path) -> pd.DataFrame:
+    done = fmbench("predict", video, "--checkpoint", checkpoint, "--every", "1", "--roi", ROI,
+                   "--data.causal", "true", *words)  # fmt: skip
+    assert done.status == 0, done.err
+    return pd.read_csv(f"predictions/{video.stem}.csv").set_index("frame")
+
+
+def online(fmbench: Command, checkpoint: Path, video: Path, *words: str | Path) -> Said:
+    done = fmbench("watch", "--checkpoint", checkpoint, "--video", video, "--roi", ROI,
+                   "--speed", "max", *words)  # fmt: skip
+    assert done.status == 0, done.err
+    return Said.of(done.out)
+
+
+@pytest.mark.parametrize(
+    ("rate", "begin", "every"),
+    [(2, -2, 1), (10, -1.7, 1), (10, 3.4, 1), (1, -4, 1), (10, -2, 0.48), (2, -2, 2)],
+)
+def test_scores_are_those_of_predict(
+    fmbench: Command,
+    cross: Path,
+    video: Path,
+    tmp_path: Path,
+    rate: float,
+    begin: float,
+    every: float,
+) -> None:
+    log = write_log(tmp_path, amperes(26, rate), rate, begin)
+    words = ["--current", log, "--start", stamp(0)]
+    expected = offline(fmbench, cross, video, *words)
+    said = online(fmbench, cross, video, *words, "--every", str(every))
+    assert not any(said.reasons())
+    assert len(said.scores) == len(expected) // round(every * 25)
+    assert len(said.scores) >= 8
+    for frame, score in said.scores.items():
+        assert score == pytest.approx(expected["score"][frame], abs=1e-5)
+    assert expected["score"].std() > 1e-4  # so that another window's score would be noticed
+    times = {each["frame"]: each["time"][:19] for each in said.decisions}
+    assert times == expected["time"][list(times)].to_dict()
+
+
+def test_alarms_are_those_of_the_rule_on_predicted_scores(
+    fmbench: Command, cross: Path, video: Path, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path, amperes(26, 2), 2)
+    words = ["--current", log, "--start", stamp(0)]
+    expected = offline(fmbench, cross, video, *words)
+    said = online(fmbench, cross, video, *words)
+    frames = np.array(list(said.scores))
+    rule = AlarmRule()
+    scores = expected["score"][frames].to_numpy()
+    assert [each["alarm"] for each in said.decisions] == states(rule, frames / 25, scores).tolist()
+
+
+@pytest.mark.parametrize("rate", [10, 24, 30, 60])
+def test_other_frame_rates_take_the_frames_that_ingest_takes(
+    fmbench: Command, visual: Path, tmp_path: Path, rate: float
+) -> None:
+    video = tmp_path / "other.mp4"
+    write_video(video, round(8.3 * rate), rate)
+    expected = offline(fmbench, visual, video, "--start", stamp(0.26))
+    said = online(fmbench, visual, video, "--start", stamp(0.26))
+    assert len(said.scores) == len(expected) // 25 == 7
+    for frame, score in said.scores.items():
+        assert score == pytest.approx(expected["score"][frame], abs=1e-5)
+
+
+def test_a_folder_of_segments_is_one_recording(
+    fmbench: Command, cross: Path, video: Path, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path, amperes(50, 2), 2)
+    folder = tmp_path / "cam"
+    folder.mkdir()
+    for name in ("cam_20300501_060000.mp4", "cam_20300501_060020.mp4"):
+        shutil.copy(video, folder / name)
+    done = fmbench("predict", "--video", folder, "--checkpoint", cross, "--every", "1", "--roi",
+                   ROI, "--current", log, "--data.causal", "true", "--name", "both")  # fmt: skip
+    assert done.status == 0, done.err
+    expected = pd.read_csv("predictions/both.csv").set_index("frame")["score"]
+    said = online(fmbench, cross, folder, "--current", log)
+    assert len(said.scores) == 40
+    for frame, score in said.scores.items():
+        assert score == pytest.approx(expected[frame], abs=1e-5)
+
+
+def test_windows_that_are_not_causal_are_watched_causally_and_this_is_said(
+    fmbench: Command, root: Path, video: Path, tmp_path: Path
+) -> None:
+    checkpoint = trained(root, "cross", tmp_path / "run", causal=False)
+    log = write_log(tmp_path, amperes(26, 2), 2)
+    words = ["--current", log, "--start", stamp(0)]
+    expected = offline(fmbench, checkpoint, video, *words)
+    done = fmbench("watch", "--checkpoint", checkpoint, "--video", video, "--roi", ROI,
+                   "--speed", "max", *words)  # fmt: skip
+    assert "WARNING: this checkpoint was trained on windows that show up to a second" in done.err
+    assert "validation windows, scores change by 0." in done.err
+    for frame, score in Said.of(done.out).scores.items():
+        assert score == pytest.approx(expected["score"][frame], abs=1e-5)
+
+
+def test_what_cannot_be_watched_is_refused_in_a_line(
+    fmbench: Command, cross: Path, visual: Path, video: Path, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path, amperes(26, 2), 2)
+    base = ["watch", "--checkpoint", cross, "--video", video, "--speed", "max"]
+    usual = ["--start", stamp(0), "--current", log]
+    wrong(fmbench(*base, *usual, "--roi", "100,0,64,64"), "not inside the picture", "128 wide")
+    wrong(fmbench(*base, "--start", stamp(0)), "--current is missing", "cross")
+    wrong(fmbench(*base, "--current", log), "carries no clock", "--start")
+    wrong(fmbench(*base, *usual, "--phases", "A,B"), "2 phases", "the checkpoint reads 3")
+    wrong(fmbench(*base, *usual, "--phases", "A,B,X"), "no column 'X'")
+    wrong(fmbench(*base, "--start", stamp(0), "--current", "none.csv"), "no such file")
+    wrong(fmbench(*base, *usual, "--every", "0.001"), "--every", "0.04")
+    wrong(fmbench("watch", "--checkpoint", "none.ckpt", "--video", video), "no such file")
+    seen = ["watch", "--checkpoint", visual, "--video"]
+    wrong(fmbench(*seen, tmp_path / "none.mp4"), "no such file or folder")
+    wrong(fmbench(*seen, "rtsp://127.0.0.1/x", "--speed", "max"), "is no file")
+    wrong(fmbench(*seen, log, "--speed", "max", "--start", stamp(0)), "plc.csv")
+    wrong(fmbench(*seen, video, "--current", log), "no effect", "video alone")
