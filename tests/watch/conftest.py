@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from furnace import SIZE, trained, write_video
 from recordings import write_root
@@ -31,4 +32,15 @@ def visual(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("video") / "run.mp4"
     write_video(path, 25 * 20)
+    return path
+
+
+@pytest.fixture(scope="session")
+def always(visual: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that calls every window abnormal."""
+    content = torch.load(visual, weights_only=True)
+    bias = [key for key, each in content["state_dict"].items() if each.shape == (2,)][-1]
+    content["state_dict"][bias] = torch.tensor([-50.0, 50.0])
+    path = tmp_path_factory.mktemp("always") / "best.ckpt"
+    torch.save(content, path)
     return path

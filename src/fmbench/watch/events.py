@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -164,6 +165,8 @@ class Output:
             self._stream.flush()
         except OSError as error:
             self._gone = isinstance(error, BrokenPipeError)
+            if self._gone:  # what is buffered goes nowhere, and the end of the program is no error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             self._tell.once(
                 "output", f"standard output cannot be written ({error.strerror}); watching goes on"
             )

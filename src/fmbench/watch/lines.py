@@ -128,7 +128,7 @@ class GrowingFile:
         return self._follow and (now.st_ino != self._inode or now.st_size < self._file.tell())
 
     def _split(self, data: bytes, *, final: bool) -> list[str]:
-        if self._decoder is None:
+        if self._decoder is None or not (data or self._rest):
             return []
         text = self._rest + self._decoder.decode(data, final)
         lines = text.replace("\r\n", "\n").replace("\0", "").split("\n")

@@ -34,11 +34,13 @@ class Reason(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A decision to be made; without an arrival, its picture is missing."""
+    """A decision to be made; without an arrival, its picture is missing, and `newest` is the time
+    of the last one before."""
 
     k: int
     arrival: float | None
     noticed: float
+    newest: float = math.inf
 
 
 class Witness(Protocol):
@@ -173,17 +175,18 @@ class Watch:
             self._pictures.add(picture.k, picture.small)
             if self._plan.looks(picture.k):
                 self._camera.see(picture.small)
+        while self._next < picture.k:
+            self._miss()
         self._last, self._video_lost = picture, ""
         for witness in self._witnesses:
             witness.picture(picture)
-        while self._next < picture.k:
-            self._miss()
         if picture.k == self._next:
             self._due.append(Due(self._next, picture.arrival, time.monotonic()))
             self._next += self._plan.step
 
     def _miss(self) -> None:
-        self._due.append(Due(self._next, None, time.monotonic()))
+        newest = -math.inf if self._last is None else self._last.seconds
+        self._due.append(Due(self._next, None, time.monotonic(), newest))
         self._next += self._plan.step
 
     def _poll(self) -> None:
@@ -238,7 +241,7 @@ class Watch:
                 return False
         score, reason, samples = None, None, None
         if due.arrival is None:
-            reason = self._no_picture(seconds)
+            reason = self._no_picture(seconds - due.newest)
         elif currents is not None:
             reason = self._no_currents(due.k, seconds)
         if self._begin is None and currents is None:
@@ -277,16 +280,15 @@ class Watch:
             return None, Reason("model", "the model's score is no finite number")
         return score, None
 
-    def _no_picture(self, seconds: float) -> Reason:
+    def _no_picture(self, since: float) -> Reason:
         if self._video_lost:
             return Reason("video", f"video lost: {self._video_lost}")
         if self._reader.dropped:
             self._reader.dropped = 0
             return Reason("video", "pictures come faster than they can be judged")
-        since = math.inf if self._last is None else seconds - self._last.seconds
-        if since > 0:
-            return Reason("video", f"video stalled: no picture for {since:.1f} s")
-        return Reason("video", "no picture at this time")
+        if math.isinf(since):
+            return Reason("video", "no picture yet")
+        return Reason("video", f"video stalled: no picture for {since:.1f} s")
 
     def _no_currents(self, k: int, seconds: float) -> Reason | None:
         """Why the log does not suffice for instant k; sets the recording's begin."""
