@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fmbench.data import FurnaceData
+from fmbench.files.checksum import sha256
 from fmbench.training.lit import Detector
 
 
@@ -74,12 +74,6 @@ def outputs_of(detector: Detector) -> dict[str, Any]:
         shape = ["B", problem.num_classes, *problem.image_size]
         found["mask"] = {"shape": shape, "axes": "batch, class, then as video"}
     return {name: {**each, "dtype": "float32"} for name, each in found.items()}
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _window(data: FurnaceData, video: bool, current: bool) -> dict[str, Any]:

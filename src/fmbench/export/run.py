@@ -33,8 +33,9 @@ from fmbench.export.network import (
     rows,
     traced,
 )
-from fmbench.export.recipe import recipe_of, sha256
+from fmbench.export.recipe import recipe_of
 from fmbench.files.atomic import write_text
+from fmbench.files.checksum import sha256
 from fmbench.files.staging import staged
 from fmbench.files.yaml_json import read_json
 from fmbench.progress import progress_bar
