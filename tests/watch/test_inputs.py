@@ -65,7 +65,7 @@ def test_a_frozen_picture_is_no_decision(fmbench: Command, visual: Path, tmp_pat
         out.mux(stream.encode())
     shutil.copy(moving, frozen / "b.mp4")
     said = watched(fmbench, visual, frozen)
-    assert lost(said, "frozen") == [4, 5, 6, 7, 8]
+    assert lost(said, "frozen") == [4, 5, 6, 7, 8, 9]  # and the second after it
 
 
 def test_currents_that_are_missing_or_impossible_are_no_decisions(
@@ -78,7 +78,7 @@ def test_currents_that_are_missing_or_impossible_are_no_decisions(
     log.write_text("".join(cut))
     said = watched(fmbench, cross, video, "--current", log)
     assert lost(said, "currents missing") == [10, 11, 12]
-    log.write_text("".join(lines[:171]))  # ends at 15 s
+    log.write_text("".join(lines[:172]))  # ends at 15 s
     assert lost(watched(fmbench, cross, video, "--current", log), "currents") == [
         15,
         16,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fmbench.alarms.file import Alarms, write_alarms
 from fmbench.alarms.rule import AlarmRule, states
 from furnace import ROI, Said, amperes, trained, write_log, write_video, wrong
 from test_cli import Command, fmbench
@@ -136,3 +138,38 @@ def test_what_cannot_be_watched_is_refused_in_a_line(
     wrong(fmbench(*seen, "rtsp://127.0.0.1/x", "--speed", "max"), "is no file")
     wrong(fmbench(*seen, log, "--speed", "max", "--start", stamp(0)), "plc.csv")
     wrong(fmbench(*seen, video, "--current", log), "no effect", "video alone")
+
+
+def test_the_rule_of_a_file_judges_calibrated_scores(
+    fmbench: Command, cross: Path, visual: Path, video: Path, tmp_path: Path
+) -> None:
+    rule = AlarmRule(on=0.53, off=0.52, needed=2, of=3, hold_off=2.0, every=0.4)
+    alarms = Alarms(
+        rule=rule,
+        temperature=2.5,
+        checkpoint_sha256=sha256(cross.read_bytes()).hexdigest(),
+        budget="1/day",
+        budget_met=False,
+        normal_hours=1.5,
+        false_alarms=3,
+        supports_at_best=59.0,
+        data="test",
+        data_fingerprint="none",
+        simulated=True,
+    )
+    write_alarms(tmp_path / "alarms.yaml", alarms)
+    words = ["--current", write_log(tmp_path, amperes(26, 2), 2), "--start", stamp(0)]
+    expected = offline(fmbench, cross, video, *words)["score"]
+    base = ["watch", "--checkpoint", cross, "--video", video, "--roi", ROI, "--speed", "max"]
+    done = fmbench(*base, *words, "--alarms", "alarms.yaml")
+    assert "3 false alarms in 1.5 h of validation, simulated; budget 1/day, NOT met" in done.err
+    said = Said.of(done.out)
+    frames = np.array(list(said.scores))
+    assert frames.tolist() == list(range(9, 500, 10))
+    raw = expected[frames].to_numpy()  # two classes: a logit is divided by the temperature
+    wanted = 1 / (1 + np.exp(-np.log(raw / (1 - raw)) / 2.5))
+    assert list(said.scores.values()) == pytest.approx(wanted, abs=1e-5)
+    assert [each["alarm"] for each in said.decisions] == states(rule, frames / 25, wanted).tolist()
+    wrong(fmbench(*base, *words, "--alarms", "alarms.yaml", "--every", "1"), "every 0.4 s")
+    other = ["watch", "--checkpoint", visual, "--video", video, "--alarms", "alarms.yaml"]
+    wrong(fmbench(*other), "belongs to another checkpoint")

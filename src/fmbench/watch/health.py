@@ -58,10 +58,10 @@ class Camera:
         looks = Looks.joined(list(self._looks))
         end = len(looks.level) - self._shown
         for found in failed_frames(looks):
-            if found.stop > end:
+            if found.stop >= end:
                 return found.what
         for found in failed_frames(looks, SOON / 5):  # a failure takes 2 looks, not 5
-            if found.kind in DARK and found.stop > end:
+            if found.kind in DARK and found.stop >= end:
                 return found.what
         return ""
 

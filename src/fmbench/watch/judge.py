@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fmbench.alarms.file import calibrated
 from fmbench.data.dataset import WindowDataset
 from fmbench.data.fit import Fit
 from fmbench.data.windows import WindowSpec, clip_index, samples_of, stride_of
@@ -74,6 +75,7 @@ class Judge:
 
     Args:
         detector: in eval mode.
+        temperature: of the alarm rule's file; scores are calibrated with it. None: as predicted.
 
     Attributes:
         plant: rates and channels of the training.
@@ -85,8 +87,8 @@ class Judge:
         ValueError: the checkpoint does not say what its windows are.
     """
 
-    def __init__(self, detector: Detector) -> None:
-        self.detector = detector
+    def __init__(self, detector: Detector, temperature: float | None = None) -> None:
+        self.detector, self._temperature = detector, temperature
         data = dict(detector.stamp["data"])
         self.plant = plant_of(detector)
         problem = detector.problem
@@ -182,8 +184,10 @@ class Judge:
         )
         if not len(windows):
             return None
-        prediction = self.detector(windows[0])
-        return float(abnormal_probability(prediction.logits)[0])
+        logits = self.detector(windows[0]).logits
+        if self._temperature is not None:
+            return float(calibrated(logits, self._temperature)[0])
+        return float(abnormal_probability(logits)[0])
 
 
 def causal_shift(detector: Detector, options: Mapping[str, Any] | None = None) -> str:

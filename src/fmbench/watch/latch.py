@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from fmbench.alarms.rule import AlarmRule, Latch
@@ -14,31 +13,20 @@ class Alarm:
 
     Args:
         rule: the rule.
-        calibrate: a score to the score that the rule judges.
         state: of `state`, from which it goes on.
 
     Attributes:
         on: whether there is an alarm now.
     """
 
-    def __init__(
-        self,
-        rule: AlarmRule,
-        calibrate: Callable[[float], float] | None = None,
-        state: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, rule: AlarmRule, state: dict[str, Any] | None = None) -> None:
         self.rule = rule
-        self._calibrate = calibrate
         self._latch = Latch(rule) if state is None else Latch.resumed(rule, state)
         self._newest = -math.inf if state is None else float(state["newest"])
 
     @property
     def on(self) -> bool:
         return self._latch.alarm
-
-    def calibrated(self, score: float) -> float:
-        """The score that the rule judges."""
-        return score if self._calibrate is None else self._calibrate(score)
 
     def step(self, seconds: float, score: float | None) -> None:
         """Take a decision; None is one that could not be made. After a clock that was set back, the

@@ -330,7 +330,6 @@ class Watch:
     ) -> None:
         """Hand out a decision, and the events that it makes."""
         before = self._alarm.on
-        score = None if score is None else self._alarm.calibrated(score)
         self._alarm.step(seconds, score)
         frame = None if k is None or self._begin is None or k < self._begin else k - self._begin
         decision = Decision(

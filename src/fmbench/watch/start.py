@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +9,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from fmbench.alarms.file import Alarms, read_alarms
 from fmbench.alarms.rule import AlarmRule
+from fmbench.files.checksum import sha256
 from fmbench.format.columns import format_second
 from fmbench.prepare.ingest.placing import created_at
 from fmbench.prepare.ingest.times import Times
@@ -53,8 +54,9 @@ def watch(checkpoint: Path, options: WatchOptions) -> int:
 
 def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
     tell, out = Told(), options.out
-    judge = Judge(load(checkpoint))
-    rule, calibrate = rule_of(options, checkpoint)
+    alarms = None if options.alarms is None else read_alarms(options.alarms, checkpoint)
+    rule = _rule(options, alarms)
+    judge = Judge(load(checkpoint), None if alarms is None else alarms.temperature)
     plan = judge.plan(rule.every)
     given = None if options.start is None else start_of(options.start, options.log)
     source = VideoSource(
@@ -79,16 +81,16 @@ def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
         begin=lambda first: max(first_second(first), begins or 0),
         views=out is not None,
     )
-    _introduce(judge, rule, tell, calibrated=calibrate is not None)
+    _introduce(judge, rule, alarms, tell)
     facts = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": sha256(checkpoint),
         "rule": asdict(rule),
     }
     memory = Memory(None if out is None else out / "state.json", facts, tell)
     kept = memory.read()
     running = Watch(
         judge,
-        Alarm(rule, calibrate, None if kept is None else kept["latch"]),
+        Alarm(rule, None if kept is None else kept["latch"]),
         reader,
         currents,
         every=rule.every,
@@ -113,15 +115,16 @@ def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
     return status
 
 
-def rule_of(
-    options: WatchOptions, checkpoint: Path
-) -> tuple[AlarmRule, Callable[[float], float] | None]:
-    """The rule, and what calibrates scores for it.
-
-    Raises:
-        ValueError: a file that is no rule of this checkpoint, or another --every than the rule's.
-    """
-    return AlarmRule(every=1.0 if options.every is None else options.every), None
+def _rule(options: WatchOptions, alarms: Alarms | None) -> AlarmRule:
+    """Raises: ValueError: another --every than the rule's."""
+    if alarms is None:
+        return AlarmRule(every=1.0 if options.every is None else options.every)
+    if options.every not in (None, alarms.rule.every):
+        raise ValueError(
+            f"--every is {options.every:g} s, but the rule in {options.alarms} was chosen for a"
+            f" decision every {alarms.rule.every:g} s; leave --every out"
+        )
+    return alarms.rule
 
 
 def _check_inputs(judge: Judge, options: WatchOptions) -> None:
@@ -245,14 +248,20 @@ def _witnesses(
     return found
 
 
-def _introduce(judge: Judge, rule: AlarmRule, tell: Told, *, calibrated: bool) -> None:
+def _introduce(judge: Judge, rule: AlarmRule, alarms: Alarms | None, tell: Told) -> None:
     """Say what is watched with, and what must be known about it."""
     stamp = judge.detector.stamp
     tell(f"{stamp['model']} ({judge.modality}), trained on {stamp['trained_on']}")
     tell(
         f"alarm: {rule.needed} of {rule.of} decisions at {rule.on:g} or above, one every"
-        f" {rule.every:g} s" + (", scores calibrated" if calibrated else "")
+        f" {rule.every:g} s" + (", no rule was chosen (--alarms)" if alarms is None else "")
     )
+    if alarms is not None:
+        simulated = ", simulated" if alarms.simulated else ""
+        tell(
+            f"{alarms.false_alarms} false alarms in {alarms.normal_hours:.1f} h of validation"
+            f"{simulated}; budget {alarms.budget}{'' if alarms.budget_met else ', NOT met'}"
+        )
     if judge.modality.has_current and not judge.was_causal:
         tell(
             "WARNING: this checkpoint was trained on windows that show up to a second of current"
