@@ -117,7 +117,7 @@ def main() -> None:
         video(folder / "run.mp4", 60 * given.minutes, (64, 64))
         log(folder / "plc.csv", 60 * given.minutes)
         long, long_took, memory = replay(given.checkpoint, folder, "0,0,64,64")
-        late = live(given.checkpoint, folder, 60)
+        late = live(given.checkpoint, folder, 30)
     cores = len(os.sched_getaffinity(0))
     write_text(
         given.into,
