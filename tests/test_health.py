@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fmbench.health import Failed, Failure, Looks, failed_currents, failed_frames, look
 from fmbench.simulator import Camera, SimConfig, simulate
+from fmbench.types import Channel
 
 Array = NDArray[np.float64]
 Change = Callable[[Array], None]
@@ -252,3 +253,20 @@ def test_simulated_sensors_do_not_fail(version: int) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 def test_60_simulated_recordings_of_wide_raise_no_alarm(version: int) -> None:
     assert nothing(version, range(30), 900) == []
+
+
+def test_a_small_channel_in_amperes_is_no_phase_unless_it_usually_is_large() -> None:
+    draw = np.random.default_rng(1)
+    channels = [Channel("L1"), Channel("L2"), Channel("motor")]
+    samples = draw.normal(1, 0.05, (240, 3)) * [9000, 9500, 1.85]
+    (found,) = failed_currents(samples, 2, channels)
+    assert (found.kind, found.what) == (
+        Failed.SMALL,
+        "channel motor stays below 200 A: no phase of a furnace",
+    )
+    assert [each.kind for each in failed_currents(samples, 2)] == [Failed.LOST]  # three phases
+    usual = np.array([9000.0, 9500.0, 9200.0])
+    assert [each.kind for each in failed_currents(samples, 2, channels, usual)] == [Failed.LOST]
+    samples[:, 1] = draw.normal(0, 3, 240)  # lost for the whole time, which only `usual` tells
+    kinds = [each.kind for each in failed_currents(samples, 2, channels, usual * [1, 1, 0])]
+    assert sorted(kinds) == [Failed.LOST, Failed.SMALL]

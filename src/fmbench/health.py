@@ -52,13 +52,15 @@ AREAS = 8
 
 
 class Failed(StrEnum):
-    """How a sensor has failed. `OFF` is no failure: no phase has current."""
+    """How a sensor has failed. `OFF` and `SMALL` are no failures: no phase has current; a channel
+    is too small for a phase, and is not tested for lost current."""
 
     NOT_FINITE = "not finite"
     UNIT = "unit"
     OUT_OF_RANGE = "out of range"
     OFF = "off"
     LOST = "lost"
+    SMALL = "small"
     STUCK = "stuck"
     COPIES = "copies"
     BLACK = "black"
@@ -84,7 +86,10 @@ class Failure(NamedTuple):
 
 
 def failed_currents(
-    samples: NDArray[np.floating[Any]], rate: float, channels: Sequence[Channel] = ()
+    samples: NDArray[np.floating[Any]],
+    rate: float,
+    channels: Sequence[Channel] = (),
+    usual: NDArray[np.floating[Any]] | None = None,
 ) -> list[Failure]:
     """Failures of the currents, by their start.
 
@@ -93,7 +98,10 @@ def failed_currents(
         rate: samples per second.
         channels: names and units of the columns; none: phases in amperes. Of another unit than A,
             only values that are not finite are failures: a set-point is constant, two may be equal,
-            and a temperature may be negative.
+            and a temperature may be negative. Of those in A, one that stays below NO_CURRENT is
+            no phase, such as the current of a motor.
+        usual: (C,) size of each channel in normal operation, which then tells the phases; None: the
+            largest of the samples.
     """
     every = np.asarray(samples, np.float64)
     names = [each.name for each in channels] or [str(k + 1) for k in range(every.shape[1])]
@@ -106,6 +114,7 @@ def failed_currents(
         if not chosen:
             return found
         every, names = every[:, chosen], [names[k] for k in chosen]
+        usual = None if usual is None else np.abs(usual[chosen])
     finite = np.isfinite(every)
     amperes = np.where(finite, every, np.nan)
     if _in_kiloamperes(amperes):
@@ -121,7 +130,16 @@ def failed_currents(
         what += f"; a furnace has 0 to {MOST:,.0f} A"
         found.append(Failure(Failed.OUT_OF_RANGE, start, stop, what))
     amperes[wrong] = np.nan
-    found += [*_lost(amperes, rate, names), *_constant(amperes, rate, names)]
+    found += _constant(amperes, rate, names)
+    if channels:
+        sizes = np.nanmax(np.abs(amperes), axis=0, initial=0) if usual is None else usual
+        for k in np.flatnonzero(sizes < NO_CURRENT):
+            what = f"channel {names[k]} stays below {NO_CURRENT:g} A: no phase of a furnace"
+            found.append(Failure(Failed.SMALL, 0, len(amperes), what))
+        phases = np.flatnonzero(sizes >= NO_CURRENT)
+        amperes, names = amperes[:, phases], [names[k] for k in phases]
+    if names:
+        found += _lost(amperes, rate, names)
     return sorted(found, key=_by_start)
 
 

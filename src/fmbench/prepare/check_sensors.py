@@ -26,6 +26,7 @@ KINDS = {
     Failed.UNIT: Kind.AMPERES,
     Failed.OUT_OF_RANGE: Kind.AMPERES,
     Failed.LOST: Kind.PHASE,
+    Failed.SMALL: Kind.PHASE,
     Failed.STUCK: Kind.PHASE,
     Failed.COPIES: Kind.PHASE,
 }
@@ -73,7 +74,7 @@ def of_currents(
             continue  # a value that is not finite: reported with its line
         kind = KINDS[each.kind]
         used = _any_within(seconds[listed], each.seconds[0], each.seconds[1] + reach)
-        harmless = kind is not Kind.AMPERES and not used
+        harmless = each.kind is Failed.SMALL or (kind is not Kind.AMPERES and not used)
         found.append(
             kind.at(path, each.what, None if single else line_of(each.first), harmless=harmless)
         )

@@ -25,7 +25,7 @@ FAR = 20.0
 A short circuit of the simulated furnace is 7 away."""
 APART = 3.0
 """Seconds between the newest row of a log that is being written and the clock of the frames."""
-NO_FAILURE = (Failed.OFF,)
+NO_FAILURE = (Failed.OFF, Failed.SMALL)
 """The furnace is off: the model has to know it."""
 
 
@@ -72,29 +72,32 @@ class CurrentRange:
     Args:
         model: the network of a detector.
         phases: number of channels.
+
+    Attributes:
+        mean: (C,) of each channel; None if it is not known.
     """
 
     def __init__(self, model: nn.Module, phases: int) -> None:
-        self._mean: NDArray[np.float32] | None = None
+        self.mean: NDArray[np.float32] | None = None
         for module in model.modules():
             if isinstance(module, Standardize) and module.source == "current":
                 mean, std = module.mean.numpy(), module.std.numpy()
                 if len(mean) == phases and not (np.allclose(mean, 0) and np.allclose(std, 1)):
-                    self._mean, self._std = mean, std
+                    self.mean, self._std = mean, std
 
     def outside(self, newest: NDArray[np.float32], names: Sequence[str]) -> str:
         """A sentence about samples (n, C) that are far from those of the training; empty if none
         is."""
-        if self._mean is None:
+        if self.mean is None:
             return ""
-        far = np.abs(newest - self._mean) / self._std
+        far = np.abs(newest - self.mean) / self._std
         if not (far > FAR).any():
             return ""
         row, phase = divmod(int(np.nanargmax(far)), far.shape[1])
         return (
             f"currents out of range: phase {names[phase]} reads {newest[row, phase]:.6g},"
             f" {far[row, phase]:.0f} standard deviations from the training's"
-            f" {self._mean[phase]:.6g}"
+            f" {self.mean[phase]:.6g}"
         )
 
 
@@ -112,7 +115,7 @@ def currents_failure(currents: Currents, plant: Plant, within: CurrentRange) -> 
     if said := within.outside(newest, names):
         return said
     end = len(values) - plant.samples
-    for found in failed_currents(values, plant.current_rate, plant.channels):
+    for found in failed_currents(values, plant.current_rate, plant.channels, within.mean):
         if found.stop > end and found.kind not in NO_FAILURE:
             return found.what
     return ""
