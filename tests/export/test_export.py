@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import pytest
 import torch
 from torch import nn
 
+from fmbench.alarms.file import Alarms, write_alarms
+from fmbench.alarms.rule import AlarmRule
 from fmbench.config.schema import Config
 from fmbench.export import formats
 from fmbench.export.network import Network, traced
 from fmbench.export.run import export
+from fmbench.files.checksum import sha256
 from fmbench.training.checkpoint import load
 from fmbench.training.lit import Detector
 from fmbench.training.run import fit
@@ -204,6 +208,31 @@ def test_an_export_of_another_checkpoint_is_not_replaced_unasked(
     assert done.status == 2
     assert "notes.txt, which is no part of an export" in done.err
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"]
+
+
+def test_the_alarm_rule_of_the_checkpoint_goes_into_the_recipe(
+    checkpoint: Path, tmp_path: Path, fmbench: Command
+) -> None:
+    rule = AlarmRule(on=0.7, off=0.4, needed=4, of=5, hold_off=10, every=1.0)
+    alarms = Alarms(
+        rule=rule, temperature=1.5, checkpoint_sha256=sha256(checkpoint), budget="1/day",
+        budget_met=True, normal_hours=80.0, false_alarms=3, supports_at_best=1.1, data="x",
+        data_fingerprint="0", simulated=False,
+    )  # fmt: skip
+    write_alarms(tmp_path / "alarms.yaml", alarms)
+    words = ("export", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--format", "torch")
+    words = (*words, "--alarms", tmp_path / "alarms.yaml", "--data.test_windows", "4")
+    assert fmbench(*words).status == 0
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    found = recipe["decision"]["alarm_rule"]
+    assert {name: found[name] for name in asdict(rule)} == asdict(rule)
+    assert found["temperature"] == 1.5
+    write_alarms(
+        tmp_path / "alarms.yaml", alarms.model_copy(update={"checkpoint_sha256": "0" * 64})
+    )
+    done = fmbench(*words)
+    assert done.status == 2
+    assert "belongs to another checkpoint" in done.err
 
 
 def test_a_missing_checkpoint_or_package_is_said_first(

@@ -17,6 +17,7 @@ def export(
     out: Folder,
     format: Literal["onnx", "torch"] = "onnx",
     quantize: Literal["dynamic"] | None = None,
+    alarms: File | None = None,
     replace: bool = False,
     data: DataOptions,
 ) -> int:
@@ -24,12 +25,13 @@ def export(
 
     Args:
         out: folder of the export.
+        alarms: alarms.yaml of fmbench alarms, whose rule goes into the recipe.
         format: onnx, for onnxruntime; torch, a .pt2 of torch.export.
         data: data (default: as in training, but all windows of the test part).
     """
     existing(checkpoint)
     found = write_export(
-        checkpoint, out, form=format, quantize=quantize, replace=replace, data=data
+        checkpoint, out, form=format, quantize=quantize, alarms=alarms, replace=replace, data=data
     )
     largest = found["largest_difference"]["probabilities"]
     say(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fmbench.alarms.file import Alarms
 from fmbench.data import FurnaceData
 from fmbench.files.checksum import sha256
 from fmbench.training.lit import Detector
 
 
 def recipe_of(
-    detector: Detector, checkpoint: Path, data: FurnaceData, *, file: str, quantize: str | None
+    detector: Detector,
+    checkpoint: Path,
+    data: FurnaceData,
+    *,
+    file: str,
+    quantize: str | None,
+    alarms: Alarms | None = None,
 ) -> dict[str, Any]:
     """The content of recipe.json: plain values, no path of a machine.
 
@@ -22,6 +30,7 @@ def recipe_of(
         data: recordings that the detector can read, opened with the options of its training.
         file: name of the model's file.
         quantize: the quantization, if any.
+        alarms: the alarm rule of the checkpoint, if one was chosen.
     """
     problem, plant, spec = detector.problem, data.opened.plant, data.spec
     trained_on = str(detector.stamp["trained_on"])
@@ -56,7 +65,7 @@ def recipe_of(
             "class": "index of the largest probability; 0 is normal",
             "abnormal_score": "1 - probabilities[:, 0]",
             "threshold": 0.5,
-            "alarm_rule": None,
+            "alarm_rule": alarms and _alarm_rule(alarms),
         },
         "window": _window(data, problem.modality.has_video, problem.modality.has_current),
         "frames": _frames(data, spec.plant.frame_size) if problem.modality.has_video else None,
@@ -74,6 +83,17 @@ def outputs_of(detector: Detector) -> dict[str, Any]:
         shape = ["B", problem.num_classes, *problem.image_size]
         found["mask"] = {"shape": shape, "axes": "batch, class, then as video"}
     return {name: {**each, "dtype": "float32"} for name, each in found.items()}
+
+
+def _alarm_rule(alarms: Alarms) -> dict[str, Any]:
+    """The rule, and the temperature that its scores need."""
+    return {
+        "score": "1 - softmax(log(probabilities) / temperature)[:, 0]",
+        "temperature": alarms.temperature,
+        **asdict(alarms.rule),
+        "budget": alarms.budget,
+        "budget_met": alarms.budget_met,
+    }
 
 
 def _window(data: FurnaceData, video: bool, current: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmbench.alarms.file import read_alarms
 from fmbench.export.certify import certify, in_words, latency
 from fmbench.export.formats import (
     MODEL_FILE,
@@ -58,6 +59,7 @@ def export(
     *,
     form: Format = "onnx",
     quantize: Quantize | None = None,
+    alarms: Path | None = None,
     replace: bool = False,
     data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def export(
         out: the folder, made if missing; it is complete or unchanged.
         form: onnx, a model.onnx; or torch, a model.pt2 of torch.export.
         quantize: dynamic: int8 weights (onnx).
+        alarms: alarms.yaml of this checkpoint, whose rule goes into the recipe.
         replace: whether an export of another checkpoint may be replaced.
         data: options of `FurnaceData` that differ from those of the training. All windows of the
             test part are used unless `test_windows` says otherwise.
@@ -78,6 +81,7 @@ def export(
     """
     check_format(form, quantize)
     detector = load(checkpoint)
+    chosen_rule = None if alarms is None else read_alarms(alarms, checkpoint)
     _check_folder(out, checkpoint, replace)
     part = open_data(detector, {"test_windows": None, **(data or {})})
     chosen = part.dataset("test").evenly(NUM_VECTORS)
@@ -86,7 +90,9 @@ def export(
     name = detector.stamp["model"]
     say(f"{name} ({detector.problem.modality}) to {form}, test part of {part.description}")
     program = traced(detector, inputs)
-    recipe = recipe_of(detector, checkpoint, part, file=MODEL_FILE[form], quantize=quantize)
+    recipe = recipe_of(
+        detector, checkpoint, part, file=MODEL_FILE[form], quantize=quantize, alarms=chosen_rule
+    )
     with _replacing(out) as folder:
         path = folder / MODEL_FILE[form]
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import torch
 
 from fmbench.config.profiles import find_config
 from fmbench.data import FurnaceData
+from fmbench.files.checksum import sha256
 from fmbench.files.yaml_json import read_json, read_yaml
 from fmbench.speed.timing import durations
 from fmbench.tables import make, read_rates
@@ -88,7 +88,7 @@ def of_run(run: Path, data: Mapping[str, Any]) -> Source:
         name=run.name, title=run.name, metrics=tuple(names), rows=(row,), references=False
     )
     line = Line(row=row, results=(result,), windows=(windows,), intervals=found)
-    made = {"run": run.name, "checkpoint, SHA-256": _hash(best), **_made(line)}
+    made = {"run": run.name, "checkpoint, SHA-256": sha256(best), **_made(line)}
     return Source(
         title=f"{row.label}, {row.modality} input",
         table=Table(experiment=experiment, profile="", seeds=1, lines=(line,)),
@@ -197,8 +197,3 @@ def _stored_speed(path: Path) -> dict[str, str]:
     }
     measured_on = f"{conditions['processor']}, {conditions['threads']} threads"
     return {"measured on": measured_on, **found}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
