@@ -29,6 +29,9 @@ def _rule(content: Any) -> AlarmRule:
     names = [field.name for field in fields(AlarmRule)]
     if not isinstance(content, dict):
         raise ValueError(f"{content!r:.200} is no mapping; its keys are {', '.join(names)}")
+    # YAML 1.1 reads the words on and off as true and false, where they are not quoted.
+    spoken = {True: "on", False: "off"}
+    content = {spoken.get(k, k) if isinstance(k, bool) else k: v for k, v in content.items()}
     for name, value in content.items():
         known(name, names, "there is no key ")
         whole = name in ("needed", "of")
@@ -51,8 +54,8 @@ class Alarms(Content):
         budget_met: whether the rule meets it on the validation recordings.
         normal_hours: of normal operation in the validation recordings.
         false_alarms: of the rule in these hours.
-        supports_at_best: false alarms a day that so many hours can support: the upper end of the
-            95 % interval if none occurred.
+        supports_at_best: false alarms a day that so many hours can support: the 95 % bound of the
+            rate if none occurred, 3 divided by the days.
         data: the data set in one line.
         data_fingerprint: SHA-256 of the data set.
         simulated: whether a simulator made the recordings.

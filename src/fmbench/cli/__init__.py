@@ -25,6 +25,7 @@ COMMANDS = {
     "fit": ("cli.train:fit",),
     "test": ("cli.train:test", "training.measure:measure"),
     "predict": ("cli.predict:predict", "training.predict:predict"),
+    "alarms": ("cli.alarms:alarms", "alarms.run:choose_alarms"),
     "watch": ("cli.watch:watch",),
     "table": ("cli.table:table",),
     "tune": ("cli.table:tune",),

@@ -11,13 +11,15 @@ from fmbench.simulator.dataset_writer import PRESETS, Preset, write_dataset
 from fmbench.simulator.latent_state import Instability
 from fmbench.simulator.lazy import LazyRecording, is_lazy, open_lazy
 from fmbench.simulator.process import Run, simulate
-from fmbench.simulator.scene import Tag, tags
+from fmbench.simulator.scene import DISTURBANCES, LABEL_FREE, Tag, tags
 from fmbench.simulator.settings import SIM_VERSION, ProcessConfig, SceneConfig, SimConfig
 from fmbench.simulator.sidecar import read_tags
 from fmbench.simulator.video_writer import write_video
 
 __all__ = [
+    "DISTURBANCES",
     "FURNACE_BOX",
+    "LABEL_FREE",
     "PRESETS",
     "SIM_VERSION",
     "Camera",

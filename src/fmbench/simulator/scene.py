@@ -77,6 +77,18 @@ class Tag(IntFlag):
     WEAK = 256
 
 
+DISTURBANCES = {
+    "mist": Tag.MIST_HEAVY,
+    "flame": Tag.FLAME,
+    "ambient light": Tag.AMBIENT,
+    "current fluctuation": Tag.CURRENT_FLUCT,
+    "feeding": Tag.FEEDING,
+}
+"""The disturbances of the paper, by the names that tables give them."""
+LABEL_FREE = Tag(sum(tag for tag in Tag if tag not in (Tag.SUBCRITICAL, Tag.WEAK)))
+"""Every tag that ignores the label."""
+
+
 class Drop(NamedTuple):
     """A hot drop that slides down the shell; seconds of process, scene coordinates, kelvin."""
 

@@ -10,21 +10,13 @@ import pandas as pd
 
 from fmbench.format.columns import parse_seconds, stretches
 from fmbench.metrics import classes_of
-from fmbench.simulator import Tag
+from fmbench.simulator import DISTURBANCES, LABEL_FREE
 from fmbench.tables.intervals import Comparison, Interval, compare, intervals
 from fmbench.tables.render import interval_text, shown
 from fmbench.tables.table import Line, Table
 from fmbench.tabular import NONE, markdown
 
-DISTURBANCES = {
-    "mist": Tag.MIST_HEAVY,
-    "flame": Tag.FLAME,
-    "ambient light": Tag.AMBIENT,
-    "current fluctuation": Tag.CURRENT_FLUCT,
-    "feeding": Tag.FEEDING,
-}
 FREE = "none"
-LABEL_FREE = Tag(sum(tag for tag in Tag if tag not in (Tag.SUBCRITICAL, Tag.WEAK)))
 
 
 def under(windows: pd.DataFrame) -> dict[str, pd.DataFrame]:
