@@ -8,7 +8,7 @@ SEEDS ?= 1
 # On a CPU, parallel rows with one core each are fastest (benchmarks/table2.md).
 JOBS ?= $(if $(filter cpu smoke,$(PROFILE)),2,1)
 
-.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 fig7 curves tune speed smoke export-all test test-slow test-full faults check validate-simulator clean
+.PHONY: help install demo table1 table2 table3 table4 table5 fig5 fig6 fig7 curves tune speed smoke export-all alarms-72h test test-slow test-full faults check validate-simulator clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 34
@@ -45,6 +45,9 @@ smoke: install  ## train every row of Table II for seconds, to test that everyth
 
 export-all: install  ## export every row of Table II to ONNX after seconds of training, and compare (20 minutes)
 	$(BIN)/python benchmarks/export.py
+
+alarms-72h: install  ## choose an alarm rule on 36 simulated hours, measure it on 36 more (CHECKPOINT=; about an hour)
+	$(BIN)/python benchmarks/alarms.py --checkpoint $(CHECKPOINT) --hours 72
 
 test: install check  ## lint, types, import rules and fast tests (minutes on 2 cores)
 	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"

@@ -26,6 +26,7 @@ from fmbench.types import BENCHMARK, Channel
 # The palette of Okabe and Ito, distinguishable with every kind of colour blindness.
 PHASES = ("#0072B2", "#E69F00", "#009E73")
 TRUTH, PREDICTED, SCORE, ABNORMAL = "#FFFFFF", "#56B4E9", "#000000", "#CC79A7"
+ALARM = "#D55E00"
 CLASSES = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#0072B2", "#E69F00")
 """Of class 1 and those after it, where there are more than two; from the eighth on again."""
 TINT = 0.5
@@ -62,6 +63,7 @@ class Scene:
         labels: (m,) class indices, 1 = abnormal; None if unknown.
         threshold: lowest score of a window that is classified as abnormal.
         classes: names of the K classes; with K > 2, each has a colour.
+        alarms: (m,) whether there is an alarm after each score; None without an alarm rule.
         class_scores: (m, K) their probabilities; needed with K > 2.
         title: heading.
         synthetic: the recording is simulated; the picture then carries SIMULATED.
@@ -82,6 +84,7 @@ class Scene:
     threshold: float = 0.5
     classes: tuple[str, ...] = BENCHMARK.classes
     class_scores: NDArray[np.floating[Any]] | None = None
+    alarms: NDArray[np.bool_] | None = None
     title: str = ""
     synthetic: bool = False
     channels: Sequence[Channel] = ()
@@ -98,6 +101,7 @@ class Scene:
             "scores": (self.scores, m),
             "labels": (self.labels, m),
             "class_scores": (self.class_scores, m),
+            "alarms": (self.alarms, m),
         }
         for name, (values, wanted) in lengths.items():
             if values is not None and len(values) != wanted:
@@ -277,12 +281,14 @@ def _score(axes: Axes, scene: Scene) -> None:
                 label=scene.classes[kind],
             )  # fmt: skip
         _truth_bands(axes, scene, label="")
+        _alarm_band(axes, scene)
         axes.set(ylabel="probability", ylim=(-0.04, 1.04), xlabel="time (min:s)")
         axes.legend(**LEGEND)
         return
     axes.plot(scene.score_times, scene.scores, color=SCORE, linewidth=1.4, label="score")
     axes.axhline(scene.threshold, color=SCORE, linewidth=1, linestyle="--", label="threshold")
     _truth_bands(axes, scene)
+    _alarm_band(axes, scene)
     axes.set(ylabel="score (abnormal)", ylim=(-0.04, 1.04), xlabel="time (min:s)")
     axes.legend(**LEGEND)
 
@@ -302,6 +308,19 @@ def _truth_bands(axes: Axes, scene: Scene, label: str = "truth: abnormal") -> No
             end = times[min(stop, len(times) - 1)]
             axes.axvspan(times[start], end, color=colour, alpha=0.3, linewidth=0, label=label)
             label = ""
+
+
+def _alarm_band(axes: Axes, scene: Scene) -> None:
+    """Draw a bar along the top while there is an alarm."""
+    if scene.alarms is None:
+        return
+    times, label = scene.score_times, "alarm"
+    for start, stop in stretches(np.asarray(scene.alarms)):
+        end = times[min(stop, len(times) - 1)]
+        axes.axvspan(times[start], end, 0.93, 1, color=ALARM, linewidth=0, label=label)
+        label = ""
+    if label:  # none, which the legend says
+        axes.axvspan(times[0], times[0], 0.93, 1, color=ALARM, linewidth=0, label="no alarm")
 
 
 def _legend(figure: Any, scene: Scene) -> None:

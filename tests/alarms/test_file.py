@@ -89,6 +89,16 @@ def test_another_content_is_refused(
     assert message in str(refused.value)
 
 
+def test_on_and_off_need_no_quotes(tmp_path: Path, checkpoint: Path) -> None:
+    """YAML 1.1 has them for true and false, and people who edit the file leave quotes out."""
+    path = tmp_path / "alarms.yaml"
+    write_alarms(path, alarms_of(checkpoint))
+    text = path.read_text()
+    assert "'on': 0.8" in text
+    path.write_text(text.replace("'on'", "on").replace("'off'", "off"))
+    assert read_alarms(path, checkpoint) == alarms_of(checkpoint)
+
+
 def test_a_missing_file_names_the_command(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="fmbench alarms"):
         read_alarms(tmp_path / "none.yaml", checkpoint)

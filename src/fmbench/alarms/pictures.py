@@ -14,13 +14,13 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fmbench.alarms.budget import readable
 from fmbench.format.columns import stretches
-from fmbench.pictures import ABNORMAL, TICKS, minutes_seconds
+from fmbench.pictures import ABNORMAL, ALARM, TICKS, minutes_seconds
 from fmbench.tabular import SIMULATED
 
 if TYPE_CHECKING:
     from fmbench.alarms.run import Chosen, Method, Scored
 
-ALARM, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
+BLUE, GREEN = "#0072B2", "#009E73"
 MOST_SHOWN = 3
 LONGEST_SHOWN = 1800.0
 """Seconds of a recording in the timeline."""

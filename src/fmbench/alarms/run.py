@@ -14,10 +14,11 @@ from fmbench.alarms.budget import Budget, rate_bound, support
 from fmbench.alarms.calibration import Reliability, best_temperature, reliability
 from fmbench.alarms.choose import Candidate, Cusum, best_of, cusum_states, tried, tried_cusum
 from fmbench.alarms.events import OUTSIDE, Marks, Outcome, Track, judge, track_of
-from fmbench.alarms.file import ALARMS_FILE, Alarms, calibrated, write_alarms
+from fmbench.alarms.file import ALARMS_FILE, Alarms, calibrated, read_alarms, write_alarms
 from fmbench.alarms.footage import Footage, footage_of, scored
-from fmbench.alarms.rule import AlarmRule, Floats
+from fmbench.alarms.rule import AlarmRule, Floats, states
 from fmbench.data import FurnaceData
+from fmbench.data.datamodule import Split
 from fmbench.files.checksum import sha256
 from fmbench.files.staging import staged
 from fmbench.progress import progress_bar
@@ -25,6 +26,7 @@ from fmbench.training.checkpoint import load
 from fmbench.training.console import say
 from fmbench.training.lit import Detector
 from fmbench.training.measure import open_data
+from fmbench.training.predict import AlarmOf
 
 BARE = 0.5
 """The threshold of a classifier, which the rule is compared with."""
@@ -208,6 +210,56 @@ def causal_note(data: FurnaceData, detector: Detector) -> str:
     return (
         "Windows of this checkpoint hold up to a second of current after the frame (data.causal is "
         "false); a live detector alarms up to a second later."
+    )
+
+
+def measured_alarms(
+    alarms: Alarms,
+    checkpoint: Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    split: Split = "test",
+) -> dict[str, float]:
+    """Event and range-based measures of a rule on a split, by name (`fmbench.alarms.report`).
+
+    Raises:
+        ValueError: not a checkpoint, or recordings that it cannot read.
+    """
+    from fmbench.alarms.report import measures, volume
+
+    detector = load(checkpoint)
+    part = open_data(detector, data)
+    footage = footage_of(part, split)
+    with progress_bar("alarms") as show:
+        found = scored(detector, part, footage, alarms.rule.every, show)
+    of_split = scored_at(found, alarms.rule.every, alarms.temperature)
+    alarm = of_split.track.states(alarms.rule, of_split.scores)
+    return {
+        **measures(of_split, alarm, judge(of_split.track, alarm)),
+        "vus_pr": volume(of_split),
+    }
+
+
+def alarm_of(path: Path, checkpoint: Path, every: int) -> AlarmOf:
+    """The alarms of a file, for the predictions of a recording.
+
+    Args:
+        path: alarms.yaml.
+        checkpoint: the one it was chosen for.
+        every: frames from one prediction to the next.
+
+    Raises:
+        ValueError: another file, that of another checkpoint, or another spacing of decisions.
+    """
+    alarms = read_alarms(path, checkpoint)
+    rate = load(checkpoint).problem.frame_rate
+    if abs(every / rate - alarms.rule.every) > 0.02 * alarms.rule.every:
+        raise ValueError(
+            f"--every {every} is a decision every {every / rate:g} s, but the rule in {path} counts"
+            f" decisions every {alarms.rule.every:g} s; give --every {rate * alarms.rule.every:.0f}"
+        )
+    return lambda seconds, logits: states(
+        alarms.rule, seconds, calibrated(logits, alarms.temperature)
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+from fmbench.alarms.run import alarm_of
 from fmbench.cli.ingest import RawFiles, contact_sheet, in_words, write_raw
 from fmbench.cli.train import existing
 from fmbench.config.command import Reader
@@ -39,6 +40,7 @@ def predict(
     out: Folder = Path("predictions"),
     every: str = "25",
     movie: Annotated[bool, _movie] = False,
+    alarms: File | None = None,
     raw: RawFiles,
     data: DataOptions,
 ) -> int:
@@ -50,6 +52,7 @@ def predict(
     Args:
         recording: a name in the data root, the path of a .mat, or of a raw video.
         every: frames from one score to the next; or seconds, as 1s.
+        alarms: alarms.yaml of the checkpoint: adds its alarms to the CSV and the picture.
         data: data (default: as in training).
     """
     parse_every(every)
@@ -64,9 +67,10 @@ def predict(
     if recording is not None:
         _check_named(Path(recording), raw)
     existing(checkpoint)
+    alarm = None if alarms is None else alarm_of(alarms, checkpoint, every)
     if recording is not None:
         written = predict_recording(
-            checkpoint, recording, out=out, data=data, every=every, movie=movie
+            checkpoint, recording, out=out, data=data, every=every, movie=movie, alarm=alarm
         )
     else:
         detector = load(checkpoint)
@@ -90,7 +94,13 @@ def predict(
             print(f"{report.name}: {in_words(report)}")
             where = {"root": folder, "part": raw.part}
             written = predict_recording(
-                checkpoint, name, out=out, data={**data, **where}, every=every, movie=movie
+                checkpoint,
+                name,
+                out=out,
+                data={**data, **where},
+                every=every,
+                movie=movie,
+                alarm=alarm,
             )
     print("\n".join(str(path) for path in written))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from fmbench.alarms.file import read_alarms
 from fmbench.cli.data import ensure
 from fmbench.config.hints import File, Folder
 from fmbench.config.resolve import DataOptions, Request, TrainerOptions
@@ -50,6 +51,7 @@ def test(
     checkpoint: File,
     split: Literal["val", "test"] = "test",  # noqa: PT028 -- a command, not a test
     out: Folder | None = None,  # noqa: PT028
+    alarms: File | None = None,  # noqa: PT028
     data: DataOptions,
     trainer: TrainerOptions,
 ) -> int:
@@ -57,14 +59,22 @@ def test(
 
     Args:
         out: folder of metrics and predictions (default: the run's).
+        alarms: alarms.yaml of the checkpoint: also measures its alarms, by event.
         data: data (default: as in training).
         trainer: Lightning's Trainer.
     """
-    metrics = measure(existing(checkpoint), data=data, split=split, out=out, trainer=trainer)
+    existing(checkpoint)
+    rule = None if alarms is None else read_alarms(alarms, checkpoint)
+    metrics = measure(checkpoint, data=data, split=split, out=out, trainer=trainer)
     for name, value in metrics.items():
         say(
             f"{name:<8}{value:>10.4f}" if name not in Counts._fields else f"{name:<8}{value:>10.0f}"
         )
+    if rule is not None:
+        from fmbench.alarms.run import measured_alarms
+
+        for name, value in measured_alarms(rule, checkpoint, data=data, split=split).items():
+            say(f"{name:<19}{value:>10.4g}")
     return 0
 
 

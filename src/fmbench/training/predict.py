@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -29,6 +29,9 @@ from fmbench.training.loop import interruptible, quiet
 from fmbench.training.measure import data_root, open_data
 from fmbench.types import Prediction
 
+AlarmOf = Callable[[NDArray[Any], Tensor], NDArray[np.bool_]]
+"""(n,) times in seconds and (n, K) logits of a recording -> (n,) whether there is an alarm."""
+
 
 def predict(
     checkpoint: str | Path,
@@ -38,6 +41,7 @@ def predict(
     data: Mapping[str, Any] | None = None,
     every: int | str = 25,
     movie: bool = False,
+    alarm: AlarmOf | None = None,
 ) -> list[Path]:
     """Write the scores of one recording as `<name>.csv`, and `<name>.png`, `<name>.mp4` of them.
 
@@ -53,6 +57,7 @@ def predict(
         data: options of `FurnaceData` that differ from those of the training.
         every: frames from one score to the next; or seconds, as "1s".
         movie: whether to write the MP4.
+        alarm: gives the CSV a column alarm (1 = alarm), and the pictures a bar.
 
     Returns:
         The paths of the files.
@@ -71,7 +76,7 @@ def predict(
         trained = read_checkpoint(checkpoint)["fmbench"]["data"]
         root = data_root(trained, options)
         options["part"] = part_with(root, str(recording), trained.get("part", "pixel-level"))
-    scene, table = predicted_scene(checkpoint, recording, data=options, every=every)
+    scene, table = predicted_scene(checkpoint, recording, data=options, every=every, alarm=alarm)
     if scene.labels is not None:
         names = np.array(scene.classes)
         table["label"] = scene.labels if len(names) == 2 else names[scene.labels]
@@ -110,11 +115,13 @@ def predicted_scene(
     data: Mapping[str, Any] | None = None,
     every: int | str = 1,
     frames: Sequence[int] | None = None,
+    alarm: AlarmOf | None = None,
 ) -> tuple[Scene, pd.DataFrame]:
     """Predict a frame `every` so many frames or seconds, or those with the indices `frames`.
 
     Returns:
-        The scene to draw, and a table with the columns frame, time, score and decision.
+        The scene to draw, and a table with the columns frame, time, score, decision and, if
+        `alarm` is given, alarm.
 
     Raises:
         ValueError: no such recording or frame, or one that the detector cannot read.
@@ -141,7 +148,12 @@ def predicted_scene(
     title = f"{detector.stamp['model']} ({detector.problem.modality}) on {Path(recording).stem}"
     windows = cast(WindowDataset, loader.dataset)
     scene = scene_of(windows, table, masks, title, part.axes == "image")
-    return replace(scene, classes=detector.classes, class_scores=class_scores), table
+    alarms = None
+    if alarm is not None:
+        alarms = alarm(scene.score_times, logits)
+        table["alarm"] = alarms.astype(np.int64)
+    scene = replace(scene, classes=detector.classes, class_scores=class_scores, alarms=alarms)
+    return scene, table
 
 
 def scene_of(
