@@ -60,7 +60,7 @@ def main() -> None:
             " score, choose and measure on this machine.\n"
         )
         write_text(HERE / "alarms.md", text)
-        for name in ("timeline.png", "delays.png", "tradeoff.png"):
+        for name in ("timeline.png", "delays.png", "tradeoff.png", "reliability.png"):
             (HERE / f"alarms-{name}").write_bytes((out / name).read_bytes())
 
 

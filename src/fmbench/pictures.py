@@ -282,14 +282,14 @@ def _score(axes: Axes, scene: Scene) -> None:
             )  # fmt: skip
         _truth_bands(axes, scene, label="")
         _alarm_band(axes, scene)
-        axes.set(ylabel="probability", ylim=(-0.04, 1.04), xlabel="time (min:s)")
+        axes.set(ylabel="probability", ylim=(-0.04, _top(scene)), xlabel="time (min:s)")
         axes.legend(**LEGEND)
         return
     axes.plot(scene.score_times, scene.scores, color=SCORE, linewidth=1.4, label="score")
     axes.axhline(scene.threshold, color=SCORE, linewidth=1, linestyle="--", label="threshold")
     _truth_bands(axes, scene)
     _alarm_band(axes, scene)
-    axes.set(ylabel="score (abnormal)", ylim=(-0.04, 1.04), xlabel="time (min:s)")
+    axes.set(ylabel="score (abnormal)", ylim=(-0.04, _top(scene)), xlabel="time (min:s)")
     axes.legend(**LEGEND)
 
 
@@ -308,6 +308,11 @@ def _truth_bands(axes: Axes, scene: Scene, label: str = "truth: abnormal") -> No
             end = times[min(stop, len(times) - 1)]
             axes.axvspan(times[start], end, color=colour, alpha=0.3, linewidth=0, label=label)
             label = ""
+
+
+def _top(scene: Scene) -> float:
+    """The top of the axes of the score, with room for the bar of alarms."""
+    return 1.04 if scene.alarms is None else 1.14
 
 
 def _alarm_band(axes: Axes, scene: Scene) -> None:

@@ -28,7 +28,9 @@ __all__ = ["fmbench"]  # a fixture
 ROOT = Path(__file__).parents[2]
 SPANS = [(80, 110), (180, 200)]
 SPLITS = {"train": [SPANS, SPANS], "val": [SPANS, [(90, 120)]], "test": [SPANS, [], [(60, 90)]]}
-FILES = {"alarms.yaml", "alarms.md", "events.csv", "timeline.png", "delays.png", "tradeoff.png"}
+FILES = {"alarms.yaml", "alarms.md", "events.csv", "timeline.png", "delays.png", "tradeoff.png"} | {
+    "reliability.png"
+}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +124,13 @@ def test_test_recordings_choose_nothing(
 def test_what_the_footage_supports_is_said(
     checkpoint: Path, tmp_path: Path, fmbench: Command
 ) -> None:
-    done = fmbench("alarms", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--every", "2")
+    """Also where the test part has no event."""
+    write_plant(tmp_path / "plant", {**SPLITS, "test": [[]]})
+    words = ("--checkpoint", checkpoint, "--data.root", tmp_path / "plant", "--out", "out")
+    done = fmbench("alarms", *words, "--every", "2")
     assert done.status == 0
+    assert "expected calibration error: " in done.out
+    assert "test: 0 of 0 events" in done.out
     assert "a budget of 1/day needs 3.0 days without a false alarm" in done.out
     assert "val: 0 of" in done.out
     assert (tmp_path / "out" / "alarms.yaml").is_file()
@@ -163,6 +170,7 @@ def test_mistakes_are_found_before_the_work(
     for more, message in (
         (("out", "--budget", "daily"), "--budget is 'daily'"),
         (("out", "--every", "0"), "--every is 0"),
+        (("out", "--every", "0.1"), "it must be from 0.2, the time of a frame, to 60 seconds"),
         ((chosen,), "already exists and is not empty"),
     ):
         done = fmbench(*words, *more)

@@ -1,4 +1,4 @@
-"""Pictures of an alarm rule: timeline, delays, false alarms against delay."""
+"""Pictures of an alarm rule: timeline, delays, false alarms against delay, reliability."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ LONGEST_SHOWN = 1800.0
 
 
 def draw(folder: Path, chosen: Chosen, test: Scored, methods: Sequence[Method]) -> None:
-    """Write timeline.png, delays.png and tradeoff.png."""
+    """Write timeline.png, delays.png, tradeoff.png and reliability.png."""
     simulated = chosen.alarms.simulated
     _write(folder / "timeline.png", timeline(chosen, test, methods[0]), simulated)
     _write(folder / "delays.png", delays(methods), simulated)
     _write(folder / "tradeoff.png", tradeoff(chosen), simulated)
+    _write(folder / "reliability.png", calibration(chosen), simulated)
 
 
 def _write(path: Path, figure: Any, simulated: bool) -> None:
@@ -112,7 +113,9 @@ def delays(methods: Sequence[Method]) -> Any:
     """Share of the events with a known onset that have an alarm within a delay."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    longest = max((np.nanmax(each.outcome.delay, initial=1.0) for each in methods), default=1.0)
+    longest = float(
+        np.nan_to_num(np.concatenate([each.outcome.delay for each in methods])).max(initial=1.0)
+    )
     for method, colour, style in zip(
         methods, (ALARM, "black", BLUE), ("-", ":", "--"), strict=True
     ):
@@ -166,4 +169,30 @@ def tradeoff(chosen: Chosen) -> Any:
     figure.colorbar(points, label=f"events found, of {total}", ticks=whole)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize=9)
+    return figure
+
+
+def calibration(chosen: Chosen) -> Any:
+    """Stated probability against the share of abnormal windows, on validation."""
+    figure = Figure(figsize=(5.6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    temperature = chosen.alarms.temperature
+    for found, name, colour, marker in (
+        (chosen.before, "as trained", "black", "o"),
+        (chosen.after, f"temperature {temperature:.3g}", ALARM, "s"),
+    ):
+        label = f"{name}: expected calibration error {found.ece:.3f}"
+        axes.plot(found.stated, found.observed, color=colour, marker=marker, markersize=4)
+        axes.scatter(
+            found.stated, found.observed, s=2 + 300 * found.windows / found.windows.sum(),
+            color=colour, alpha=0.3, linewidth=0,
+        )  # fmt: skip
+        axes.plot([], [], color=colour, marker=marker, markersize=4, label=label)
+    axes.set(
+        xlabel="stated probability of abnormal", ylabel="share of abnormal windows, validation",
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal",
+    )  # fmt: skip
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", fontsize=9, frameon=False)
     return figure

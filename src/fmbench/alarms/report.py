@@ -141,6 +141,9 @@ def in_words(
     head = ["", *found]
     rows = [head, *([label, *(cell(each) for each in found.values())] for label, cell in ROWS)]
     lines += [markdown(rows), ""]
+    low, high = outcome.interval
+    kept = "within" if low <= chosen.budget.per_day <= high else "outside"
+    lines += [f"The budget of {alarms.budget} lies {kept} the interval of the rule.", ""]
     if not chosen.cusum_met:
         lines += ["No CUSUM meets the budget on validation; the one that comes closest.", ""]
     lines += [
@@ -163,6 +166,8 @@ def in_words(
         "![Events found by delay](delays.png)",
         "",
         "![False alarms against delay](tradeoff.png)",
+        "",
+        "![Reliability](reliability.png)",
         "",
         f"Checkpoint: SHA-256 {alarms.checkpoint_sha256}",
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fmbench.alarms.budget import Budget, rate_bound, support
+from fmbench.alarms.budget import Budget, duration, rate_bound, readable, support
 from fmbench.alarms.calibration import Reliability, best_temperature, reliability
 from fmbench.alarms.choose import Candidate, Cusum, best_of, cusum_states, tried, tried_cusum
 from fmbench.alarms.events import OUTSIDE, Marks, Outcome, Track, judge, track_of
@@ -18,6 +18,7 @@ from fmbench.alarms.file import ALARMS_FILE, Alarms, calibrated, read_alarms, wr
 from fmbench.alarms.footage import Footage, footage_of, scored
 from fmbench.alarms.rule import AlarmRule, Floats, states
 from fmbench.data import FurnaceData
+from fmbench.data.windows import spacing_of
 from fmbench.data.datamodule import Split
 from fmbench.files.checksum import sha256
 from fmbench.files.staging import staged
@@ -30,6 +31,8 @@ from fmbench.training.predict import AlarmOf
 
 BARE = 0.5
 """The threshold of a classifier, which the rule is compared with."""
+LONGEST_EVERY = 60.0
+"""Seconds from one decision to the next."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,10 +93,14 @@ def choose_alarms(
     from fmbench.alarms.pictures import draw
     from fmbench.alarms.report import events_csv, in_words
 
-    if not 0 < every < float("inf"):
-        raise ValueError(f"--every is {every}; it must be above 0 seconds")
     detector = load(checkpoint)
     part = open_data(detector, data)
+    apart = 1 / part.spec.plant.frame_rate
+    if not apart * 0.999 <= every <= LONGEST_EVERY:
+        raise ValueError(
+            f"--every is {every}; it must be from {apart:g}, the time of a frame, to "
+            f"{LONGEST_EVERY:g} seconds"
+        )
     footage = {"val": footage_of(part, "val"), "test": footage_of(part, "test")}
     model = f"{detector.stamp['model']} ({detector.problem.modality})"
     with staged(out) as folder:
@@ -107,6 +114,7 @@ def choose_alarms(
             test = scored(detector, part, footage["test"], every, show)
         measured = scored_at(test, every, chosen.alarms.temperature)
         methods = measure_methods(chosen, measured)
+        say(measured_in_one_line(methods[0].outcome))
         write_alarms(folder / ALARMS_FILE, chosen.alarms)
         events_csv(folder / "events.csv", measured.track, methods[0].outcome)
         facts = {"model": model, "trained_on": detector.stamp["trained_on"]}
@@ -194,6 +202,8 @@ def in_one_line(chosen: Chosen) -> str:
     text = (
         f"validation: {outcome.found.sum()} of {len(outcome.found)} events, {count} false alarms; "
         + support(hours, budget)
+        + f"\nexpected calibration error: {chosen.before.ece:.4f}, with a temperature of "
+        f"{chosen.alarms.temperature:.4g} {chosen.after.ece:.4f}"
     )
     if not chosen.alarms.budget_met:
         text = (
@@ -201,6 +211,17 @@ def in_one_line(chosen: Chosen) -> str:
             f"{hours:.1f} h of normal operation ({outcome.per_day:.3g} a day)\n{text}"
         )
     return text
+
+
+def measured_in_one_line(outcome: Outcome) -> str:
+    """What the rule did on the test recordings."""
+    low, high = outcome.interval
+    return (
+        f"test: {outcome.found.sum()} of {len(outcome.found)} events, median delay "
+        f"{outcome.median:.1f} s; {len(outcome.false_at)} false alarms in "
+        f"{duration(outcome.normal_hours)} of normal operation, {readable(outcome.per_day)} a day "
+        f"[{readable(low)}, {readable(high)}]"
+    )
 
 
 def causal_note(data: FurnaceData, detector: Detector) -> str:
@@ -240,23 +261,24 @@ def measured_alarms(
     }
 
 
-def alarm_of(path: Path, checkpoint: Path, every: int) -> AlarmOf:
+def alarm_of(path: Path, checkpoint: Path, every: int | str) -> AlarmOf:
     """The alarms of a file, for the predictions of a recording.
 
     Args:
         path: alarms.yaml.
         checkpoint: the one it was chosen for.
-        every: frames from one prediction to the next.
+        every: frames from one prediction to the next; or seconds, as "1s".
 
     Raises:
         ValueError: another file, that of another checkpoint, or another spacing of decisions.
     """
     alarms = read_alarms(path, checkpoint)
     rate = load(checkpoint).problem.frame_rate
-    if abs(every / rate - alarms.rule.every) > 0.02 * alarms.rule.every:
+    spacing = spacing_of(every, rate) / rate
+    if abs(spacing - alarms.rule.every) > 0.02 * alarms.rule.every:
         raise ValueError(
-            f"--every {every} is a decision every {every / rate:g} s, but the rule in {path} counts"
-            f" decisions every {alarms.rule.every:g} s; give --every {rate * alarms.rule.every:.0f}"
+            f"--every {every} is a decision every {spacing:g} s, but the rule in {path} counts"
+            f" decisions every {alarms.rule.every:g} s; give --every {alarms.rule.every:g}s"
         )
     return lambda seconds, logits: states(
         alarms.rule, seconds, calibrated(logits, alarms.temperature)

@@ -25,7 +25,7 @@ def alarms(
     Args:
         out: a new folder for alarms.yaml, alarms.md, events.csv and pictures.
         budget: false alarms allowed, as 1/day, 2/hour, 0.5/week.
-        every: seconds from one decision to the next.
+        every: seconds from one decision to the next, at most 60.
         data: data (default: as in training).
     """
     allowed = parse_budget(budget)
