@@ -213,7 +213,7 @@ def test_predict_has_the_alarms_of_the_rule(
     assert "alarm" not in pd.read_csv(tmp_path / "plain" / "test-4.csv")
     done = fmbench(*words, "--out", tmp_path)
     assert done.status == 2
-    assert "give --every 5" in done.err
+    assert "give --every 1s" in done.err
 
 
 def test_the_rule_of_another_checkpoint_is_refused(

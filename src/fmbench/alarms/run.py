@@ -18,8 +18,8 @@ from fmbench.alarms.file import ALARMS_FILE, Alarms, calibrated, read_alarms, wr
 from fmbench.alarms.footage import Footage, footage_of, scored
 from fmbench.alarms.rule import AlarmRule, Floats, states
 from fmbench.data import FurnaceData
-from fmbench.data.windows import spacing_of
 from fmbench.data.datamodule import Split
+from fmbench.data.windows import spacing_of
 from fmbench.files.checksum import sha256
 from fmbench.files.staging import staged
 from fmbench.progress import progress_bar
