@@ -12,7 +12,11 @@ import pandas as pd
 import pytest
 
 from browser import Browse, asked_by_a_page, browse
+from fmbench.alarms.file import Alarms, write_alarms
+from fmbench.alarms.rule import AlarmRule
 from fmbench.cli import main
+from fmbench.files.checksum import sha256
+from fmbench.report.alarms import alarm_section
 from fmbench.report.charts import _round_limits, curves, whisker
 from fmbench.report.mistakes import WORST, worst
 from fmbench.tables.intervals import Interval
@@ -134,9 +138,38 @@ def test_a_run_that_cannot_be_reported_is_named(
     assert not (tmp_path / "x.html").exists()
 
 
+def test_the_section_on_alarms_counts_events_and_false_alarms(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.write_bytes(b"weights")
+    alarms = Alarms(
+        rule=AlarmRule(on=0.7, off=0.4, needed=4, of=5, hold_off=10), temperature=1.0,
+        checkpoint_sha256=sha256(checkpoint), budget="1/day", budget_met=False, normal_hours=2.0,
+        false_alarms=3, supports_at_best=36.0, data="x", data_fingerprint="0", simulated=False,
+    )  # fmt: skip
+    write_alarms(tmp_path / "alarms.yaml", alarms)
+    with pytest.raises(ValueError, match=r"events.csv: no such file"):
+        alarm_section(tmp_path, checkpoint)
+    head = "recording,kind,onset,end,found,alarm,delay\n"
+    rows = "a,event,1,9,True,3,2\na,event,20,29,False,,\na,event,40,49,True,46,6\n"
+    rows += "a,false alarm,,,,70,\n"
+    (tmp_path / "events.csv").write_text(head + rows)
+    (tmp_path / "delays.png").write_bytes(b"picture")
+    found = alarm_section(tmp_path, checkpoint)
+    text = " ".join(found["sentences"])
+    assert "when 4 of 5 scores, 1 s apart, are at least 0.7" in text
+    assert "below 0.4 for 10 s" in text
+    assert "No rule met it" in text
+    assert "finds 2 of 3 events, with a median delay of 4 s. False alarms: 1." in text
+    assert [name for name, _, _ in found["pictures"]] == ["delays.png"]
+    checkpoint.write_bytes(b"other")
+    with pytest.raises(ValueError, match="belongs to another checkpoint"):
+        alarm_section(tmp_path, checkpoint)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("table2", "--alarms", "x"), "--alarms has no effect on a table"),
         (("no/run",), "no/run: no such folder"),
         (("tabel2",), "did you mean 'table2'?"),
         (("table1",), "table1 has no page"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fmbench.cli.data import ensure_given
-from fmbench.config.hints import File
+from fmbench.config.hints import File, Folder
 from fmbench.config.resolve import DEFAULT_PROFILE, DataOptions
 from fmbench.files.atomic import write_text
 
@@ -16,7 +16,8 @@ def report(
     out: File = Path("report.html"),
     profile: str = DEFAULT_PROFILE,
     seeds: int = 1,
-    results: Path | None = None,
+    results: Folder | None = None,
+    alarms: Folder | None = None,
     data: DataOptions,
 ) -> int:
     """Show a run or a table as one HTML page, for readers who do not program.
@@ -31,6 +32,7 @@ def report(
         profile: of a table: how its rows were trained.
         seeds: of a table: trainings of each row.
         results: of a table: folder of results (default: experiments/results/PROFILE).
+        alarms: of a run: folder that fmbench alarms wrote.
         data: of a run: data (default: as in its test); of a table: as fmbench table was given.
     """
     if out.is_dir():
@@ -42,8 +44,10 @@ def report(
     from fmbench.tables import read_experiment
 
     if Path(source).is_dir():
-        made = of_run(Path(source), data)
+        made = of_run(Path(source), data, alarms)
     else:
+        if alarms is not None:
+            raise ValueError("--alarms has no effect on a table; give it with the folder of a run")
         if "/" in source and not source.endswith((".yaml", ".yml")):
             raise ValueError(f"{source}: no such folder; give that of a run, or an experiment")
         experiment = read_experiment(source)

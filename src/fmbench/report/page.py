@@ -64,6 +64,7 @@ def page(source: Source) -> str:
         area=_by({name: each for name, (_, each) in area_lines(table).items()}, "mdr", "iou"),
         events=[_events(each) for each in table.measured],
         spacing=f"{event_rates(windows)['spacing']:.0f}",
+        alarms=source.alarms,
         name=line.row.name,
         mistakes=[
             ("Abnormal, called normal", "missed", pictured(found["missed"], windows, source.data)),

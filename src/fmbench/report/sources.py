@@ -15,6 +15,7 @@ from fmbench.config.profiles import find_config
 from fmbench.data import FurnaceData
 from fmbench.files.checksum import sha256
 from fmbench.files.yaml_json import read_json, read_yaml
+from fmbench.report.alarms import alarm_section
 from fmbench.speed.timing import durations
 from fmbench.tables import make, read_rates
 from fmbench.tables.experiment import METRICS, Experiment, Row
@@ -40,6 +41,7 @@ class Source:
         data: the recordings of its test windows.
         speed: facts on speed, by name.
         made: facts on how it was made, by name.
+        alarms: what `alarm_section` shows, if a rule was chosen.
     """
 
     title: str
@@ -48,23 +50,27 @@ class Source:
     data: FurnaceData
     speed: Mapping[str, str] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
+    alarms: Mapping[str, Any] | None = None
 
 
-def of_run(run: Path, data: Mapping[str, Any]) -> Source:
+def of_run(run: Path, data: Mapping[str, Any], alarms: Path | None = None) -> Source:
     """A run that was fitted and tested.
 
     Args:
         run: its folder.
         data: options of `FurnaceData` that differ from those of the training.
+        alarms: the folder that `fmbench alarms` wrote, if a rule was chosen.
 
     Raises:
-        ValueError: the folder holds no tested run, or the test was on other recordings.
+        ValueError: the folder holds no tested run, the test was on other recordings, or the rule is
+            that of another checkpoint.
     """
     best, tested = run / "checkpoints" / "best.ckpt", run / "test.json"
     if not best.is_file():
         raise ValueError(f"{run} holds no run of `fmbench fit`: {best} does not exist")
     if not tested.is_file():
         raise ValueError(f"{run} is not tested yet; run `fmbench test --checkpoint {best}`")
+    section = None if alarms is None else alarm_section(alarms, best)
     detector = load(best)
     opened = open_data(detector, data)
     facts = read_json(tested)
@@ -96,6 +102,7 @@ def of_run(run: Path, data: Mapping[str, Any]) -> Source:
         data=opened,
         speed=_latency(detector, opened),
         made=made,
+        alarms=section,
     )
 
 
