@@ -68,6 +68,7 @@ def test_a_frozen_picture_is_no_decision(fmbench: Command, visual: Path, tmp_pat
     assert lost(said, "frozen") == [4, 5, 6, 7, 8, 9]  # and the second after it
 
 
+@pytest.mark.slow
 def test_currents_that_are_missing_or_impossible_are_no_decisions(
     fmbench: Command, cross: Path, video: Path, tmp_path: Path
 ) -> None:
@@ -119,7 +120,8 @@ def test_a_log_may_come_by_standard_input(
 def test_a_file_that_grows_and_a_folder_that_gets_segments(
     fmbench: Command, visual: Path, tmp_path: Path
 ) -> None:
-    """Live, with --start: frames that come late are judged as those of the whole file."""
+    """Live, with --start: frames that come late are judged as those of the whole file, unless a
+    second has passed without a picture."""
     write_video(tmp_path / "whole.ts", 25 * 8)
     expected = watched(fmbench, visual, tmp_path / "whole.ts").scores
     data = (tmp_path / "whole.ts").read_bytes()
@@ -139,7 +141,8 @@ def test_a_file_that_grows_and_a_folder_that_gets_segments(
     assert done.status == 1, done.err
     assert "the video has given nothing for" in done.err
     scores = Said.of(done.out).scores
-    assert set(scores) >= {24, 49, 74, 99, 124, 149}
+    assert {24, 149} <= set(scores) <= set(expected)
+    assert len(scores) >= 5
     for frame, score in scores.items():
         assert score == pytest.approx(expected[frame], abs=1e-5)
 

@@ -126,6 +126,7 @@ def events(out: Path) -> list[tuple[str, str | None]]:
     return [(each["event"], each.get("input")) for each in map(json.loads, lines)]
 
 
+@pytest.mark.slow
 def test_a_camera_and_a_log_fail_and_come_back(camera: Camera, plc: Plc, cross: Path) -> None:
     folder = plc.path.parent
     words = ["--checkpoint", cross, "--video", camera.address, "--current", plc.path, "--roi", ROI]

@@ -35,7 +35,14 @@ def online(fmbench: Command, checkpoint: Path, video: Path, *words: str | Path) 
 
 @pytest.mark.parametrize(
     ("rate", "begin", "every"),
-    [(2, -2, 1), (10, -1.7, 1), (10, 3.4, 1), (1, -4, 1), (10, -2, 0.48), (2, -2, 2)],
+    [
+        (10, 3.4, 1),
+        pytest.param(2, -2, 1, marks=pytest.mark.slow),
+        pytest.param(10, -1.7, 1, marks=pytest.mark.full),
+        pytest.param(1, -4, 1, marks=pytest.mark.slow),
+        pytest.param(10, -2, 0.48, marks=pytest.mark.slow),
+        pytest.param(2, -2, 2, marks=pytest.mark.full),
+    ],
 )
 def test_scores_are_those_of_predict(
     fmbench: Command,
@@ -73,7 +80,11 @@ def test_alarms_are_those_of_the_rule_on_predicted_scores(
     assert [each["alarm"] for each in said.decisions] == states(rule, frames / 25, scores).tolist()
 
 
-@pytest.mark.parametrize("rate", [10, 24, 30, 60])
+@pytest.mark.parametrize(
+    "rate",
+    [30, pytest.param(24, marks=pytest.mark.slow)]
+    + [pytest.param(rate, marks=pytest.mark.full) for rate in (10, 60)],
+)
 def test_other_frame_rates_take_the_frames_that_ingest_takes(
     fmbench: Command, visual: Path, tmp_path: Path, rate: float
 ) -> None:
@@ -86,6 +97,7 @@ def test_other_frame_rates_take_the_frames_that_ingest_takes(
         assert score == pytest.approx(expected["score"][frame], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_folder_of_segments_is_one_recording(
     fmbench: Command, cross: Path, video: Path, tmp_path: Path
 ) -> None:
@@ -104,6 +116,7 @@ def test_a_folder_of_segments_is_one_recording(
         assert score == pytest.approx(expected[frame], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_windows_that_are_not_causal_are_watched_causally_and_this_is_said(
     fmbench: Command, root: Path, video: Path, tmp_path: Path
 ) -> None:
