@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from fmbench.alarms.file import calibrated, read_alarms
 from fmbench.alarms.footage import decision_frames, footage_of, runs_between, scored
 from fmbench.alarms.rule import Latch
 from fmbench.config.schema import Config
+from fmbench.pictures import ALARM
 from fmbench.training.checkpoint import load
 from fmbench.training.measure import open_data
 from fmbench.training.run import fit
@@ -211,9 +213,16 @@ def test_predict_has_the_alarms_of_the_rule(
     plain = fmbench("predict", "test-4", "--checkpoint", checkpoint, "--out", tmp_path / "plain")
     assert plain.status == 0
     assert "alarm" not in pd.read_csv(tmp_path / "plain" / "test-4.csv")
+    assert orange(tmp_path / "test-4.png") > 100 > orange(tmp_path / "plain" / "test-4.png")
     done = fmbench(*words, "--out", tmp_path)
     assert done.status == 2
     assert "give --every 1s" in done.err
+
+
+def orange(path: Path) -> int:
+    """Pixels of the bar of alarms."""
+    colour = [int(ALARM[k : k + 2], 16) for k in (5, 3, 1)]
+    return int((cv2.imread(str(path)) == colour).all(axis=2).sum())
 
 
 def test_the_rule_of_another_checkpoint_is_refused(
