@@ -67,8 +67,10 @@ def _worth_showing(test: Scored, rule: Method) -> list[tuple[int, float]]:
         *((track.stretch[k], track.seconds[k]) for k in outcome.false_at[:1]),
     ]
     chosen: dict[int, float] = {}
-    for number, at in places:
-        chosen.setdefault(int(number), float(at))
+    others = [(of_event[k], track.onset[k]) for k in found]
+    for number, at in [*places, *others]:
+        if len(chosen) < MOST_SHOWN:
+            chosen.setdefault(int(number), float(at))
     for number in range(len(track.footage)):
         if len(chosen) < min(MOST_SHOWN, len(track.footage)):
             chosen.setdefault(number, float(track.seconds[track.stretch == number][0]))
