@@ -86,6 +86,42 @@ def trace(
     return _svg("trace", count, 40, kind, "".join(path), label)
 
 
+def scores(
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    alarm: NDArray[np.bool_],
+    span: tuple[float, float],
+    marks: Sequence[float],
+    label: str,
+) -> Markup:
+    """Scores over time as a line that NaN interrupts, alarms as bars below, thresholds as lines.
+
+    Args:
+        times: (S,) seconds, ascending.
+        values: (S,) in [0, 1], or NaN.
+        alarm: (S,) whether there is an alarm.
+        span: first and last second of the picture.
+        marks: the thresholds.
+        label: for readers who do not see it.
+    """
+    across = COLUMNS / max(span[1] - span[0], 1e-9)
+    path, pen = [], "M"
+    for time, value in zip(times, values, strict=True):
+        if not np.isfinite(value):
+            pen = "M"
+            continue
+        path.append(f"{pen}{(time - span[0]) * across:.1f} {50 - 48 * value:.1f}")
+        pen = "L"
+    lines = "".join(f"M0 {50 - 48 * mark:.1f}H{COLUMNS}" for mark in marks)
+    marked_columns = marked(columns_of(times[alarm], span))
+    bars = "".join(f"M{a} 53H{b}V60H{a}z" for a, b in stretches(marked_columns))
+    return Markup(
+        '<svg class="scores" viewBox="0 0 {} 60" preserveAspectRatio="none" role="img"'
+        ' aria-label="{}"><path class="marks" d="{}"/><path class="score" d="{}"/>'
+        '<path class="alarmed" d="{}"/></svg>'
+    ).format(COLUMNS, label, lines, "".join(path), bars)
+
+
 def columns_of(
     times: NDArray[np.float64], span: tuple[float, float], count: int = COLUMNS
 ) -> NDArray[np.int64]:

@@ -35,6 +35,9 @@ class WatchOptions:
             standard input.
         keep: number of alarms of which pictures and clips are kept.
         threads: threads of the decoder; 0: its choice.
+        page: address of a page with picture, state, scores and currents, such as 127.0.0.1:8080.
+        page_token: secret that the page's address must carry (?token=…); needed where the page can
+            be reached from the network.
 
     Raises:
         ValueError: an option that would have no effect, or a value that is not allowed.
@@ -55,6 +58,8 @@ class WatchOptions:
     on_alarm: Annotated[str | None, "COMMAND"] = None
     keep: int = 100
     threads: int = 0
+    page: Annotated[str | None, "HOST:PORT"] = None
+    page_token: Annotated[str | None, "SECRET"] = None
 
     def __post_init__(self) -> None:
         if self.log.label_column is not None:
@@ -63,6 +68,8 @@ class WatchOptions:
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ValueError(f"--{name} is {value:g}; it must be at least {least}")
+        if self.page_token is not None and self.page is None:
+            raise ValueError("--page_token has no effect without --page")
         if self.every is not None and not 0 < self.every <= 3600:
             raise ValueError(f"--every is {self.every:g} s; it must be above 0, at most 3600")
 

@@ -26,6 +26,7 @@ from fmbench.watch.judge import Judge, causal_shift
 from fmbench.watch.latch import Alarm
 from fmbench.watch.lines import GrowingFile, LineSource, Pipe
 from fmbench.watch.options import WatchOptions
+from fmbench.watch.page import Page
 from fmbench.watch.reader import Reader
 from fmbench.watch.record import Command, Recorder
 from fmbench.watch.run import Watch, Witness
@@ -79,7 +80,7 @@ def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
         roi=options.roi,
         size=judge.size,
         begin=lambda first: max(first_second(first), begins or 0),
-        views=out is not None,
+        views=out is not None or options.page is not None,
     )
     _introduce(judge, rule, alarms, tell)
     facts = {
@@ -227,7 +228,7 @@ def _start_of_file(path: Path, tell: Told) -> float:
 def _witnesses(
     judge: Judge, rule: AlarmRule, options: WatchOptions, tell: Told, stack: ExitStack
 ) -> list[Witness]:
-    """The recorder of alarms and the command, if they are asked for."""
+    """The recorder of alarms, the command and the page, if they are asked for."""
     found: list[Witness] = []
     if options.on_alarm is not None:
         command = Command(options.on_alarm, tell)
@@ -245,6 +246,20 @@ def _witnesses(
         )
         stack.callback(recorder.close)
         found.append(recorder)
+    if options.page is not None:
+        stamp = judge.detector.stamp
+        page = Page(
+            options.page,
+            options.page_token,
+            title=f"Watch: {stamp['model']}",
+            plant=judge.plant,
+            rule=rule,
+            simulated=str(stamp["trained_on"]).startswith("synthetic"),
+            out=options.out,
+        )
+        stack.callback(page.close)
+        tell(f"page: {page.address}" + ("?token=…" if options.page_token else ""))
+        found.append(page)
     return found
 
 
