@@ -49,10 +49,12 @@ def declared(*, dev: bool) -> set[str]:
 
 
 def names_of(folder: str) -> set[str]:
-    """What the modules in a folder import, without this project and scripts that stand beside."""
+    """What the modules in a folder import, without this project and scripts that stand beside; a
+    benchmark may use the helpers of the tests."""
     files = [*(ROOT / folder).rglob("*.py")]
     assert files
-    beside = set() if folder in ("src", "baselines") else {file.stem for file in files}
+    scripts = {"tests": files, "benchmarks": [*files, *(ROOT / "tests").rglob("*.py")]}
+    beside = {file.stem for file in scripts.get(folder, [])}
     return {name for file in files for name in imported(file.read_text())} - OURS - beside
 
 
