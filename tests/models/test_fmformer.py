@@ -227,6 +227,8 @@ print(highest(cpu) - before)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.full
 def test_checkpointing_takes_less_than_half_the_memory_of_training() -> None:
     grown = []
     for checkpoint in (True, False):  # a process each, for one keeps what it once had

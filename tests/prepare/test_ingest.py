@@ -381,6 +381,8 @@ def test_what_a_signal_is_described_by() -> None:
     assert np.isfinite(describe_currents(np.arange(600), values).values).all()
 
 
+@pytest.mark.slow
+@pytest.mark.full
 def test_the_command_says_how_sure_an_offset_is(raw: Raw, tmp_path: Path, fmbench: Command) -> None:
     flags = words(raw, tmp_path / "a", "--offset", "auto")
     refused(fmbench(*flags), "0 s can be compared at every lag", "give --offset in seconds")
