@@ -394,6 +394,7 @@ def test_the_strict_split_keeps_guards_and_cuts_no_event_in_two(recording: int) 
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_wide_is_made_within_a_minute_and_shares_no_recording_between_parts(
     tmp_path: Path,
 ) -> None:

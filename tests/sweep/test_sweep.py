@@ -233,6 +233,7 @@ def test_a_grid_is_trained_once_and_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_trial_that_fails_takes_no_other_with_it_and_is_tried_again(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +254,7 @@ def test_a_trial_that_fails_takes_no_other_with_it_and_is_tried_again(
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_sweep_that_is_stopped_tries_the_same_as_one_that_is_not(
     tmp_path: Path, root: Path
 ) -> None:

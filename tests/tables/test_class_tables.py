@@ -119,6 +119,7 @@ def test_events_count_by_class_as_found_and_as_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_an_experiment_on_three_classes_is_trained_and_tabulated(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

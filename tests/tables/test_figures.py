@@ -120,6 +120,7 @@ def test_where_no_tags_tell_the_frames_are_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_what_methods_mark_is_kept_and_drawn_again(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -817,6 +817,7 @@ def test_a_table_is_made_once_and_a_row_that_fails_takes_no_other_with_it(
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_plug_in_that_changes_is_named_and_trained_again_on_request(
     tmp_path: Path, root: Path
 ) -> None:
@@ -867,6 +868,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_table_that_is_stopped_goes_on_where_it_was(tmp_path: Path, root: Path) -> None:
     row = {**ROWS[1], "config": {"trainer": {"max_epochs": 400}}}
     words = [sys.executable, "-c", INTERRUPTIBLE, *command(tmp_path, root, rows=[row])]

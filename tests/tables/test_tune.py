@@ -114,6 +114,7 @@ def experiment(tmp_path: Path) -> tuple[list[str], Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_rates_are_tried_once_and_the_table_takes_the_best(
     experiment: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_rows_are_measured_trained_and_tested_within_the_time(tmp_path: Path) -> None:
     words = ["--device", "cpu", "--minutes", "4", "--training-minutes", "3", "--out", str(tmp_path)]
     command = [sys.executable, str(SCRIPT), *words, "--models", "itransformer", "expert_system"]

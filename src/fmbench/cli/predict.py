@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from fmbench.alarms.run import alarm_of
 from fmbench.cli.ingest import RawFiles, contact_sheet, in_words, write_raw
 from fmbench.cli.train import existing
 from fmbench.config.command import Reader
@@ -67,7 +66,11 @@ def predict(
     if recording is not None:
         _check_named(Path(recording), raw)
     existing(checkpoint)
-    alarm = None if alarms is None else alarm_of(alarms, checkpoint, every)
+    alarm = None
+    if alarms is not None:
+        from fmbench.alarms.run import alarm_of  # needs pydantic, which a prediction does not
+
+        alarm = alarm_of(alarms, checkpoint, every)
     if recording is not None:
         written = predict_recording(
             checkpoint, recording, out=out, data=data, every=every, movie=movie, alarm=alarm

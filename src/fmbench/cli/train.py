@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from fmbench.alarms.file import read_alarms
 from fmbench.cli.data import ensure
 from fmbench.config.hints import File, Folder
 from fmbench.config.resolve import DataOptions, Request, TrainerOptions
@@ -64,7 +63,11 @@ def test(
         trainer: Lightning's Trainer.
     """
     existing(checkpoint)
-    rule = None if alarms is None else read_alarms(alarms, checkpoint)
+    rule = None
+    if alarms is not None:
+        from fmbench.alarms.file import read_alarms  # needs pydantic, which a test does not
+
+        rule = read_alarms(alarms, checkpoint)
     metrics = measure(checkpoint, data=data, split=split, out=out, trainer=trainer)
     for name, value in metrics.items():
         say(
