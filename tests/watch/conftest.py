@@ -30,8 +30,9 @@ def visual(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 10 s."""
     path = tmp_path_factory.mktemp("video") / "run.mp4"
-    write_video(path, 25 * 20)
+    write_video(path, 25 * 10)
     return path
 
 

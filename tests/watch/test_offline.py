@@ -36,15 +36,15 @@ def online(fmbench: Command, checkpoint: Path, video: Path, *words: str | Path) 
 @pytest.mark.parametrize(
     ("rate", "begin", "every"),
     [
-        (10, 3.4, 1),
-        pytest.param(2, -2, 1, marks=pytest.mark.slow),
+        (2, -2, 1),
+        pytest.param(10, 3.4, 1, marks=pytest.mark.slow),
         pytest.param(10, -1.7, 1, marks=pytest.mark.full),
-        pytest.param(1, -4, 1, marks=pytest.mark.slow),
+        pytest.param(1, -4, 1, marks=pytest.mark.full),
         pytest.param(10, -2, 0.48, marks=pytest.mark.slow),
         pytest.param(2, -2, 2, marks=pytest.mark.full),
     ],
 )
-def test_scores_are_those_of_predict(
+def test_scores_are_those_of_predict_and_alarms_those_of_the_rule(
     fmbench: Command,
     cross: Path,
     video: Path,
@@ -59,31 +59,21 @@ def test_scores_are_those_of_predict(
     said = online(fmbench, cross, video, *words, "--every", str(every))
     assert not any(said.reasons())
     assert len(said.scores) == len(expected) // round(every * 25)
-    assert len(said.scores) >= 8
+    assert len(said.scores) >= 5
     for frame, score in said.scores.items():
         assert score == pytest.approx(expected["score"][frame], abs=1e-5)
     assert expected["score"].std() > 1e-4  # so that another window's score would be noticed
     times = {each["frame"]: each["time"][:19] for each in said.decisions}
     assert times == expected["time"][list(times)].to_dict()
-
-
-def test_alarms_are_those_of_the_rule_on_predicted_scores(
-    fmbench: Command, cross: Path, video: Path, tmp_path: Path
-) -> None:
-    log = write_log(tmp_path, amperes(26, 2), 2)
-    words = ["--current", log, "--start", stamp(0)]
-    expected = offline(fmbench, cross, video, *words)
-    said = online(fmbench, cross, video, *words)
     frames = np.array(list(said.scores))
-    rule = AlarmRule()
-    scores = expected["score"][frames].to_numpy()
-    assert [each["alarm"] for each in said.decisions] == states(rule, frames / 25, scores).tolist()
+    alarms = states(AlarmRule(every=every), frames / 25, expected["score"][frames].to_numpy())
+    assert [each["alarm"] for each in said.decisions] == alarms.tolist()
 
 
 @pytest.mark.parametrize(
     "rate",
-    [30, pytest.param(24, marks=pytest.mark.slow)]
-    + [pytest.param(rate, marks=pytest.mark.full) for rate in (10, 60)],
+    [pytest.param(30, marks=pytest.mark.slow)]
+    + [pytest.param(rate, marks=pytest.mark.full) for rate in (10, 24, 60)],
 )
 def test_other_frame_rates_take_the_frames_that_ingest_takes(
     fmbench: Command, visual: Path, tmp_path: Path, rate: float
@@ -104,14 +94,14 @@ def test_a_folder_of_segments_is_one_recording(
     log = write_log(tmp_path, amperes(50, 2), 2)
     folder = tmp_path / "cam"
     folder.mkdir()
-    for name in ("cam_20300501_060000.mp4", "cam_20300501_060020.mp4"):
+    for name in ("cam_20300501_060000.mp4", "cam_20300501_060010.mp4"):
         shutil.copy(video, folder / name)
     done = fmbench("predict", "--video", folder, "--checkpoint", cross, "--every", "1", "--roi",
                    ROI, "--current", log, "--data.causal", "true", "--name", "both")  # fmt: skip
     assert done.status == 0, done.err
     expected = pd.read_csv("predictions/both.csv").set_index("frame")["score"]
     said = online(fmbench, cross, folder, "--current", log)
-    assert len(said.scores) == 40
+    assert len(said.scores) == 20
     for frame, score in said.scores.items():
         assert score == pytest.approx(expected[frame], abs=1e-5)
 
@@ -172,14 +162,14 @@ def test_the_rule_of_a_file_judges_calibrated_scores(
     )
     write_alarms(tmp_path / "alarms.yaml", alarms)
     words = ["--current", write_log(tmp_path, amperes(26, 2), 2), "--start", stamp(0)]
-    expected = offline(fmbench, cross, video, *words)["score"]
+    raw = np.array(list(online(fmbench, cross, video, *words, "--every", "0.4").scores.values()))
     base = ["watch", "--checkpoint", cross, "--video", video, "--roi", ROI, "--speed", "max"]
     done = fmbench(*base, *words, "--alarms", "alarms.yaml")
     assert "3 false alarms in 1.5 h of validation, simulated; budget 1/day, NOT met" in done.err
     said = Said.of(done.out)
     frames = np.array(list(said.scores))
-    assert frames.tolist() == list(range(9, 500, 10))
-    raw = expected[frames].to_numpy()  # two classes: a logit is divided by the temperature
+    assert frames.tolist() == list(range(9, 250, 10))
+    # Two classes: a logit is divided by the temperature.
     wanted = 1 / (1 + np.exp(-np.log(raw / (1 - raw)) / 2.5))
     assert list(said.scores.values()) == pytest.approx(wanted, abs=1e-5)
     assert [each["alarm"] for each in said.decisions] == states(rule, frames / 25, wanted).tolist()
