@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ SOON = 2
 FAR = 20.0
 """Standard deviations of the training from its mean: a sample beyond is no current of this plant.
 A short circuit of the simulated furnace is 7 away."""
-APART = 3.0
-"""Seconds between the newest row of a log that is being written and the clock of the frames."""
 NO_FAILURE = (Failed.OFF, Failed.SMALL)
 """The furnace is off: the model has to know it."""
 
@@ -119,8 +117,3 @@ def currents_failure(currents: Currents, plant: Plant, within: CurrentRange) -> 
         if found.stop > end and found.kind not in NO_FAILURE:
             return found.what
     return ""
-
-
-def one_line(reasons: Iterable[str]) -> str:
-    """Reasons, the most important first."""
-    return "; ".join(each for each in reasons if each)

@@ -7,30 +7,24 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from fmbench.format.columns import Currents, format_second
+from fmbench.watch.announce import Announcer
 from fmbench.watch.currents import CLOCK, LiveCurrents
-from fmbench.watch.events import Decision, EventLog, Memory, Output, Told, clock_text
+from fmbench.watch.events import Told
 from fmbench.watch.grid import HOLD, Pictures
-from fmbench.watch.health import APART, Camera, CurrentRange, currents_failure
+from fmbench.watch.health import Camera, CurrentRange, currents_failure
 from fmbench.watch.judge import Judge
-from fmbench.watch.latch import Alarm
 from fmbench.watch.reader import Back, End, Item, Lost, Picture, Reader
+from fmbench.watch.reasons import APART, Reason, no_currents, no_picture
 
 TICK = 0.02
 """Seconds to wait for a picture before the log is looked at."""
 LATE = 1.0
 """Seconds after which an instant has no picture."""
-
-
-class Reason(NamedTuple):
-    """Why there is no decision: which input, and what is said."""
-
-    kind: str
-    text: str
 
 
 class Due(NamedTuple):
@@ -43,25 +37,11 @@ class Due(NamedTuple):
     newest: float = math.inf
 
 
-class Witness(Protocol):
-    """What else sees pictures and decisions: the recorder of alarms, a page."""
-
-    def picture(self, picture: Picture) -> None:
-        """Each picture."""
-
-    def decision(self, decision: Decision, picture: Any, currents: Currents | None) -> None:
-        """Each decision, with the (3, H, W) picture and the samples of its window, if known."""
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Each event."""
-
-
 class Watch:
     """Watches one furnace.
 
     Args:
         judge: the detector.
-        alarm: the rule, perhaps with the state of an earlier watch.
         reader: of the video, not started yet.
         currents: None for a detector of video alone.
         every: seconds from decision to decision.
@@ -70,14 +50,13 @@ class Watch:
         now: the time of the log's clock.
         wait: seconds to wait for the log's rows.
         give_up: seconds without an input after which watching ends; None: never.
-        output, log, memory, tell: where decisions, events, the state and lines for people go.
-        witnesses: see pictures, decisions and events.
+        announcer: takes the decisions.
+        tell: says lines for people.
     """
 
     def __init__(
         self,
         judge: Judge,
-        alarm: Alarm,
         reader: Reader,
         currents: LiveCurrents | None,
         *,
@@ -87,19 +66,14 @@ class Watch:
         now: Callable[[], float],
         wait: float,
         give_up: float | None,
-        output: Output,
-        log: EventLog,
-        memory: Memory,
+        announcer: Announcer,
         tell: Told,
-        witnesses: list[Witness],
-        lost: str | None = None,
     ) -> None:
-        self._judge, self._alarm, self._reader, self._currents = judge, alarm, reader, currents
+        self._judge, self._reader, self._currents = judge, reader, currents
         self._plan = judge.plan(every)
         self._every, self._replay, self._arriving, self._now = every, replay, arriving, now
         self._wait, self._give_up = wait, give_up
-        self._output, self._log, self._memory, self._tell = output, log, memory, tell
-        self._witnesses = witnesses
+        self._announcer, self._tell = announcer, tell
         second = self._plan.second
         self._pictures = Pictures(self._plan.span + self._plan.step + round(12 + wait) * second)
         self._camera = Camera(self._plan.span / self._plan.rate)
@@ -111,11 +85,9 @@ class Watch:
         self._next = self._plan.step - 1
         self._due: deque[Due] = deque()
         self._video_lost = "no picture yet"
-        self._lost_kind = lost
         self._started = self._row_at = time.monotonic()
         self._idle_at = -math.inf
         self._ended = False
-        self.counts = {"decisions": 0, "NO DECISION": 0, "alarms": 0}
 
     def run(self) -> int:
         """Watch until the files end; 0, or 1 after `give_up`.
@@ -136,7 +108,7 @@ class Watch:
                         return 1
         finally:
             self._reader.stop()
-            self._save(now=True)
+            self._announcer.save(now=True)
         return 0
 
     def _take(self) -> None:
@@ -178,8 +150,7 @@ class Watch:
         while self._next < picture.k:
             self._miss()
         self._last, self._video_lost = picture, ""
-        for witness in self._witnesses:
-            witness.picture(picture)
+        self._announcer.picture(picture)
         if picture.k == self._next:
             self._due.append(Due(self._next, picture.arrival, time.monotonic()))
             self._next += self._plan.step
@@ -241,7 +212,8 @@ class Watch:
                 return False
         score, reason, samples = None, None, None
         if due.arrival is None:
-            reason = self._no_picture(seconds - due.newest)
+            reason = no_picture(seconds - due.newest, self._video_lost, self._reader.dropped)
+            self._reader.dropped = 0
         elif currents is not None:
             reason = self._no_currents(due.k, seconds)
         if self._begin is None and currents is None:
@@ -280,38 +252,20 @@ class Watch:
             return None, Reason("model", "the model's score is no finite number")
         return score, None
 
-    def _no_picture(self, since: float) -> Reason:
-        if self._video_lost:
-            return Reason("video", f"video lost: {self._video_lost}")
-        if self._reader.dropped:
-            self._reader.dropped = 0
-            return Reason("video", "pictures come faster than they can be judged")
-        if math.isinf(since):
-            return Reason("video", "no picture yet")
-        return Reason("video", f"video stalled: no picture for {since:.1f} s")
-
     def _no_currents(self, k: int, seconds: float) -> Reason | None:
         """Why the log does not suffice for instant k; sets the recording's begin."""
         assert self._currents is not None
         assert self._origin is not None
-        currents = self._currents
-        until = self._judge.needs_until(k, self._origin)
-        behind = until - currents.newest
-        if not math.isfinite(behind):
-            return Reason("currents", f"currents missing: {currents.fault or 'no row yet'}")
-        if behind > CLOCK:
-            fresh = time.monotonic() - self._row_at < max(LATE, self._wait)
-            if fresh and behind > APART and not self._replay:
-                return Reason(
-                    "clock", f"clocks apart: the log's newest row is {behind:.1f} s behind"
-                )
-            why = f" ({currents.fault})" if currents.fault else ""
-            return Reason(
-                "currents", f"currents missing: the newest row is {behind:.1f} s behind{why}"
-            )
-        if self._arriving and currents.newest > seconds + APART + max(LATE, self._wait):
-            ahead = currents.newest - seconds
-            return Reason("clock", f"clocks apart: the log's newest row is {ahead:.1f} s ahead")
+        late, currents = max(LATE, self._wait), self._currents
+        found = no_currents(
+            currents,
+            seconds,
+            self._judge.needs_until(k, self._origin),
+            fresh=not self._replay and time.monotonic() - self._row_at < late,
+            ahead=APART + late if self._arriving else math.inf,
+        )
+        if found is not None:
+            return found
         if self._begin is None and (first := currents.first()) is not None:
             begin = (first - self._origin) * self._plan.rate
             self._begin = max(0, math.ceil(begin - 1e-6))
@@ -328,46 +282,17 @@ class Watch:
         arrival: float | None,
         samples: Currents | None = None,
     ) -> None:
-        """Hand out a decision, and the events that it makes."""
-        before = self._alarm.on
-        self._alarm.step(seconds, score)
+        """Hand over a decision with what is known of its window."""
         frame = None if k is None or self._begin is None or k < self._begin else k - self._begin
-        decision = Decision(
-            time=clock_text(seconds),
-            seconds=seconds,
-            frame=frame,
-            score=score,
-            state="NO DECISION" if reason else "ALARM" if self._alarm.on else "OK",
-            reason="" if reason is None else reason.text,
-            alarm=self._alarm.on,
-            latency=None
-            if arrival is None or self._replay
-            else round(time.monotonic() - arrival, 4),
-        )
-        self.counts["decisions"] += 1
-        self.counts["NO DECISION"] += reason is not None
-        self._output.write(decision)
         small = None
         if k is not None and self._pictures.has(np.array([k])):
             small = self._pictures[k]
-        for witness in self._witnesses:
-            witness.decision(decision, small, samples)
-        kind = None if reason is None else reason.kind
-        if reason is not None and kind != self._lost_kind:
-            self._event("input lost", seconds, input=kind, reason=reason.text)
-        elif reason is None and self._lost_kind is not None:
-            self._event("input back", seconds, input=self._lost_kind)
-        self._lost_kind = kind
-        if self._alarm.on != before:
-            self.counts["alarms"] += self._alarm.on
-            name = "alarm begins" if self._alarm.on else "alarm ends"
-            self._event(name, seconds, score=score, frame=frame)
-        self._save(now=self._alarm.on != before)
-
-    def _event(self, event: str, seconds: float, **more: Any) -> None:
-        found = self._log.write(event, seconds, **more)
-        for witness in self._witnesses:
-            witness.event(found)
-
-    def _save(self, *, now: bool) -> None:
-        self._memory.save({"latch": self._alarm.state(), "lost": self._lost_kind}, now=now)
+        self._announcer.decision(
+            seconds,
+            score,
+            reason,
+            frame=frame,
+            arrival=None if self._replay else arrival,
+            picture=small,
+            samples=samples,
+        )

@@ -18,6 +18,7 @@ from fmbench.prepare.ingest.times import Times
 from fmbench.prepare.ingest.video_clock import NO_CLOCK, start_of
 from fmbench.prepare.ingest.video_files import dated, find_videos
 from fmbench.training.checkpoint import load
+from fmbench.watch.announce import Announcer, Witness
 from fmbench.watch.clock import ArrivalClock, FileClock, FrameClock, local_now, utc_now
 from fmbench.watch.currents import LiveCurrents
 from fmbench.watch.events import EventLog, Memory, Output, Told
@@ -29,7 +30,7 @@ from fmbench.watch.options import WatchOptions
 from fmbench.watch.page import Page
 from fmbench.watch.reader import Reader
 from fmbench.watch.record import Command, Recorder
-from fmbench.watch.run import Watch, Witness
+from fmbench.watch.run import Watch
 from fmbench.watch.sources import VideoSource
 
 PATIENCE = 3.0
@@ -89,9 +90,16 @@ def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
     }
     memory = Memory(None if out is None else out / "state.json", facts, tell)
     kept = memory.read()
+    announcer = Announcer(
+        Alarm(rule, None if kept is None else kept["latch"]),
+        output=Output(sys.stdout, tell),
+        log=EventLog(None if out is None else out / "events.jsonl", tell),
+        memory=memory,
+        witnesses=_witnesses(judge, rule, options, tell, stack),
+        lost=None if kept is None else kept["lost"],
+    )
     running = Watch(
         judge,
-        Alarm(rule, None if kept is None else kept["latch"]),
         reader,
         currents,
         every=rule.every,
@@ -100,15 +108,11 @@ def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
         now=now,
         wait=options.wait,
         give_up=options.give_up,
-        output=Output(sys.stdout, tell),
-        log=EventLog(None if out is None else out / "events.jsonl", tell),
-        memory=memory,
+        announcer=announcer,
         tell=tell,
-        witnesses=_witnesses(judge, rule, options, tell, stack),
-        lost=None if kept is None else kept["lost"],
     )
     status = running.run()
-    counts = running.counts
+    counts = announcer.counts
     tell(
         f"{counts['decisions']} decisions, {counts['NO DECISION']} could not be made;"
         f" {counts['alarms']} alarms"
