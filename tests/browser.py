@@ -28,17 +28,18 @@ def browse(tmp_path: Path) -> Browse:
     if CHROMIUM is None:
         pytest.skip("no chromium, chromium-browser or google-chrome is installed")
 
-    def run(path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    def run(page: Path | str, *flags: str) -> subprocess.CompletedProcess[str]:
+        address = page.as_uri() if isinstance(page, Path) else page
         words = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags]
         return subprocess.run(
-            [*words, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+            [*words, address], capture_output=True, text=True, timeout=120, check=True
         )
 
     return run
 
 
-def asked_by_a_page(log: Path) -> set[str]:
-    """Addresses that a file asked for, without those that the browser asks for on its own."""
+def asked_by_a_page(log: Path, origin: str = "file:") -> set[str]:
+    """Addresses that a page asked for, without those that the browser asks for on its own."""
     requests = [line for line in log.read_text().splitlines() if '"initiator"' in line]
-    of_file = [line for line in requests if '"network_isolation_key":"file:' in line]
-    return set(re.findall(r'"url":"(\w+://[^"]*)"', "".join(of_file)))
+    of_page = [line for line in requests if f'"network_isolation_key":"{origin}' in line]
+    return set(re.findall(r'"url":"(\w+://[^"]*)"', "".join(of_page)))

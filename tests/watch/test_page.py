@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
+import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import pytest
 from browser import Browse, asked_by_a_page, browse
 from fmbench.alarms.rule import AlarmRule
 from fmbench.format.columns import Currents
-from fmbench.types import BENCHMARK
-from fmbench.watch.events import Decision, clock_text
+from fmbench.types import BENCHMARK, Modality
+from fmbench.watch.events import Decision, Told, clock_text
 from fmbench.watch.page import Page
 from fmbench.watch.reader import Picture
+from fmbench.watch.shown import CURRENTS, Shown
 from furnace import ROI, write_video
 from test_cli import Command, fmbench
 
@@ -29,13 +30,15 @@ __all__ = ["browse", "fmbench"]  # fixtures
 BEGIN = 1_903_888_800.0
 
 
-def decision(k: int, score: float | None, *, alarm: bool = False, reason: str = "") -> Decision:
+def decision(
+    k: int, score: float | None, *, alarm: bool = False, lost: str = "", reason: str = ""
+) -> Decision:
     state: Any = "NO DECISION" if score is None else "ALARM" if alarm else "OK"
     seconds = BEGIN + k
-    return Decision(clock_text(seconds), seconds, 25 * k, score, state, reason, alarm, 0.05)
+    return Decision(clock_text(seconds), seconds, 25 * k, score, state, lost, reason, alarm, 0.05)
 
 
-def filled(page: Page, out: Path) -> None:
+def filled(page: Shown, out: Path) -> None:
     """A watch of three minutes with an alarm and a lost camera."""
     view = np.full((120, 200, 3), (20, 90, 200), np.uint8)
     jpeg = cv2.imencode(".jpg", view)[1].tobytes()
@@ -60,17 +63,33 @@ def filled(page: Page, out: Path) -> None:
     page.event(lost | {"time": clock_text(BEGIN + 150), "seconds": BEGIN + 150.0})
 
 
-def opened(out: Path, address: str = "127.0.0.1:0", token: str | None = None) -> Page:
+def to_show(out: Path, token: str | None = None) -> Shown:
     rule = AlarmRule(on=0.7, off=0.4, needed=4, of=5, hold_off=10)
-    return Page(
-        address, token, title="Watch: fmformer", plant=BENCHMARK, rule=rule, simulated=True, out=out
+    return Shown(
+        title="Watch: fmformer",
+        plant=BENCHMARK,
+        modality=Modality.CROSS,
+        rule=rule,
+        simulated=True,
+        out=out,
+        token=token,
     )
 
 
+def opened(out: Path, address: str = "127.0.0.1:0", token: str | None = None) -> Page:
+    return Page(address, token, to_show(out, token), Told())
+
+
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    served = opened(tmp_path)
-    filled(served, tmp_path)
+def shown(tmp_path: Path) -> Shown:
+    found = to_show(tmp_path)
+    filled(found, tmp_path)
+    return found
+
+
+@pytest.fixture
+def page(shown: Shown) -> Iterator[Page]:
+    served = Page("127.0.0.1:0", None, shown, Told())
     yield served
     served.close()
 
@@ -85,22 +104,71 @@ def get(page: Page, path: str, host: str | None = None) -> tuple[int, str, str]:
     return answer.status, answer.headers["Content-Type"], body
 
 
-def test_the_page_shows_the_newest_state_the_scores_and_the_events(page: Page) -> None:
+def test_the_page_shows_the_newest_state_the_scores_and_the_events(
+    page: Page, shown: Shown
+) -> None:
     status, kind, body = get(page, "/")
     assert (status, kind) == (200, "text/html; charset=utf-8")
     assert "Trained on simulated recordings" in body
     assert '<p class="state ok"><strong>OK</strong>' in body
-    assert "Score 0.050; an alarm begins when 4 of 5 scores" in body
+    assert "Score 0.050. An alarm begins when 4 of 5 scores" in body
     assert body.count('class="trace"') == 3
     assert "data:image/jpeg;base64," in body
     assert "video &lt;stalled&gt;" in body
-    page.decision(decision(180, None, alarm=True, reason="black picture"), None, None)
+    shown.decision(
+        decision(180, None, alarm=True, lost="camera", reason="black picture"), None, None
+    )
     status, _, now = get(page, "/now")
     assert status == 200
     assert '<p class="state no-decision"><strong>NO DECISION</strong>' in now
     assert "black picture" in now
     assert "an alarm goes on" in now
     assert "<html" not in now
+
+
+def inputs(html: str) -> dict[str, str]:
+    return dict(re.findall(r"<dt>(\w+)</dt><dd[^>]*>([^<]*)</dd>", html))
+
+
+def test_each_input_is_ok_has_a_reason_or_was_not_judged(shown: Shown, tmp_path: Path) -> None:
+    assert inputs(shown.html("now.html")) == dict.fromkeys(("Video", "Currents", "Model"), "OK")
+    for kind, name in (("camera", "Video"), ("clock", "Currents"), ("window", "Model")):
+        found = to_show(tmp_path)
+        found.decision(decision(0, None, lost=kind, reason="a reason"), None, None)
+        others = dict.fromkeys({"Video", "Currents", "Model"} - {name}, "not judged")
+        assert inputs(found.html("now.html")) == {name: "a reason", **others}
+
+
+def test_what_is_old_is_not_shown_as_new(
+    shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture says how old it is, samples move away, and a watch that stands is no OK."""
+    assert "179 s before the newest decision" in shown.html("now.html")
+    assert 'class="old"' in shown.html("now.html")
+    last = round(CURRENTS)
+    for k, traces in ((179 + last // 2, 3), (179 + last + 1, 0)):
+        later = to_show(tmp_path)
+        filled(later, tmp_path)
+        later.decision(decision(k, None, lost="currents", reason="missing"), None, None)
+        html = later.html("now.html")
+        assert html.count('class="trace"') == traces
+        drawn = [float(x) for x in re.findall(r"M(\d+) [\d.]+h1V", html)]
+        assert not drawn or max(drawn) < 300 / 2 + 2  # up to the middle, not up to now
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 30)
+    html = shown.html("now.html")
+    assert "watching has made no decision for 30 s" in html
+    assert '<p class="state no-decision"' in html
+
+
+def test_many_browsers_get_one_drawing(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    first = shown.html("now.html")
+    shown.decision(decision(180, 0.3), None, None)
+    assert shown.html("now.html") is first
+    now += 1
+    assert "Score 0.300" in shown.html("now.html")
 
 
 def test_scores_lie_to_scale_and_are_interrupted_where_there_is_none(page: Page) -> None:
@@ -120,6 +188,7 @@ def test_pictures_of_alarms_are_served_and_nothing_else(page: Page, tmp_path: Pa
     link = re.search(r'href="(/alarm-[^"]*)"', get(page, "/now")[2])
     assert link is not None
     assert get(page, link[1])[:2] == (200, "image/png")
+    assert f'<img src="{link[1]}"' in get(page, "/now")[2]
     (tmp_path / "secret.png").write_bytes(b"x")
     for path in ("/secret.png", "/../secret.png", "/alarm-20300501T060000.png", "/etc/passwd"):
         assert get(page, path)[0] == 404
@@ -135,12 +204,47 @@ def test_a_page_for_the_network_needs_its_token(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"can be reached from the network: give --page_token"):
         opened(tmp_path, "0.0.0.0:0")
     page = opened(tmp_path, "0.0.0.0:0", "s3cret&é")
+    (tmp_path / "alarm-20300501T060000.png").write_bytes(b"x")
     try:
+        assert get(page, "/alarm-20300501T060000.png")[0] == 403
+        assert (
+            "/alarm-20300501T060000.png?token=s3cret%26%C3%A9"
+            in get(page, "/now?token=s3cret%26%C3%A9")[2]
+        )
         assert get(page, "/")[0] == 403
         assert get(page, "/?token=wrong")[0] == 403
         assert get(page, "/?token=s3cret%26%C3%A9", host="furnace.plant")[0] == 200
     finally:
         page.close()
+
+
+def test_the_page_is_served_by_ipv6(tmp_path: Path) -> None:
+    page = opened(tmp_path, "[::1]:0")
+    try:
+        port = int(page.address.rsplit(":", 1)[1].strip("/"))
+        assert page.address == f"http://[::1]:{port}/"
+        connection = HTTPConnection("::1", port, timeout=10)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        page.close()
+
+
+def test_an_answer_that_fails_is_said_once_in_a_line(
+    page: Page, shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(template: str) -> str:
+        raise RuntimeError(f"{template} is broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shown, "html", broken)
+        for _ in range(2):
+            with pytest.raises((RemoteDisconnected, ConnectionResetError)):
+                get(page, "/")
+    assert get(page, "/")[0] == 200
+    said = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert said == ["page: RuntimeError: watch.html is broken; watching goes on"]
 
 
 @pytest.mark.parametrize("address", ["8080", "127.0.0.1", "127.0.0.1:x", ":80", "127.0.0.1:70000"])
@@ -165,14 +269,19 @@ def test_a_port_in_use_is_said_before_watching_begins(
 
 
 @pytest.mark.slow
-def test_a_browser_shows_the_page_and_asks_for_nothing_outside(
+def test_a_browser_renews_the_page_and_asks_for_nothing_outside(
     page: Page, browse: Browse, tmp_path: Path
 ) -> None:
     log = tmp_path / "net.json"
-    body = get(page, "/")[2]
-    (tmp_path / "page.html").write_text(body)
-    done: subprocess.CompletedProcess[str] = browse(
-        tmp_path / "page.html", "--dump-dom", f"--log-net-log={log}"
+    done = browse(
+        page.address,
+        "--dump-dom",
+        f"--log-net-log={log}",
+        "--virtual-time-budget=2500",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     )
     assert "Last events" in done.stdout
-    assert not {each for each in asked_by_a_page(log) if not each.startswith("file:")}
+    asked = asked_by_a_page(log, "http://127.0.0.1")
+    picture = re.search(r'<img src="/(alarm-[^"]*)"', done.stdout)
+    assert picture is not None
+    assert asked == {page.address + name for name in ("", "now", picture[1])}

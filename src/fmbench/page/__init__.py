@@ -6,6 +6,8 @@ tables; the template of a page extends them.
 
 from __future__ import annotations
 
+from functools import cache
+
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
@@ -17,11 +19,16 @@ def render(package: str, template: str, **values: object) -> str:
         template: its file name, such as `doctor.html`.
         values: what the template shows; text is escaped.
     """
+    return _templates(package).get_template(template).render(values)
+
+
+@cache
+def _templates(package: str) -> Environment:
+    """Compiled once: a page that is served renews itself each second."""
     folders = [PackageLoader(name, "") for name in (package, "fmbench.page")]
-    environment = Environment(
+    return Environment(
         loader=ChoiceLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template(template).render(values)

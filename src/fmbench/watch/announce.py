@@ -89,6 +89,7 @@ class Announcer:
             frame=frame,
             score=score,
             state="NO DECISION" if reason else "ALARM" if self._alarm.on else "OK",
+            input="" if reason is None else reason.kind,
             reason="" if reason is None else reason.text,
             alarm=self._alarm.on,
             latency=None if arrival is None else round(time.monotonic() - arrival, 4),

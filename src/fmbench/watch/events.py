@@ -31,6 +31,8 @@ class Decision:
         frame: its index in the recording that `fmbench data ingest` would make; None without one.
         score: probability in [0, 1] that the window is abnormal; None where there is no decision.
         state: ALARM while there is an alarm, OK while there is none, or NO DECISION.
+        input: the input that the reason is about: video, camera (what it shows), clip, currents,
+            clock, window, model; empty otherwise.
         reason: why there is no decision; empty otherwise.
         alarm: whether there is an alarm; one goes on while there are no decisions.
         latency: seconds from the arrival of the frame to the decision; None in a replay.
@@ -41,6 +43,7 @@ class Decision:
     frame: int | None
     score: float | None
     state: State
+    input: str
     reason: str
     alarm: bool
     latency: float | None

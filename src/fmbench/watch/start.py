@@ -31,6 +31,7 @@ from fmbench.watch.page import Page
 from fmbench.watch.reader import Reader
 from fmbench.watch.record import Command, Recorder
 from fmbench.watch.run import Watch
+from fmbench.watch.shown import Shown
 from fmbench.watch.sources import VideoSource
 
 PATIENCE = 3.0
@@ -252,18 +253,19 @@ def _witnesses(
         found.append(recorder)
     if options.page is not None:
         stamp = judge.detector.stamp
-        page = Page(
-            options.page,
-            options.page_token,
+        shown = Shown(
             title=f"Watch: {stamp['model']}",
             plant=judge.plant,
+            modality=judge.modality,
             rule=rule,
             simulated=str(stamp["trained_on"]).startswith("synthetic"),
             out=options.out,
+            token=options.page_token,
         )
+        page = Page(options.page, options.page_token, shown, tell)
         stack.callback(page.close)
         tell(f"page: {page.address}" + ("?token=…" if options.page_token else ""))
-        found.append(page)
+        found.append(shown)
     return found
 
 
