@@ -51,6 +51,8 @@ class Camera:
         self._open: set[socket.socket] = set()
         self._server = socket.create_server(("127.0.0.1", self.port))
         self._rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        # A key frame of a detailed picture is larger than a socket's usual 200 kB.
+        self._rtp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._rtp.bind(("127.0.0.1", 0))
         for each in (self._server, self._rtp):
             each.settimeout(0.1)
