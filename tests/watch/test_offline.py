@@ -40,7 +40,7 @@ def online(fmbench: Command, checkpoint: Path, video: Path, *words: str | Path) 
         pytest.param(10, 3.4, 1, marks=pytest.mark.slow),
         pytest.param(10, -1.7, 1, marks=pytest.mark.full),
         pytest.param(1, -4, 1, marks=pytest.mark.full),
-        pytest.param(10, -2, 0.48, marks=pytest.mark.slow),
+        pytest.param(10, -2, 0.48, marks=pytest.mark.full),
         pytest.param(2, -2, 2, marks=pytest.mark.full),
     ],
 )
