@@ -144,7 +144,7 @@ def test_a_file_that_grows_and_a_folder_that_gets_segments(
         assert score == pytest.approx(expected[frame], abs=1e-5)
 
 
-def test_a_camera_that_never_answers_is_told_again_and_again(
+def test_a_camera_that_never_answers_is_named_again_and_again(
     fmbench: Command, visual: Path
 ) -> None:
     done = fmbench("watch", "--checkpoint", visual, "--video", "rtsp://127.0.0.1:9/none",
@@ -158,18 +158,18 @@ def test_a_camera_that_never_answers_is_told_again_and_again(
     assert "Connection refused" in said.reasons()[-1]
 
 
-def test_alarms_are_recorded_told_and_bounded(
+def test_alarms_are_recorded_reported_and_bounded(
     fmbench: Command, always: Path, video: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     for name in ("alarm-20300430T060000.png", "alarm-20300430T060000.mp4"):
         out.mkdir(exist_ok=True)
         (out / name).write_text("older")
-    script = f"import sys; open({str(tmp_path / 'told')!r}, 'a').write(sys.stdin.read())"
-    told = f'{sys.executable} -c "{script}" ; && $(touch {tmp_path}/injected)'
-    said = watched(fmbench, always, video, "--out", out, "--on_alarm", told, "--keep", "1")
+    script = f"import sys; open({str(tmp_path / 'event.json')!r}, 'a').write(sys.stdin.read())"
+    command = f'{sys.executable} -c "{script}" ; && $(touch {tmp_path}/injected)'
+    said = watched(fmbench, always, video, "--out", out, "--on_alarm", command, "--keep", "1")
     assert [each["state"] for each in said.decisions] == ["ALARM"] * 10
-    assert json.loads((tmp_path / "told").read_text())["event"] == "alarm begins"
+    assert json.loads((tmp_path / "event.json").read_text())["event"] == "alarm begins"
     assert not (tmp_path / "injected").exists()
     assert sorted(path.name for path in out.iterdir()) == [
         "alarm-20300501T060001.mp4", "alarm-20300501T060001.png", "events.jsonl", "state.json"

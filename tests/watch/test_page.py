@@ -18,7 +18,7 @@ from browser import Browse, asked_by_a_page, browse
 from fmbench.alarms.rule import AlarmRule
 from fmbench.format.columns import Currents
 from fmbench.types import BENCHMARK, Modality
-from fmbench.watch.events import Decision, Told, clock_text
+from fmbench.watch.events import Decision, Messages, clock_text
 from fmbench.watch.page import Page
 from fmbench.watch.reader import Picture
 from fmbench.watch.shown import CURRENTS, Shown
@@ -77,7 +77,7 @@ def to_show(out: Path, token: str | None = None) -> Shown:
 
 
 def opened(out: Path, address: str = "127.0.0.1:0", token: str | None = None) -> Page:
-    return Page(address, token, to_show(out, token), Told())
+    return Page(address, token, to_show(out, token), Messages())
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def shown(tmp_path: Path) -> Shown:
 
 @pytest.fixture
 def page(shown: Shown) -> Iterator[Page]:
-    served = Page("127.0.0.1:0", None, shown, Told())
+    served = Page("127.0.0.1:0", None, shown, Messages())
     yield served
     served.close()
 

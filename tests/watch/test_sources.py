@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fmbench.watch import record
-from fmbench.watch.events import Told
+from fmbench.watch.events import Messages
 from fmbench.watch.record import Command as OnAlarm
 from furnace import ROI, Said, write_video
 from test_cli import Command, fmbench
@@ -119,7 +119,7 @@ def test_a_command_that_hangs_is_ended_and_no_more_than_a_few_run(
     monkeypatch.setattr(record, "LONGEST", 0.5)
     script = "import os, time; open(str(os.getpid()), 'w').close(); time.sleep(600)"
     monkeypatch.chdir(tmp_path)
-    command = OnAlarm(f'{sys.executable} -c "{script}"', Told())
+    command = OnAlarm(f'{sys.executable} -c "{script}"', Messages())
     for _ in range(record.AT_ONCE + 1):
         command.event({"event": "alarm begins", "time": "2030-05-01 06:00:00"})
     command.close()

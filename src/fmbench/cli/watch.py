@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from fmbench.cli.train import existing
 from fmbench.config.hints import File
 from fmbench.watch.options import WatchOptions
 from fmbench.watch.start import watch as watch_furnace
@@ -17,6 +16,4 @@ def watch(*, checkpoint: File, options: WatchOptions) -> int:
     Args:
         checkpoint: a file that fmbench fit wrote, of causal windows (--data.causal true).
     """
-    if not checkpoint.is_file():
-        raise ValueError(f"--checkpoint {checkpoint}: no such file; `fmbench fit` prints its best")
-    return watch_furnace(Path(checkpoint), options)
+    return watch_furnace(existing(checkpoint), options)

@@ -37,7 +37,7 @@ class Source:
     Attributes:
         title: of the page.
         table: its rows; a run is a table of one row.
-        shown: the row of which events and mistakes are told in words.
+        shown: the row whose events are summarised in words and whose mistakes are shown.
         data: the recordings of its test windows.
         speed: facts on speed, by name.
         made: facts on how it was made, by name.

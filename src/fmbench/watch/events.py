@@ -58,7 +58,7 @@ def clock_text(seconds: float) -> str:
     return str(np.datetime64(round(seconds * 1000), "ms")).replace("T", " ")
 
 
-class Told:
+class Messages:
     """Lines for people on standard error."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class EventLog:
         tell: says a line about a file that cannot be written.
     """
 
-    def __init__(self, path: Path | None, tell: Told) -> None:
+    def __init__(self, path: Path | None, tell: Messages) -> None:
         self._path, self._tell = path, tell
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class Memory:
         tell: says a line about a file that cannot be written or used.
     """
 
-    def __init__(self, path: Path | None, facts: dict[str, Any], tell: Told) -> None:
+    def __init__(self, path: Path | None, facts: dict[str, Any], tell: Messages) -> None:
         self._path, self._facts, self._tell = path, facts, tell
         self._saved = -math.inf
 
@@ -139,7 +139,7 @@ class Memory:
         guarded(self._tell, self._path, lambda path: write_text(path, text))
 
 
-def guarded(tell: Told, path: Path, write: Callable[[Path], object]) -> bool:
+def guarded(tell: Messages, path: Path, write: Callable[[Path], object]) -> bool:
     """Write a file; an error is said in a line, not raised. Whether it was written."""
     try:
         write(path)
@@ -156,7 +156,7 @@ def guarded(tell: Told, path: Path, write: Callable[[Path], object]) -> bool:
 class Output:
     """Decisions as JSON lines; a reader that has gone stops nothing."""
 
-    def __init__(self, stream: TextIO, tell: Told) -> None:
+    def __init__(self, stream: TextIO, tell: Messages) -> None:
         self._stream, self._tell, self._gone = stream, tell, False
 
     def write(self, decision: Decision) -> None:

@@ -13,7 +13,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from fmbench.watch.events import Told
+from fmbench.watch.events import Messages
 from fmbench.watch.shown import Shown
 
 PATIENCE = 10.0
@@ -41,7 +41,7 @@ class Page:
         address: the address that is served, `http://HOST:PORT/`.
     """
 
-    def __init__(self, address: str, token: str | None, shown: Shown, tell: Told) -> None:
+    def __init__(self, address: str, token: str | None, shown: Shown, tell: Messages) -> None:
         host, port = _parsed(address)
         self._token, self._shown = token, shown
         self._local = _is_local(host)
@@ -92,7 +92,7 @@ class Page:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, page: Page, tell: Told) -> None:
+    def __init__(self, host: str, port: int, page: Page, tell: Messages) -> None:
         self._tell = tell
         if ":" in host:
             self.address_family = socket.AF_INET6

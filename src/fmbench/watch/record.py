@@ -1,4 +1,4 @@
-"""Pictures and clips of alarms, and the command that is told of them."""
+"""Pictures and clips of alarms, and the command that runs when an alarm begins or ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fmbench.files.atomic import in_one_step
 from fmbench.format.columns import Currents
 from fmbench.pictures import Scene, overlay
 from fmbench.types import Plant
-from fmbench.watch.events import Decision, Told, guarded
+from fmbench.watch.events import Decision, Messages, guarded
 from fmbench.watch.reader import VIEWS, Picture
 
 BEFORE, AFTER = 10.0, 5.0
@@ -46,7 +46,7 @@ class Recorder:
     """
 
     def __init__(
-        self, out: Path, *, keep: int, plant: Plant, title: str, threshold: float, tell: Told
+        self, out: Path, *, keep: int, plant: Plant, title: str, threshold: float, tell: Messages
     ) -> None:
         self._out, self._keep, self._plant, self._tell = out, keep, plant, tell
         self._title, self._threshold = title, threshold
@@ -184,7 +184,7 @@ class Command:
         ValueError: no such command, or a quote is not closed.
     """
 
-    def __init__(self, text: str, tell: Told) -> None:
+    def __init__(self, text: str, tell: Messages) -> None:
         try:
             self._words = shlex.split(text)
         except ValueError as error:

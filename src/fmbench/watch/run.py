@@ -14,7 +14,7 @@ import numpy as np
 from fmbench.format.columns import Currents, format_second
 from fmbench.watch.announce import Announcer
 from fmbench.watch.currents import CLOCK, LiveCurrents
-from fmbench.watch.events import Told
+from fmbench.watch.events import Messages
 from fmbench.watch.grid import HOLD, Pictures
 from fmbench.watch.health import Camera, CurrentRange, currents_failure
 from fmbench.watch.judge import Judge
@@ -67,7 +67,7 @@ class Watch:
         wait: float,
         give_up: float | None,
         announcer: Announcer,
-        tell: Told,
+        tell: Messages,
     ) -> None:
         self._judge, self._reader, self._currents = judge, reader, currents
         self._plan = judge.plan(every)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fmbench.alarms.rule import AlarmRule
 from fmbench.format.columns import Currents
 from fmbench.page import render, svg
+from fmbench.page.traces import channel_traces
 from fmbench.types import Channel, Modality, Plant
 from fmbench.watch.events import Decision, clock_text
 from fmbench.watch.reader import Picture
@@ -149,7 +150,7 @@ class Shown:
             scores=self._scores(decisions, now),
             span=f"{SCORES / 60:g}",
             currents=[] if currents is None else self._traces(currents, now),
-            events=[self._told(each) for each in events],
+            events=[_event_row(each) for each in events],
             alarms=self._alarms(),
             rule=self._rule,
         )
@@ -191,32 +192,19 @@ class Shown:
         span = now - CURRENTS, now  # so that samples that are old move away
         inside = (times >= span[0]) & (times <= span[1])
         times, values = times[inside], values[inside]
-        channels = plant.channels or [Channel(f"phase {k + 1}") for k in range(values.shape[1])]
-        found = []
-        for k, channel in enumerate(channels):
-            known = np.isfinite(values[:, k])
-            if not known.any():
-                continue
-            alike = [other.unit == channel.unit for other in channels]
-            limits = float(np.nanmin(values[:, alike])), float(np.nanmax(values[:, alike]))
-            words = _reading(values[known, k][-1], channel.unit)
-            drawing = svg.trace(
-                times[known],
-                values[known, k],
-                span,
-                limits,
-                f"phase{k % 3 + 1}",
-                f"{channel.name}: {words}",
-                plant.current_rate,
-            )
-            found.append((Markup("{}<br>{}").format(channel.name, words), drawing))
-        return found
 
-    def _told(self, event: dict[str, Any]) -> dict[str, str]:
-        """Time, what and why."""
-        what = event["event"] + (f": {event['input']}" if event.get("input") else "")
-        why = str(event.get("reason") or "")
-        return {"time": str(event["time"])[:-4], "what": what, "why": why}
+        def described(channel: Channel, column: NDArray[np.float64]) -> tuple[str, str]:
+            words = _reading(column[-1], channel.unit)
+            return words, f"{channel.name}: {words}"
+
+        return channel_traces(times, values, plant, span, described)
+
+
+def _event_row(event: dict[str, Any]) -> dict[str, str]:
+    """Time, what and why."""
+    what = event["event"] + (f": {event['input']}" if event.get("input") else "")
+    why = str(event.get("reason") or "")
+    return {"time": str(event["time"])[:-4], "what": what, "why": why}
 
 
 def _reading(value: float, unit: str) -> str:

@@ -21,7 +21,7 @@ from fmbench.training.checkpoint import load
 from fmbench.watch.announce import Announcer, Witness
 from fmbench.watch.clock import ArrivalClock, FileClock, FrameClock, local_now, utc_now
 from fmbench.watch.currents import LiveCurrents
-from fmbench.watch.events import EventLog, Memory, Output, Told
+from fmbench.watch.events import EventLog, Memory, Messages, Output
 from fmbench.watch.grid import first_second
 from fmbench.watch.judge import Judge, causal_shift
 from fmbench.watch.latch import Alarm
@@ -56,7 +56,7 @@ def watch(checkpoint: Path, options: WatchOptions) -> int:
 
 
 def _watch(checkpoint: Path, options: WatchOptions, stack: ExitStack) -> int:
-    tell, out = Told(), options.out
+    tell, out = Messages(), options.out
     alarms = None if options.alarms is None else read_alarms(options.alarms, checkpoint)
     rule = _rule(options, alarms)
     judge = Judge(load(checkpoint), None if alarms is None else alarms.temperature)
@@ -148,7 +148,7 @@ def _currents(
     options: WatchOptions,
     start: float | None,
     given: Times | None,
-    tell: Told,
+    tell: Messages,
     stack: ExitStack,
 ) -> LiveCurrents | None:
     """The log, of which the first rows were read."""
@@ -214,7 +214,7 @@ def _clocks(
     return FileClock(start, options.offset), now
 
 
-def _start_of_file(path: Path, tell: Told) -> float:
+def _start_of_file(path: Path, tell: Messages) -> float:
     """Seconds since 1970 of a recording's first frame, by its name or container.
 
     Raises:
@@ -231,9 +231,9 @@ def _start_of_file(path: Path, tell: Told) -> float:
 
 
 def _witnesses(
-    judge: Judge, rule: AlarmRule, options: WatchOptions, tell: Told, stack: ExitStack
+    judge: Judge, rule: AlarmRule, options: WatchOptions, tell: Messages, stack: ExitStack
 ) -> list[Witness]:
-    """The recorder of alarms, the command and the page, if they are asked for."""
+    """The recorder of alarms, the command and the page, as far as options name them."""
     found: list[Witness] = []
     if options.on_alarm is not None:
         command = Command(options.on_alarm, tell)
@@ -269,7 +269,7 @@ def _witnesses(
     return found
 
 
-def _introduce(judge: Judge, rule: AlarmRule, alarms: Alarms | None, tell: Told) -> None:
+def _introduce(judge: Judge, rule: AlarmRule, alarms: Alarms | None, tell: Messages) -> None:
     """Say what is watched with, and what must be known about it."""
     stamp = judge.detector.stamp
     tell(f"{stamp['model']} ({judge.modality}), trained on {stamp['trained_on']}")
