@@ -13,6 +13,7 @@ from fmbench.alarms.budget import poisson_interval, readable, support
 from fmbench.alarms.events import GRACE, LEAD, Marks, Outcome, Track
 from fmbench.alarms.ranges import event_f1, vus_pr
 from fmbench.alarms.rule import Floats
+from fmbench.data.datamodule import SYNTHETIC
 from fmbench.files.atomic import write_text
 from fmbench.simulator import DISTURBANCES, LABEL_FREE
 from fmbench.tabular import NONE, SIMULATED, csv, markdown
@@ -106,7 +107,7 @@ def in_words(
     """The content of alarms.md."""
     alarms, rule, outcome = chosen.alarms, chosen.alarms.rule, methods[0].outcome
     lines = [f"# Alarm rule of {facts['model']}", ""]
-    if alarms.simulated or facts["trained_on"].startswith("synthetic"):
+    if alarms.simulated or facts["trained_on"].startswith(SYNTHETIC):
         lines += [f"**{SIMULATED}**", ""]
     if not alarms.budget_met:
         lines += [f"**No rule meets the budget of {alarms.budget}; this one comes closest.**", ""]

@@ -46,6 +46,8 @@ from fmbench.format.video import SUFFIX
 from fmbench.types import Batch, Modality, Problem
 
 Axes = Literal["image", "official"]
+SYNTHETIC = "synthetic data"
+"""How the description of simulated recordings begins; checkpoints store it as `trained_on`."""
 Split = Literal["train", "val", "test"]
 START = {"epoch": 0, "windows": 0}
 
@@ -245,7 +247,7 @@ class FurnaceData(LightningDataModule):
             return f"{Path(self.root).resolve().name}, {self.part}: {size}"
         facts = self.opened.manifest
         return (
-            f"synthetic data (simulator v{facts.get('sim_version', '?')}, "
+            f"{SYNTHETIC} (simulator v{facts.get('sim_version', '?')}, "
             f"seed {facts.get('seed', '?')}, preset {facts.get('preset', '?')}), "
             f"{self.part}: {size}"
         )

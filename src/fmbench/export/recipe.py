@@ -70,7 +70,7 @@ def recipe_of(
         "window": _window(data, problem.modality.has_video, problem.modality.has_current),
         "frames": _frames(data, spec.plant.frame_size) if problem.modality.has_video else None,
         "trained_on": trained_on,
-        "simulated": trained_on.startswith("synthetic"),
+        "simulated": detector.trained_on_simulated,
         "checkpoint": {"sha256": sha256(checkpoint)},
     }
 

@@ -18,6 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import SumMetric
 
+from fmbench.data.datamodule import SYNTHETIC
 from fmbench.metrics import Counts, DetectionMetrics, of_each_window
 from fmbench.objective import Loss, Optim
 from fmbench.stages import Learn, Losses, Solve, Stage, Turn, learnt_in, stages_of
@@ -101,6 +102,11 @@ class Detector(L.LightningModule):
         self._sums: dict[str, Tensor] = {}  # of the losses over the epoch so far
         self._windows = 0  # of the epoch so far
         self._batches: list[dict[str, Tensor]] = []  # gathered from a test or a `Solve` stage
+
+    @property
+    def trained_on_simulated(self) -> bool:
+        """Whether the training's recordings were simulated, as the stamp's description says."""
+        return str(self.stamp.get("trained_on", "")).startswith(SYNTHETIC)
 
     @property
     def num_parameters(self) -> int:

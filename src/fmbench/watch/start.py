@@ -258,7 +258,7 @@ def _witnesses(
             plant=judge.plant,
             modality=judge.modality,
             rule=rule,
-            simulated=str(stamp["trained_on"]).startswith("synthetic"),
+            simulated=judge.detector.trained_on_simulated,
             out=options.out,
             token=options.page_token,
         )
